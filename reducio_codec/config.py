@@ -1,0 +1,181 @@
+"""What a model and a codec are made of: frozen dataclasses, checked when they are built, JSON both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Literal, Self, get_args
+
+from reducio_codec.errors import InputError
+
+CLIP_LENGTH = 16
+"""Frames in a clip. The reference bakes it into its weights (time embeddings), so it is one constant everywhere."""
+
+PIXEL_MULTIPLE = 32
+"""Sides are padded to a multiple of this before a model sees them (Sec. 3.1: spatial factor 32)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonConfig:
+    """A dataclass that reads and writes plain JSON values, and refuses keys it doesn't know."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        names = [field.name for field in fields(cls)]
+        unknown = sorted(set(data) - set(names))
+        if unknown:
+            raise InputError(f"{cls.__name__}: unknown key {unknown[0]!r}; allowed: {', '.join(names)}")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TilingConfig(JsonConfig):
+    """How large pictures are cut (Sec. 3.1 and appendix: 256 px tiles, 64 px overlap, linear blending)."""
+
+    tile_size: int = 256
+    """Side of a tile in pixels, a multiple of 32. Pictures no larger than this are not cut."""
+    tile_overlap: int = 64
+    """Pixels that neighbouring tiles share, a multiple of 32, at most half the tile."""
+    tile_batch: int = 4
+    """Tiles that run through the network together."""
+
+    def __post_init__(self) -> None:
+        if self.tile_size < PIXEL_MULTIPLE or self.tile_size % PIXEL_MULTIPLE:
+            raise InputError(f"tile_size is {self.tile_size}; it must be a positive multiple of {PIXEL_MULTIPLE}")
+        if self.tile_overlap < 0 or self.tile_overlap % PIXEL_MULTIPLE or self.tile_overlap > self.tile_size // 2:
+            raise InputError(
+                f"tile_overlap is {self.tile_overlap}; it must be a multiple of {PIXEL_MULTIPLE} "
+                f"from 0 to {self.tile_size // 2} (half of tile_size {self.tile_size})"
+            )
+        if self.tile_batch < 1:
+            raise InputError(f"tile_batch is {self.tile_batch}; it must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiteConfig(JsonConfig):
+    """The bundled small model (``reducio_codec.models.lite``): the paper's latent grid at a thousandth of its cost."""
+
+    architecture: ClassVar[str] = "lite"
+    latent_channels: ClassVar[int] = 16
+    temporal_compression_ratio: ClassVar[int] = 4
+    spatial_compression_ratio: ClassVar[int] = 32
+
+    channels_4: int = 48
+    """Channels of a frame at a quarter of the picture's size."""
+    channels_8: int = 80
+    """Channels of a frame at an eighth."""
+    channels_16: int = 24
+    """Channels of a frame that the latent is unfolded to, at a sixteenth."""
+    channels_32: int = 192
+    """Channels of the whole clip on the latent grid."""
+    decoders: tuple[str, ...] = ("warp", "attention", "add", "linear", "none")
+    """Decoders that share the encoder; the first is the default."""
+
+    def __post_init__(self) -> None:
+        for name in ("channels_4", "channels_8", "channels_16", "channels_32"):
+            if getattr(self, name) < 4 or getattr(self, name) % 4:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be a positive multiple of 4")
+        allowed = ("warp", "attention", "add", "linear", "none")
+        if not self.decoders or len(set(self.decoders)) < len(self.decoders) or not set(self.decoders) <= set(allowed):
+            raise InputError(f"decoders is {self.decoders}; it must name one or more of {', '.join(allowed)}, each once")
+
+
+FusionName = Literal["attention", "add", "linear", "none"]
+"""How a decoder of the paper's model takes in the key frame (Tab. 6)."""
+
+ContentFrame = Literal["middle", "first", "random", "none"]
+"""Which frame of a clip is its key frame (Tab. 11)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReducioConfig(JsonConfig):
+    """The paper's model (``reducio_codec.models.vae``). The defaults are the published 4x32x32 model."""
+
+    architecture: ClassVar[str] = "reducio"
+
+    temporal_compression_ratio: int = 4
+    """Frames for each position of the latent in time: 1, 2, 4, 8 or 16 (Tab. 4)."""
+    spatial_compression_ratio: int = 32
+    """Pixels for each position of the latent along a side: 16, 32 or 64 (Tab. 4)."""
+    latent_channels: int = 16
+    """Channels z of the latent (Tab. 5)."""
+    conv: Literal["3d", "2d"] = "3d"
+    """Convolutions over time and space, or over space only; the latter can't compress time (Tab. 10)."""
+    content_frame: ContentFrame = "middle"
+    """The key frame. With ``none`` there is no content encoder, and only the decoder ``none`` is possible (Tab. 11)."""
+    decoders: tuple[FusionName, ...] = ("attention",)
+    """Decoders over the one encoder; the first is the default (Tab. 6)."""
+    base_channels: int = 128
+    """Channels at full resolution, a multiple of 32 (Tab. 9)."""
+    channel_multipliers: tuple[int, ...] = (1, 2, 2, 4, 4, 4)
+    """Channels of each level over ``base_channels``: one level more than the picture is halved (Tab. 9)."""
+    depth: int = 2
+    """Residual blocks of a level; a decoder has twice as many (Tab. 9)."""
+    fuse_levels: tuple[int, ...] = (2, 3)
+    """Levels i of the decoders that fuse content level i, where maps are H / 2**i (Sec. 3.1: H / 4 and H / 8)."""
+    content_channels: int = 128
+    """``base_channels`` of the content encoder."""
+    content_multipliers: tuple[int, ...] = (1, 2, 4, 4)
+    """Multipliers of the content encoder. The paper's table 9 says 1, 2, 2, 4, 4; the published models have these."""
+    content_depth: int = 2
+    """Residual blocks of a level of the content encoder."""
+
+    def __post_init__(self) -> None:
+        _check_choice("temporal_compression_ratio", self.temporal_compression_ratio, (1, 2, 4, 8, 16))
+        _check_choice("spatial_compression_ratio", self.spatial_compression_ratio, (16, 32, 64))
+        _check_choice("conv", self.conv, ("3d", "2d"))
+        _check_choice("content_frame", self.content_frame, get_args(ContentFrame))
+        if self.conv == "2d" and self.temporal_compression_ratio != 1:
+            raise InputError(
+                f"temporal_compression_ratio is {self.temporal_compression_ratio}; with conv='2d' it must be 1"
+            )
+        self._check_widths()
+        self._check_decoders()
+
+    def _check_widths(self) -> None:
+        for name in ("latent_channels", "depth", "content_depth"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("base_channels", "content_channels"):
+            if getattr(self, name) < 32 or getattr(self, name) % 32:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be a positive multiple of 32")
+        levels = self.spatial_compression_ratio.bit_length()
+        if len(self.channel_multipliers) != levels or min(self.channel_multipliers) < 1:
+            raise InputError(
+                f"channel_multipliers is {self.channel_multipliers}; spatial_compression_ratio "
+                f"{self.spatial_compression_ratio} needs {levels} positive numbers"
+            )
+        if not self.content_multipliers or min(self.content_multipliers) < 1:
+            raise InputError(f"content_multipliers is {self.content_multipliers}; it must be positive numbers")
+        shared = min(levels, len(self.content_multipliers))
+        if any(level not in range(shared) for level in self.fuse_levels):
+            raise InputError(f"fuse_levels is {self.fuse_levels}; allowed: levels 0 to {shared - 1}")
+
+    def _check_decoders(self) -> None:
+        names = get_args(FusionName) if self.content_frame != "none" else ("none",)
+        if not self.decoders or len(set(self.decoders)) != len(self.decoders):
+            raise InputError(f"decoders is {self.decoders}; it must name one or more, each once: {', '.join(names)}")
+        for name in self.decoders:
+            _check_choice(f"decoders (content_frame {self.content_frame!r})", name, names)
+
+    @property
+    def levels(self) -> int:
+        """Resolutions of the encoder: the picture is halved ``levels - 1`` times."""
+        return len(self.channel_multipliers)
+
+    def halves_time(self, level: int) -> bool:
+        """Whether the encoder halves time, too, after this level: it does at the deepest ones."""
+        halvings = self.temporal_compression_ratio.bit_length() - 1
+        return self.levels - 1 - halvings <= level < self.levels - 1
+
+    def frames_at(self, level: int) -> int:
+        """Frames that maps of this level have."""
+        return CLIP_LENGTH >> sum(self.halves_time(above) for above in range(level))
+
+
+def _check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    if value not in allowed:
+        raise InputError(f"{name} is {value!r}; allowed: {', '.join(map(str, allowed))}")

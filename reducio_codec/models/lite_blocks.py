@@ -1,0 +1,112 @@
+"""Building blocks of the small model: 2-D convolutions over frames folded into the batch, and latent unfolding."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from reducio_codec.config import CLIP_LENGTH, LiteConfig
+
+SLOTS = CLIP_LENGTH // LiteConfig.temporal_compression_ratio
+"""Time positions of a latent; each stands for four frames."""
+
+
+def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
+
+
+def zero_conv(inputs: int, outputs: int) -> nn.Conv2d:
+    """A last layer that starts at zero: what it adds to is untouched until training says otherwise."""
+    layer = conv(inputs, outputs)
+    nn.init.zeros_(layer.weight)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def act(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, 0.1, inplace=True)
+
+
+class ResBlock(nn.Module):
+    """x + conv(act(conv(x))). No normalisation, so the result at a position can't depend on the tile around it.
+
+    With ``temporal`` an eighth of the channels comes from the frame before and an eighth from the frame after
+    (Temporal Shift Module, arXiv 1811.08383): time is mixed at no cost in multiplications.
+    """
+
+    def __init__(self, channels: int, *, temporal: bool = False) -> None:
+        super().__init__()
+        self.conv1 = conv(channels, channels)
+        self.conv2 = conv(channels, channels)
+        self.shift = channels // 8 if temporal else 0
+        with torch.no_grad():
+            self.conv2.weight *= 0.1  # a deep stack starts near the identity
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, h, w), N = batch * 16 when temporal
+        y = _shift_in_time(x, self.shift) if self.shift else x
+        result: Tensor = x + self.conv2(act(self.conv1(y)))
+        return result
+
+
+def _shift_in_time(x: Tensor, shift: int) -> Tensor:
+    y = x.unflatten(0, (-1, CLIP_LENGTH))  # (B, T, C, h, w)
+    before = F.pad(y[:, :-1, :shift], (0, 0, 0, 0, 0, 0, 1, 0))
+    after = F.pad(y[:, 1:, shift : 2 * shift], (0, 0, 0, 0, 0, 0, 0, 1))
+    return torch.cat((before, after, y[:, :, 2 * shift :]), 2).flatten(0, 1)
+
+
+class ContentEncoder(nn.Module):
+    """The key frame's features at a quarter and an eighth of its size; runs once a clip."""
+
+    def __init__(self, config: LiteConfig) -> None:
+        super().__init__()
+        self.in_conv = conv(48, config.channels_4)
+        self.block = ResBlock(config.channels_4)
+        self.out_4 = conv(config.channels_4, config.channels_4 // 2)
+        self.down = conv(config.channels_4, config.channels_8, stride=2)
+        self.out_8 = conv(config.channels_8, config.channels_4)
+
+    def forward(self, keyframe: Tensor) -> tuple[Tensor, Tensor]:  # (B, 3, H, W)
+        x = self.block(act(self.in_conv(F.pixel_unshuffle(keyframe, 4))))  # (B, C4, H/4, W/4)
+        return self.out_4(x), self.out_8(act(self.down(x)))  # (B, C4/2, H/4, W/4), (B, C4, H/8, W/8)
+
+
+class LatentTrunk(nn.Module):
+    """Unfolds the latent to features of each frame at 1/16. All four time positions are mixed on the latent grid."""
+
+    def __init__(self, config: LiteConfig) -> None:
+        super().__init__()
+        wide = config.channels_32
+        self.in_conv = conv(SLOTS * config.latent_channels, wide)
+        self.blocks = nn.Sequential(ResBlock(wide), ResBlock(wide))
+        self.unfold = conv(wide, 4 * CLIP_LENGTH * config.channels_16, kernel=1)
+        self.refine = ResBlock(config.channels_16, temporal=True)
+
+    def forward(self, latent: Tensor) -> Tensor:  # (B, z, 4, h, w)
+        x = self.blocks(act(self.in_conv(fold_slots(latent))))  # (B, C32, h, w)
+        x = F.pixel_shuffle(self.unfold(x), 2)  # (B, 16*C16, 2h, 2w)
+        x = rearrange(x, "b (t c) h w -> (b t) c h w", t=CLIP_LENGTH)
+        refined: Tensor = self.refine(act(x))
+        return refined  # (B*16, C16, 2h, 2w)
+
+
+def fold_slots(latent: Tensor) -> Tensor:
+    """(B, z, 4, h, w) -> (B, 4*z, h, w), the channels of a slot side by side."""
+    return rearrange(latent, "b z s h w -> b (s z) h w")
+
+
+def unfold_slots(x: Tensor) -> Tensor:
+    """(B, 4*z, h, w) -> (B, z, 4, h, w)."""
+    return rearrange(x, "b (s z) h w -> b z s h w", s=SLOTS)
+
+
+def upsample(x: Tensor, factor: int) -> Tensor:
+    return F.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)
+
+
+def per_frame(x: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B*16, C, h, w): a clip's picture, once for each of its frames."""
+    return x.repeat_interleave(CLIP_LENGTH, 0)

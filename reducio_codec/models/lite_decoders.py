@@ -1,0 +1,178 @@
+"""Decoders of the small model: ``warp`` moves the key frame; the others fuse it the paper's ways (Sec. 3.1, Tab. 6).
+
+All start from the same point: the last layer is zero, so an untrained decoder repeats the key frame ("warp" moves it by
+the latent's linear flow; "none", which has no key frame, gives grey).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from reducio_codec.config import CLIP_LENGTH, LiteConfig
+from reducio_codec.models.lite_blocks import (
+    SLOTS,
+    ContentEncoder,
+    LatentTrunk,
+    ResBlock,
+    act,
+    conv,
+    fold_slots,
+    per_frame,
+    upsample,
+    zero_conv,
+)
+from reducio_codec.models.motion import warp
+
+
+class WarpDecoder(nn.Module):
+    """Flow from the latent, key-frame features and pixels warped by it, a gate for occlusions, and a residual."""
+
+    def __init__(self, config: LiteConfig) -> None:
+        super().__init__()
+        c4, c8, c16 = config.channels_4, config.channels_8, config.channels_16
+        self.flow_out = nn.ConvTranspose2d(
+            SLOTS * config.latent_channels, 2 * CLIP_LENGTH, 2, 2, groups=SLOTS, bias=False
+        )
+        self.trunk = LatentTrunk(config)
+        self.content = ContentEncoder(config)
+        self.in_8 = conv(c16 + 2 * c4 + 2, c8)
+        self.blocks_8 = nn.Sequential(ResBlock(c8, temporal=True), ResBlock(c8, temporal=True))
+        self.flow_8 = zero_conv(c8, 2)
+        self.up_4 = conv(c8, 4 * c16)
+        self.in_4 = conv(c16 + c4 // 2 + 48, c4)
+        self.blocks_4 = nn.Sequential(ResBlock(c4), ResBlock(c4))
+        self.out_4 = zero_conv(c4, 48 + 16)
+
+    def forward(self, latent: Tensor, raw: Tensor, keyframe: Tensor) -> Tensor:
+        """latent (B, z, 4, h, w) normalised, raw the same before, keyframe (B, 3, H, W) -> (B*16, 3, H, W)."""
+        with torch.autocast(raw.device.type, enabled=False):  # a flow of 30 px in bfloat16 is wrong by 0.1 px
+            flow = self.flow_out(fold_slots(raw.float()))  # (B, 32, H/16, W/16), pixels
+        flow = upsample(rearrange(flow, "b (t c) h w -> (b t) c h w", t=CLIP_LENGTH).float(), 2)  # (B*16, 2, H/8, W/8)
+        content_4, content_8 = (per_frame(x) for x in self.content(keyframe))
+        x = upsample(self.trunk(latent), 2)  # (B*16, C16, H/8, W/8)
+        moved_8 = _warp_features(content_8, flow / 8)
+        x = self.in_8(torch.cat((x, moved_8, content_8, (flow / 8).to(x.dtype)), 1))
+        x = self.blocks_8(act(x))  # (B*16, C8, H/8, W/8)
+        flow = flow + self.flow_8(x).float()
+        key = per_frame(keyframe.float())
+        moved = warp(key, upsample(flow, 8))  # (B*16, 3, H, W)
+        moved_4 = _warp_features(content_4, upsample(flow, 2) / 4)
+        x = F.pixel_shuffle(self.up_4(x), 2)  # (B*16, C16, H/4, W/4)
+        x = self.in_4(torch.cat((act(x), moved_4, F.pixel_unshuffle(moved, 4).to(x.dtype)), 1))
+        x = self.out_4(act(self.blocks_4(act(x)))).float()  # (B*16, 64, H/4, W/4)
+        residual, gate = F.pixel_shuffle(x[:, :48], 4), F.pixel_shuffle(x[:, 48:], 4)
+        return moved + gate * (key - moved) + residual
+
+
+def _warp_features(features: Tensor, flow: Tensor) -> Tensor:
+    return warp(features.float(), flow).to(features.dtype)
+
+
+class FusionDecoder(nn.Module):
+    """The paper's fusions at the small model's size: attention, add, linear; or none, which never sees the key frame."""
+
+    def __init__(self, config: LiteConfig, fusion: str) -> None:
+        super().__init__()
+        c4, c8, c16 = config.channels_4, config.channels_8, config.channels_16
+        self.fusion = fusion
+        self.trunk = LatentTrunk(config)
+        self.in_8 = conv(c16, c8)
+        self.before_8 = ResBlock(c8, temporal=True)
+        self.blocks_8 = nn.Sequential(ResBlock(c8, temporal=True), ResBlock(c8, temporal=True))
+        self.up_4 = conv(c8, 4 * c16)
+        self.in_4 = conv(c16, c4)
+        self.blocks_4 = nn.Sequential(ResBlock(c4), ResBlock(c4))
+        self.out_4 = zero_conv(c4, 48)
+        if fusion != "none":
+            self.content = ContentEncoder(config)
+            self.fuse_8 = _FUSIONS[fusion](c8, c4)
+            # at a quarter of the size attention over all pairs is out of reach; it adds there
+            self.fuse_4 = _FUSIONS["add" if fusion == "attention" else fusion](c4, c4 // 2)
+
+    def forward(self, latent: Tensor, raw: Tensor, keyframe: Tensor) -> Tensor:
+        """As ``WarpDecoder.forward``; ``raw`` has no part in it."""
+        x = self.before_8(act(self.in_8(upsample(self.trunk(latent), 2))))  # (B*16, C8, H/8, W/8)
+        if self.fusion != "none":
+            content_4, content_8 = self.content(keyframe)
+            x = self.fuse_8(x, content_8)
+        x = self.blocks_8(x)
+        x = act(self.in_4(act(F.pixel_shuffle(self.up_4(x), 2))))  # (B*16, C4, H/4, W/4)
+        if self.fusion != "none":
+            x = self.fuse_4(x, content_4)
+        x = F.pixel_shuffle(self.out_4(act(self.blocks_4(x))).float(), 4)  # (B*16, 3, H, W)
+        return x if self.fusion == "none" else x + per_frame(keyframe.float())
+
+
+class AddFusion(nn.Module):
+    """Content plus an embedding of the frame's time, added, then a convolution."""
+
+    def __init__(self, channels: int, content: int) -> None:
+        super().__init__()
+        self.project = conv(content, channels)
+        self.time = nn.Parameter(0.02 * torch.randn(CLIP_LENGTH, channels, 1, 1))
+        self.merge = ResBlock(channels)
+
+    def forward(self, x: Tensor, content: Tensor) -> Tensor:  # (B*16, C, h, w), (B, K, h, w)
+        time = self.time.to(x.dtype).repeat(content.shape[0], 1, 1, 1)
+        merged: Tensor = self.merge(x + per_frame(self.project(content)) + time)
+        return merged
+
+
+class LinearFusion(nn.Module):
+    """Content as a seventeenth frame; a linear map over time, the same for all channels, refines (Sec. 3.1)."""
+
+    def __init__(self, channels: int, content: int) -> None:
+        super().__init__()
+        self.project = conv(content, channels)
+        self.mix = nn.Linear(CLIP_LENGTH + 1, CLIP_LENGTH)
+
+    def forward(self, x: Tensor, content: Tensor) -> Tensor:  # (B*16, C, h, w), (B, K, h, w)
+        frames = torch.cat((x.unflatten(0, (-1, CLIP_LENGTH)), self.project(content)[:, None]), 1)  # (B, 17, C, h, w)
+        mixed = torch.einsum("btchw,st->bschw", frames, self.mix.weight.to(x.dtype))
+        mixed = mixed + self.mix.bias.to(x.dtype)[:, None, None, None]
+        return x + act(mixed.flatten(0, 1))
+
+
+class AttentionFusion(nn.Module):
+    """Every position of every frame attends to the whole key frame; queries and keys know where they are."""
+
+    def __init__(self, channels: int, content: int) -> None:
+        super().__init__()
+        self.heads = 4
+        self.query = conv(channels, channels, kernel=1)
+        self.key = conv(content, channels, kernel=1)
+        self.value = conv(content, channels, kernel=1)
+        self.place = nn.Linear(channels // 4 * 4, channels)
+        self.out = conv(channels, channels, kernel=1)
+
+    def forward(self, x: Tensor, content: Tensor) -> Tensor:  # (B*16, C, h, w), (B, K, h, w)
+        height, width = x.shape[-2:]
+        place = self.place(_sinusoid(height, width, self.place.in_features, x.device).to(self.place.weight.dtype))
+        place = rearrange(place, "h w c -> c h w").to(x.dtype)
+        split = "(b t) (n c) h w -> b n (t h w) c"
+        query = rearrange(self.query(x + place), split, t=CLIP_LENGTH, n=self.heads)
+        key = rearrange(self.key(content) + place, split, t=1, n=self.heads)
+        value = rearrange(self.value(content), split, t=1, n=self.heads)
+        found = F.scaled_dot_product_attention(query, key, value)  # (B, heads, 16*h*w, C/heads)
+        found = rearrange(found, "b n (t h w) c -> (b t) (n c) h w", t=CLIP_LENGTH, h=height, w=width)
+        fused: Tensor = x + self.out(found)
+        return fused
+
+
+def _sinusoid(height: int, width: int, channels: int, device: torch.device) -> Tensor:
+    """(h, w, channels): sines and cosines of the row and the column, wavelengths 6 to 600 positions."""
+    rates = torch.logspace(0, -2, channels // 4, device=device)
+    rows = torch.arange(height, device=device)[:, None] * rates
+    columns = torch.arange(width, device=device)[:, None] * rates
+    rows, columns = rows[:, None].expand(-1, width, -1), columns[None].expand(height, -1, -1)
+    return torch.cat((rows.sin(), rows.cos(), columns.sin(), columns.cos()), -1)
+
+
+_FUSIONS: dict[str, type[AddFusion] | type[LinearFusion] | type[AttentionFusion]] = {
+    "add": AddFusion,
+    "linear": LinearFusion,
+    "attention": AttentionFusion,
+}

@@ -1,0 +1,125 @@
+"""Motion search: where in the key frame each block of each frame comes from. No weights; it belongs to the encoder.
+
+Every video codec searches for motion when it encodes, and a trained decoder that has to discover motion through a
+bottleneck doesn't get far. The search has three steps: a full search over a coarse correlation volume whose minimum is
+made smooth, then damped Gauss-Newton steps (Lucas-Kanade) on control grids of 16 and 8 pixels.
+All of it runs in float32: a flow is a position, and bfloat16 has 8 bits.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+FLOW_STRIDE = 8
+"""Pixels between neighbouring positions of an estimated flow field."""
+
+_RADIUS = 6  # full search reaches 6 positions of the 1/8 picture: 48 pixels each way
+_LUMA = (0.299, 0.587, 0.114)
+
+
+def estimate_flow(video: Tensor, keyframe: Tensor) -> Tensor:
+    """Backward flow from every frame to the key frame.
+
+    Args:
+        video: (B, 3, T, H, W) in [-1, 1]; H and W are multiples of 32.
+        keyframe: (B, 3, H, W) in [-1, 1].
+
+    Returns:
+        (B, T, 2, H/8, W/8): x and y displacement in pixels; frame[y, x] looks like keyframe[y + dy, x + dx].
+    """
+    batch, _, frames, height, width = video.shape
+    weights = video.new_tensor(_LUMA, dtype=torch.float32) * 127.5
+    current = torch.einsum("bcthw,c->bthw", video.float(), weights).flatten(0, 1)[:, None]  # (B*T, 1, H, W)
+    key = torch.einsum("bchw,c->bhw", keyframe.float(), weights)[:, None]  # (B, 1, H, W)
+    current2, key2 = F.avg_pool2d(current, 2), F.avg_pool2d(key, 2)
+    current4, key4 = F.avg_pool2d(current2, 2), F.avg_pool2d(key2, 2)
+    current8, key8 = F.avg_pool2d(current4, 2), F.avg_pool2d(key4, 2)
+
+    flow = _full_search(current8, key8, frames)  # (B*T, 2, H/16, W/16), pixels of the 1/8 picture
+    flow = _refine(current4, key4, 2 * flow, node=4, steps=4, smooth=16.0)
+    flow = _refine(current2, key2, 2 * flow, node=8, steps=2, smooth=24.0)
+    flow = _resize(flow, height // FLOW_STRIDE, width // FLOW_STRIDE)
+    flow = _refine(current2, key2, flow, node=4, steps=2, smooth=24.0)
+    return 2 * flow.unflatten(0, (batch, frames))
+
+
+def warp(picture: Tensor, flow: Tensor) -> Tensor:
+    """Samples a picture at displaced positions, bilinearly; positions outside take the border's value.
+
+    Args:
+        picture: (N, C, H, W).
+        flow: (N, 2, H, W), displacement (x, y) in pixels of the picture.
+
+    Returns:
+        (N, C, H, W), in the picture's dtype.
+    """
+    height, width = picture.shape[-2:]
+    x = torch.arange(width, device=flow.device, dtype=torch.float32)
+    y = torch.arange(height, device=flow.device, dtype=torch.float32)[:, None]
+    # align_corners=False: pixel i sits at (2i + 1) / size - 1
+    grid_x = (flow[:, 0].float() + x) * (2 / width) + (1 / width - 1)
+    grid_y = (flow[:, 1].float() + y) * (2 / height) + (1 / height - 1)
+    grid = torch.stack((grid_x, grid_y), -1)  # (N, H, W, 2)
+    return F.grid_sample(picture, grid.to(picture.dtype), mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _resize(x: Tensor, height: int, width: int) -> Tensor:
+    return F.interpolate(x, (height, width), mode="bilinear", align_corners=False)
+
+
+def _full_search(current: Tensor, key: Tensor, frames: int) -> Tensor:
+    """Integer displacement with the least absolute difference, every second position, outliers pulled to the median."""
+    height, width = current.shape[-2:]
+    side = 2 * _RADIUS + 1
+    padded = F.pad(key, (_RADIUS,) * 4, mode="replicate")[:, 0]
+    shifted = padded.unfold(1, height, 1).unfold(2, width, 1)  # (B, side, side, H, W), a view
+    shifted = shifted.reshape(-1, 1, side * side, height, width)
+    cost = (shifted - current.unflatten(0, (-1, frames))).abs_().flatten(0, 1)  # (B*T, side^2, H, W)
+    cost = F.avg_pool2d(F.pad(cost, (2, 2, 2, 2), mode="replicate"), 6, 2)  # (B*T, side^2, H/2, W/2)
+
+    offset = torch.arange(-_RADIUS, _RADIUS + 1, device=current.device, dtype=torch.float32)
+    shift = torch.stack((offset.repeat(side), offset.repeat_interleave(side)))[:, :, None, None]  # (2, side^2, 1, 1)
+    cost += 0.5 * shift.square().sum(0).sqrt()  # of equal matches, the shortest
+    flow = _displacement(cost.argmin(1), side)
+    for _ in range(4):
+        away = (shift[None] - _median(flow)[:, :, None]).abs().sum(1)  # (B*T, side^2, H/2, W/2)
+        flow = _displacement((cost + 2.0 * away).argmin(1), side)
+    return flow
+
+
+def _displacement(index: Tensor, side: int) -> Tensor:
+    return torch.stack((index % side - _RADIUS, index // side - _RADIUS), 1).float()
+
+
+def _median(flow: Tensor) -> Tensor:
+    height, width = flow.shape[-2:]
+    around = F.unfold(F.pad(flow, (1, 1, 1, 1), mode="replicate"), 3)
+    return around.reshape(-1, 2, 9, height, width).median(2).values
+
+
+def _refine(current: Tensor, key: Tensor, flow: Tensor, *, node: int, steps: int, smooth: float) -> Tensor:
+    """Gauss-Newton steps on a control grid with ``node`` pixels between positions; ``smooth`` pulls to the neighbours.
+
+    A node's step solves its own 2x2 normal equations over the pixels around it; 1.5 times that step makes up for what
+    its neighbours' share of those pixels would have added.
+    """
+    count, (height, width) = current.shape[0], current.shape[-2:]
+    key = key.repeat_interleave(count // key.shape[0], 0)
+    for _ in range(steps):
+        warped = warp(key, _resize(flow, height, width))
+        padded = F.pad(warped, (1, 1, 1, 1), mode="replicate")
+        gx = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2
+        gy = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
+        error = (current - warped).clamp_(-25, 25)  # grey levels: an occlusion must not drag the field along
+        products = torch.cat((gx * gx, gx * gy, gy * gy, gx * error, gy * error), 1)
+        products = F.avg_pool2d(products, 2 * node, node, node // 2, count_include_pad=False)
+        xx, xy, yy, xe, ye = products.unbind(1)
+        pull = smooth * (F.avg_pool2d(flow, 3, 1, 1, count_include_pad=False) - flow)
+        xx, yy = xx + 4 + smooth, yy + 4 + smooth
+        xe, ye = xe + pull[:, 0], ye + pull[:, 1]
+        determinant = xx * yy - xy * xy
+        step = torch.stack((yy * xe - xy * ye, xx * ye - xy * xe), 1) / determinant[:, None]
+        flow = flow + (1.5 * step).clamp_(-1.5, 1.5)
+    return flow
