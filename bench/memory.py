@@ -1,0 +1,87 @@
+"""Peak memory, each case in a process of its own: what one case leaves behind would hide the next one's peak.
+
+``python -m bench.memory CASE`` measures one case and prints a line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bench.machine import resident_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryCase:
+    """One clip of 16 frames, through tiles where it is larger than one."""
+
+    model: Literal["lite", "paper"]
+    operation: Literal["decode", "encode"]
+    size: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.model} {self.operation} 16x{self.size}x{self.size}"
+
+
+CASES = (
+    MemoryCase(model="lite", operation="decode", size=256),
+    MemoryCase(model="lite", operation="encode", size=256),
+    MemoryCase(model="lite", operation="decode", size=1024),
+    MemoryCase(model="lite", operation="encode", size=1024),
+    MemoryCase(model="paper", operation="decode", size=512),
+)
+
+
+def measure(case: MemoryCase, *, tiny: bool = False) -> dict[str, Any]:
+    """Run ``case`` in a child process: its name, ``growth_bytes`` and ``seconds``."""
+    command = [sys.executable, "-m", "bench.memory", case.name, *(["--tiny"] if tiny else [])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{case.name} failed:\n{done.stderr}")
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return row
+
+
+def run_case(case: MemoryCase, *, tiny: bool) -> dict[str, Any]:
+    """Growth of peak memory over what the process held with the model, the input and one small clip done."""
+    import torch
+
+    from bench.subjects import lite_model, paper_model, same_video
+    from reducio_codec import ReducioCodec
+    from reducio_codec.memory import PeakMemory
+
+    model = lite_model(tiny=tiny, seed=0) if case.model == "lite" else paper_model(optimised=True, tiny=tiny, seed=0)
+    codec = ReducioCodec(model.network)
+
+    def prepare(size: int) -> Callable[[], object]:
+        video = same_video(size=size, seed=0)  # (1, 3, 16, H, W)
+        if case.operation == "encode":
+            frames = ((video + 1) * 127.5).to(torch.uint8).permute(0, 2, 3, 4, 1).contiguous()  # (1, 16, H, W, 3)
+            return lambda: codec.encode(frames)
+        latent, keyframe = model.decoder_input(video)
+        return lambda: codec.decode(latent, keyframe[:, :, None], output="uint8")
+
+    prepare(64)()
+    call = prepare(case.size)
+    watch = PeakMemory(codec.device)
+    before = resident_bytes()
+    if before is None:  # then growth below an older peak goes unseen
+        before = watch.bytes()
+    started = time.perf_counter()
+    call()
+    seconds = time.perf_counter() - started
+    after = watch.bytes()
+    if before is None or after is None:
+        raise RuntimeError("this system doesn't say how much memory a process holds")
+    return {"case": case.name, "growth_bytes": after - before, "seconds": seconds}
+
+
+if __name__ == "__main__":
+    chosen = next(case for case in CASES if case.name == sys.argv[1])
+    print(json.dumps(run_case(chosen, tiny="--tiny" in sys.argv)))

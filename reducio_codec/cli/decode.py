@@ -1,0 +1,78 @@
+"""``reducio-codec decode``: an .rdc file to a video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from reducio_codec.cli.group import traceback_option
+from reducio_codec.cli.options import (
+    STANDARD,
+    check_new,
+    codec_options,
+    force_option,
+    model_of,
+    open_codec,
+    standard_input,
+)
+from reducio_codec.cli.progress import progress_bar
+from reducio_codec.errors import InputError
+
+
+@click.command()
+@click.argument("source", metavar="IN.rdc", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT.mp4",
+    type=click.Path(path_type=Path),
+    help="Video to write, .mp4 or .mkv.  [default: IN with the suffix .decoded.mp4, .decoded.mkv with --lossless]",
+)
+@click.option("-m", "--model", help="Name or folder of the model.  [default: the bundled one that the file names]")
+@click.option("--decoder", help="One of the model's decoders.  [default: the model's choice, warp for reducio-lite]")
+@click.option("--lossless", is_flag=True, help="Write FFV1 in Matroska: exactly what the decoder computed.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["raise", "conceal"]),
+    default="raise",
+    show_default=True,
+    help="A damaged clip: stop, or repeat the nearest key frame in its place and say so.",
+)
+@codec_options
+@force_option
+@traceback_option
+def command(
+    source: Path,
+    output: Path | None,
+    model: str | None,
+    decoder: str | None,
+    lossless: bool,
+    on_error: Any,
+    force: bool,
+    **run: Any,
+) -> None:
+    """Decompress an .rdc file (- for standard input) into a video."""
+    if output is None and source == STANDARD:
+        raise InputError("standard input has no name to derive the output's from; give -o OUT.mp4")
+    suffix = ".decoded.mkv" if lossless else ".decoded.mp4"
+    target = source.with_suffix(suffix) if output is None else output
+    if target == STANDARD:
+        raise InputError("a video can't be written to standard output; give -o OUT.mp4")
+    check_new(target, force=force)
+    stream = standard_input() if source == STANDARD else None
+    name = model_of(source if stream is None else stream) if model is None else model
+    codec = open_codec(name, decoders=None if decoder is None else (decoder,), **run)
+    with progress_bar("decoding") as progress:
+        report = codec.decompress(
+            source if stream is None else stream,
+            target,
+            decoder=decoder,
+            lossless=lossless,
+            on_error=on_error,
+            progress=progress,
+        )
+    for problem in report.problems:
+        click.echo(f"warning: {problem}", err=True)
+    click.echo(f"{target}: {report.frames} frames")

@@ -1,0 +1,149 @@
+"""The command group: what every command shares. Errors become one line and an exit code; ``--traceback`` shows more."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from reducio_codec import __version__
+from reducio_codec.errors import ReducioError
+
+EXIT_INTERRUPTED = 130
+"""What a shell gives a program that Ctrl-C ended: 128 + SIGINT."""
+
+_COMMANDS = ("encode", "decode", "roundtrip", "info", "models", "convert")
+
+
+class ReducioGroup(click.Group):
+    """A group that imports a command when it is used, and turns every error into one line on stderr."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"reducio_codec.cli.{cmd_name}").command
+        return command
+
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> NoReturn:
+        extra["standalone_mode"] = False
+        try:
+            code = super().main(args, prog_name, **extra)
+        except click.ClickException as error:
+            _say(f"error: {_one_line(error.format_message())}{_hint(error)}")
+            sys.exit(error.exit_code)
+        except click.Abort:
+            _say("interrupted")
+            sys.exit(EXIT_INTERRUPTED)
+        sys.exit(code if isinstance(code, int) else 0)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _say("interrupted")
+            ctx.exit(EXIT_INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise  # click ends quietly: the reader of our output has seen enough
+            if ctx.meta.get(_TRACEBACK):
+                traceback.print_exc()
+            message, code = _explain(error)
+            _say(f"error: {message}")
+            ctx.exit(code)
+
+
+_TRACEBACK = "reducio_codec.cli.traceback"
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    if isinstance(error, ReducioError):
+        return _one_line(str(error)), error.exit_code
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "out of memory; a smaller --tile-size needs less", 1
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror, 1
+    kind = type(error).__name__
+    return f"unexpected {kind}: {_one_line(str(error))} (a bug; --traceback shows where)", 1
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _hint(error: click.ClickException) -> str:
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    return f" (see '{ctx.command_path} --help')" if ctx is not None else ""
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _show_warning(message: Warning | str, *_args: Any, **_more: Any) -> None:
+    _say(f"warning: {_one_line(str(message))}")
+
+
+class _EchoHandler(logging.Handler):
+    """Log records as lines of this program. Looks stderr up at each record, so that it works under test runners."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _say(f"{record.levelname.lower()}: {_one_line(record.getMessage())}")
+
+
+def _set_up_messages() -> None:
+    warnings.showwarning = _show_warning
+    logger = logging.getLogger("reducio_codec")
+    if not any(isinstance(handler, _EchoHandler) for handler in logger.handlers):
+        logger.addHandler(_EchoHandler(level=logging.WARNING))
+
+
+def _remember_traceback(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.meta[_TRACEBACK] = True  # shared by a command and its group
+
+
+def traceback_option(function: Any) -> Any:
+    """``--traceback``, which every command takes."""
+    return click.option(
+        "--traceback",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_remember_traceback,
+        help="After an error, show where in the program it happened.",
+    )(function)
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(f"reducio-codec {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    cls=ReducioGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Show the version."
+)
+def main() -> None:
+    """Compress video into a key frame and a small motion latent per 16 frames.
+
+    Exit codes: 0 done, 1 a file or a model is bad or damaged, 2 wrong usage, 130 interrupted.
+    """
+    _set_up_messages()

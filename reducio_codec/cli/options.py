@@ -1,0 +1,171 @@
+"""Options that several commands share, and what turns them into a codec."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast
+
+import click
+
+from reducio_codec.errors import InputError
+
+if TYPE_CHECKING:
+    from reducio_codec import ReducioCodec
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+STANDARD = Path("-")
+"""Standard input or output, where a command reads or writes an .rdc file."""
+
+_SPOOL_BYTES = 64 << 20
+"""How much of standard input is kept in memory before it goes to a temporary file."""
+
+
+def _tile_size(ctx: click.Context, parameter: click.Parameter, value: str) -> int | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    try:
+        return int(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is neither a number of pixels nor 'auto'", ctx, parameter) from None
+
+
+def codec_options(function: Function) -> Function:
+    """Where and how the model runs. All commands that run a model take these."""
+    options = (
+        click.option("--device", default="cpu", show_default=True, help="Where the model runs: cpu, cuda or cuda:N."),
+        click.option(
+            "--precision",
+            type=click.Choice(["float32", "bfloat16", "float16", "auto"]),
+            default="float32",
+            show_default=True,
+            help="What the model computes in; auto is bfloat16 where the device multiplies it natively.",
+        ),
+        click.option(
+            "--tile-size",
+            metavar="PIXELS|auto",
+            callback=_tile_size,
+            default="256",
+            show_default=True,
+            help="Side of the tiles that larger pictures are cut into, a multiple of 32 pixels; auto fits free memory.",
+        ),
+        click.option(
+            "--tile-overlap",
+            type=click.IntRange(0),
+            default=64,
+            show_default=True,
+            help="Pixels that tiles share, a multiple of 32, at most half a tile.",
+        ),
+        click.option(
+            "--threads", type=click.IntRange(1), help="CPU threads of the model.  [default: torch's own choice]"
+        ),
+        click.option("--compile", is_flag=True, help="Compile the model first: a slow start, then faster clips."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def rate_options(function: Function) -> Function:
+    """What decides the size of a file."""
+    options = (
+        click.option(
+            "--quality",
+            type=click.IntRange(0, 100),
+            default=50,
+            show_default=True,
+            help="Quality of the key frames, 0 (smallest) to 100; png is lossless and has none.",
+        ),
+        click.option(
+            "--step",
+            type=click.FloatRange(0, min_open=True),
+            default=0.5,
+            show_default=True,
+            help="Quantiser step of the motion latent, above 0, in its standard deviations; smaller is finer.",
+        ),
+        click.option(
+            "--keyframe-codec",
+            type=click.Choice(["avif", "webp", "jpeg", "png"]),
+            default="avif",
+            show_default=True,
+            help="Format of the key frames inside the file.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+model_option = click.option(
+    "-m",
+    "--model",
+    default="reducio-lite",
+    show_default=True,
+    help="A bundled name (see 'models'), a model folder, or org/name on the hub.",
+)
+
+force_option = click.option("-f", "--force", is_flag=True, help="Replace output files that exist.")
+
+
+def open_codec(
+    model: str,
+    *,
+    device: str,
+    precision: str,
+    tile_size: int | Literal["auto"],
+    tile_overlap: int,
+    threads: int | None,
+    compile: bool,
+    decoders: Sequence[str] | None = None,
+) -> ReducioCodec:
+    """The codec that the options describe."""
+    import torch
+
+    from reducio_codec import ReducioCodec
+    from reducio_codec.config import TilingConfig
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if tile_size == "auto":
+        tiling = TilingConfig(tile_overlap=tile_overlap, tile_size=max(256, 2 * tile_overlap))
+    else:
+        tiling = TilingConfig(tile_overlap=tile_overlap, tile_size=tile_size)
+    return ReducioCodec.from_pretrained(
+        model,
+        decoders=decoders,
+        device=device,
+        dtype="auto" if precision == "auto" else getattr(torch, precision),
+        tiling=tiling,
+        tile_size="auto" if tile_size == "auto" else None,
+        compile=compile,
+    )
+
+
+def check_new(*paths: Path, force: bool) -> None:
+    """Refuse to replace files without ``--force``, before any work is done."""
+    for path in paths:
+        if path != STANDARD and path.exists() and not path.is_dir() and not force:
+            raise InputError(f"{path} exists; --force replaces it")
+
+
+def standard_input() -> BinaryIO:
+    """All of standard input as a file that can seek, as readers need it."""
+    source = sys.stdin.buffer
+    if source.isatty():
+        raise InputError("standard input is a terminal; pipe an .rdc file into '-'")
+    spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115 - lives as long as its reader
+    while block := source.read(1 << 20):
+        spool.write(block)
+    spool.seek(0)
+    return cast(BinaryIO, spool)
+
+
+def standard_output() -> BinaryIO:
+    """Standard output for bytes; refused where it is a terminal, which bytes would garble."""
+    target = sys.stdout.buffer
+    if target.isatty():
+        raise InputError("standard output is a terminal; redirect '-o -' into a file or a pipe")
+    return target

@@ -1,0 +1,292 @@
+"""The codec: video to (latent, key frames) and back as tensors, streams and files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reducio_codec import streaming
+from reducio_codec.clip_runner import ClipRunner
+from reducio_codec.config import CLIP_LENGTH, TilingConfig
+from reducio_codec.errors import InputError
+from reducio_codec.geometry.budget import DEFAULT_PEAK_BYTES_PER_PIXEL, choose_tiling
+from reducio_codec.geometry.clips import count_clips, plan_clips, take_clip
+from reducio_codec.geometry.latent import Latent
+from reducio_codec.inputs import as_video, check_choice, check_keyframe_index, check_range
+from reducio_codec.models.interface import CodecModel
+from reducio_codec.pixels import to_unit
+from reducio_codec.precision import resolve_device, resolve_dtype
+from reducio_codec.streaming import EncodedClip
+
+if TYPE_CHECKING:
+    from reducio_codec.bitstream.entropy import LatentCoder
+
+Output = Literal["float", "uint8"]
+
+
+class ReducioCodec:
+    """A model with everything around it: any length, any size, any device.
+
+    Args:
+        model: the bare network; moved to ``device`` and set to eval mode.
+        model_id, model_hash: what a file says about its model, and is checked against.
+        coder: the entropy coder of this model's latent, for files.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
+        dtype: what convolutions compute in. ``"auto"`` takes bfloat16 where the device multiplies it natively.
+        tiling: how pictures larger than a tile are cut.
+        tile_size: replaces ``tiling.tile_size``. ``"auto"`` takes the largest tile, then the largest batch of tiles,
+            that ``memory_budget`` allows.
+        memory_budget: bytes for ``tile_size="auto"``; by default half of what is free now.
+        compile: pass the model's ``encode`` and ``decode`` through ``torch.compile``: slow first calls, then faster.
+    """
+
+    def __init__(
+        self,
+        model: CodecModel,
+        *,
+        model_id: str = "unnamed",
+        model_hash: str = "",
+        coder: LatentCoder | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | Literal["auto"] = torch.float32,
+        tiling: TilingConfig | None = None,
+        tile_size: int | Literal["auto"] | None = None,
+        memory_budget: int | None = None,
+        compile: bool = False,
+    ) -> None:
+        self.device = resolve_device(device)
+        self.dtype = resolve_dtype(dtype, device=self.device)
+        cast(torch.nn.Module, model).to(self.device).eval()
+        self.model = model
+        self.model_id = model_id
+        self.model_hash = model_hash
+        self._coder = coder
+        self.tiling = self._tiling(tiling or TilingConfig(), tile_size=tile_size, memory_budget=memory_budget)
+        self.runner = ClipRunner(model, device=self.device, dtype=self.dtype, tiling=self.tiling, compile=compile)
+
+    def _tiling(
+        self, tiling: TilingConfig, *, tile_size: int | Literal["auto"] | None, memory_budget: int | None
+    ) -> TilingConfig:
+        if tile_size == "auto":
+            peak = getattr(self.model, "peak_bytes_per_pixel", DEFAULT_PEAK_BYTES_PER_PIXEL)
+            return choose_tiling(tiling, device=self.device, budget=memory_budget, peak_bytes_per_pixel=float(peak))
+        if memory_budget is not None:
+            raise InputError(f"memory_budget is {memory_budget}, which only tile_size='auto' uses")
+        if tile_size is None:
+            return tiling
+        if isinstance(tile_size, bool) or not isinstance(tile_size, int):
+            raise InputError(f"tile_size is {tile_size!r}; allowed: 'auto' or a multiple of 32")
+        return replace(tiling, tile_size=tile_size)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_folder: str | Path,
+        *,
+        decoders: Sequence[str] | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | Literal["auto"] = torch.float32,
+        tiling: TilingConfig | None = None,
+        tile_size: int | Literal["auto"] | None = None,
+        memory_budget: int | None = None,
+        compile: bool = False,
+        revision: str | None = None,
+        sha256: str | None = None,
+        offline: bool = False,
+    ) -> Self:
+        """Load a bundled model by name, a model folder, or ``org/name`` from the hub (extra ``[hub]``).
+
+        Args:
+            name_or_folder: ``"reducio-lite"`` ships inside the package; ``list_models()`` has the others.
+            decoders: read only these; by default all that the model has.
+            revision, sha256, offline: see :func:`reducio_codec.weights.zoo.resolve`.
+            device, dtype, tiling, tile_size, memory_budget, compile: see the class.
+
+        Raises:
+            WeightsError: no such model, or its files are missing or damaged.
+        """
+        from reducio_codec.bitstream.entropy import LatentCoder
+
+        from reducio_codec.weights.zoo import load_pretrained
+
+        place = resolve_device(device)
+        model, info = load_pretrained(
+            name_or_folder, decoders=decoders, device=place, revision=revision, sha256=sha256, offline=offline
+        )
+        return cls(
+            cast(CodecModel, model),
+            model_id=info.id,
+            model_hash=info.short_hash,
+            coder=LatentCoder.load(info.folder),
+            device=place,
+            dtype=dtype,
+            tiling=tiling,
+            tile_size=tile_size,
+            memory_budget=memory_budget,
+            compile=compile,
+        )
+
+    @property
+    def decoders(self) -> tuple[str, ...]:
+        """Names that ``decoder=`` takes; all read the same latent."""
+        return self.model.decoder_names
+
+    def check_decoder(self, decoder: str | None) -> str:
+        """``decoder`` if the model has it, the model's default for None; InputError lists the names."""
+        if decoder is None:
+            return self.model.default_decoder
+        return check_choice(decoder, name="decoder", allowed=self.model.decoder_names)
+
+    # ------------------------------------------------------------------ tensors
+
+    def encode(self, video: Any, *, keyframe_index: int | None = None) -> tuple[Latent, Tensor]:
+        """Video to latent and key frames; the same input gives the same bits.
+
+        Args:
+            video: uint8 ``(T, H, W, 3)`` or ``(B, T, H, W, 3)``, float ``(B, 3, T, H, W)`` in [-1, 1], or a path to a
+                video file or a folder of pictures. Any T, H, W from 1 on.
+            keyframe_index: which of a clip's 16 frames is the key frame, by default the model's choice.
+
+        Returns:
+            The latent ``(B, z, N*t, h, w)`` of N clips, which knows the number of frames, and the key frames
+            ``(B, 3, N, H, W)`` float32 in [-1, 1], at the video's size. Both lie where the video lay.
+
+        Raises:
+            InputError: wrong shape, dtype or range. VideoError: the path isn't a readable video.
+        """
+        index = check_keyframe_index(keyframe_index, default=self.model.default_keyframe_index)
+        if isinstance(video, str | os.PathLike):
+            return self._encode_file(Path(video), keyframe_index=index)
+        clips = as_video(video)  # (B, 3, T, H, W)
+        batch, _, frames, height, width = clips.shape
+        spans = plan_clips(frames, keyframe_index=index)
+        keyframes = torch.empty((batch, 3, len(spans), height, width), device=clips.device)
+        latents = []
+        for number, span in enumerate(spans):
+            clip = take_clip(clips, span, dim=2)  # (B, 3, 16, H, W)
+            latents.append(self.runner.encode(clip, keyframe_index=index))
+            keyframes[:, :, number] = to_unit(clip[:, :, index])
+        return Latent.of(torch.cat(latents, dim=2), num_frames=frames, keyframe_index=index), keyframes
+
+    def _encode_file(self, path: Path, *, keyframe_index: int) -> tuple[Latent, Tensor]:
+        from reducio_codec.io.video import open_video
+
+        latents, keyframes, frames = [], [], 0
+        with open_video(path) as reader:
+            pictures = (frame.rgb for frame in reader)
+            for clip in self.encode_stream(pictures, keyframe_index=keyframe_index):
+                latents.append(clip.latent)
+                keyframes.append(torch.from_numpy(clip.keyframe))
+                frames += clip.num_frames
+        latent = torch.cat(latents, dim=1)[None]  # (1, z, N*t, h, w)
+        pictures_ = torch.stack(keyframes).permute(3, 0, 1, 2)[None]  # (1, 3, N, H, W)
+        return Latent.of(latent, num_frames=frames, keyframe_index=keyframe_index), to_unit(pictures_).contiguous()
+
+    def decode(
+        self,
+        latent: Tensor,
+        keyframe: Tensor,
+        *,
+        decoder: str | None = None,
+        num_frames: int | None = None,
+        keyframe_index: int | None = None,
+        output: Output = "float",
+    ) -> Tensor:
+        """Latent and key frames back to video.
+
+        Args:
+            latent: ``(B, z, N*t, h, w)``.
+            keyframe: ``(B, 3, N, H, W)`` float in [-1, 1]; its size is the video's.
+            decoder: one of ``self.decoders``, by default the model's choice.
+            num_frames: frames to give back, ``16 * (N - 1) + 1`` to ``16 * N``. By default what the latent knows
+                from ``encode``; ``16 * N`` for a plain tensor.
+            keyframe_index: by default what the latent knows, then the model's choice.
+            output: ``"float"`` or ``"uint8"``.
+
+        Returns:
+            ``(B, 3, T, H, W)`` float32 clipped to [-1, 1], or ``(B, T, H, W, 3)`` uint8, where the latent lies.
+
+        Raises:
+            InputError: shapes that don't fit each other or this model, or an unknown decoder.
+        """
+        name = self.check_decoder(decoder)
+        check_choice(output, name="output", allowed=("float", "uint8"))
+        clips = self._check_latent(latent, keyframe)
+        if num_frames is None:
+            num_frames = latent.num_frames if isinstance(latent, Latent) else clips * CLIP_LENGTH
+        if count_clips(num_frames) != clips:
+            low, high = (clips - 1) * CLIP_LENGTH + 1, clips * CLIP_LENGTH
+            raise InputError(f"num_frames is {num_frames}; a latent of {clips} clips holds {low} to {high}")
+        carried = latent.keyframe_index if isinstance(latent, Latent) else self.model.default_keyframe_index
+        index = check_keyframe_index(keyframe_index, default=carried)
+        motion = latent.detach().as_subclass(Tensor)
+        batch, (height, width) = latent.shape[0], keyframe.shape[-2:]
+        if output == "uint8":
+            result = torch.empty((batch, num_frames, height, width, 3), dtype=torch.uint8, device=latent.device)
+            video = result.permute(0, 4, 1, 2, 3)  # (B, 3, T, H, W), a view
+        else:
+            result = video = torch.empty((batch, 3, num_frames, height, width), device=latent.device)
+        for part, picture, span in zip(
+            torch.split(motion, self.runner.latent_frames, dim=2),
+            keyframe.detach().unbind(dim=2),
+            plan_clips(num_frames, keyframe_index=index),
+            strict=True,
+        ):
+            self.runner.decode(
+                part,
+                picture,
+                decoder=name,
+                keyframe_index=index,
+                span=span,
+                out=video.narrow(2, span.start, span.frames),
+            )
+        return result
+
+    def _check_latent(self, latent: Any, keyframe: Any) -> int:
+        """Refuse what doesn't fit together or the model; give the number of clips."""
+        for name, value, layout in (("latent", latent, "(B, z, N*t, h, w)"), ("keyframe", keyframe, "(B, 3, N, H, W)")):
+            if not isinstance(value, Tensor) or not value.is_floating_point() or value.ndim != 5 or not value.numel():
+                found = (
+                    f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+                )
+                raise InputError(f"{name} is {found}; allowed: a float tensor {layout}")
+        channels, length = self.runner.latent_channels, self.runner.latent_frames
+        if latent.shape[1] != channels or latent.shape[2] % length:
+            raise InputError(
+                f"latent has shape {tuple(latent.shape)}; this model needs (B, {channels}, N*{length}, h, w)"
+            )
+        clips: int = latent.shape[2] // length
+        wanted = (latent.shape[0], 3, clips)
+        if tuple(keyframe.shape[:3]) != wanted:
+            raise InputError(
+                f"keyframe has shape {tuple(keyframe.shape)}; a latent of {clips} clips and a batch of "
+                f"{latent.shape[0]} needs {(*wanted, 'H', 'W')}".replace("'", "")
+            )
+        grid = self.runner.grid(*keyframe.shape[-2:])
+        if tuple(latent.shape[-2:]) != grid:
+            raise InputError(
+                f"latent has a grid of {tuple(latent.shape[-2:])}; "
+                f"a key frame of {keyframe.shape[-1]}x{keyframe.shape[-2]} pixels needs {grid}"
+            )
+        check_range(keyframe, name="keyframe")
+        return clips
+
+    # ------------------------------------------------------------------ streams
+
+    def encode_stream(
+        self, frames: Iterable[NDArray[np.uint8] | Tensor], *, keyframe_index: int | None = None
+    ) -> Iterator[EncodedClip]:
+        """Frames ``(H, W, 3)`` uint8 one by one to clips: see :func:`reducio_codec.streaming.encode_stream`."""
+        return streaming.encode_stream(self.runner, frames, keyframe_index=keyframe_index)
+
+    def decode_stream(self, clips: Iterable[EncodedClip], *, decoder: str | None = None) -> Iterator[NDArray[np.uint8]]:
+        """Clips one by one to frames ``(H, W, 3)`` uint8: see :func:`reducio_codec.streaming.decode_stream`."""
+        return streaming.decode_stream(self.runner, clips, decoder=self.check_decoder(decoder))

@@ -1,0 +1,1 @@
+"""Pure functions over sizes and tensors, no model: padding, clips of 16 frames, tiles."""

@@ -1,0 +1,69 @@
+"""``tile_size="auto"``: the largest tiles that a memory budget allows."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import torch
+
+from reducio_codec.config import CLIP_LENGTH, PIXEL_MULTIPLE, TilingConfig
+from reducio_codec.errors import InputError
+
+DEFAULT_PEAK_BYTES_PER_PIXEL = 4096
+"""Memory that a model needs at its peak, per pixel of one frame of the 16 it works on, if it doesn't say so itself by
+an attribute ``peak_bytes_per_pixel``. The paper's decoder holds four tensors of 256 channels in float32 there:
+4 GiB for 16x256x256 pixels, that is 4096 bytes for each of a million pixels."""
+
+LARGEST_AUTO_TILE = 512
+"""Tiles much larger than the 256 px of the training show a grid with models whose statistics depend on the tile."""
+
+_UNKNOWN_MEMORY = 2 << 30
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that are free now, on the accelerator or in main memory; 2 GiB where the system doesn't tell."""
+    if device.type == "cuda":
+        free, _total = torch.cuda.mem_get_info(device)
+        return int(free)
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not on Windows or macOS
+        return _UNKNOWN_MEMORY
+
+
+def choose_tiling(
+    tiling: TilingConfig,
+    *,
+    device: torch.device,
+    budget: int | None = None,
+    peak_bytes_per_pixel: float = DEFAULT_PEAK_BYTES_PER_PIXEL,
+) -> TilingConfig:
+    """Replace ``tile_size`` and ``tile_batch`` by the largest that fit.
+
+    A larger tile comes before a larger batch: it has fewer borders. The overlap stays.
+
+    Args:
+        tiling: its ``tile_overlap`` and (as the largest allowed) ``tile_batch`` are used.
+        device: whose free memory counts if there is no budget.
+        budget: bytes; by default half of what is free.
+        peak_bytes_per_pixel: what the model needs for each pixel of each of the 16 frames.
+
+    Raises:
+        InputError: the budget doesn't hold the smallest tile.
+    """
+    if budget is None:
+        budget = available_memory(device) // 2
+    smallest = max(2 * PIXEL_MULTIPLE, 2 * tiling.tile_overlap)
+
+    def cost(side: int) -> int:
+        return int(CLIP_LENGTH * side * side * peak_bytes_per_pixel)
+
+    if cost(smallest) > budget:
+        raise InputError(
+            f"memory budget is {budget:,} bytes; the smallest tile ({smallest} px, twice the overlap) "
+            f"needs {cost(smallest):,}. Give a larger budget or a smaller tile_overlap"
+        )
+    sizes = range(max(smallest, LARGEST_AUTO_TILE), smallest - 1, -PIXEL_MULTIPLE)
+    size = next(size for size in sizes if cost(size) <= budget)
+    return replace(tiling, tile_size=size, tile_batch=max(1, min(tiling.tile_batch, budget // cost(size))))

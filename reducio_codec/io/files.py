@@ -1,0 +1,130 @@
+"""Input and output paths: checked before the work starts, written under a temporary name, renamed at the end.
+
+A run that fails, is interrupted or runs out of disk leaves the old file (or none), never half of a new one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from reducio_codec.errors import InputError, ReducioError, VideoError
+
+# What a full disk looks like: no space, quota used up, file larger than the file system or the process may write.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def check_input(path: str | os.PathLike[str]) -> Path:
+    """The path of a file or folder that exists and may be read; an empty file is refused here too."""
+    found = Path(path)
+    try:
+        mode = found.stat()
+        if stat.S_ISDIR(mode.st_mode):
+            next(found.iterdir(), None)
+        elif not stat.S_ISREG(mode.st_mode):
+            raise InputError(f"{found} is not a file or folder (a device, socket or pipe can't be read here)")
+        else:
+            with found.open("rb"):
+                pass
+    except FileNotFoundError:
+        raise InputError(f"{found} doesn't exist") from None
+    except PermissionError:
+        raise InputError(f"no permission to read {found}") from None
+    except (OSError, ValueError) as error:  # name too long, a link to itself, a null byte in the name
+        raise InputError(f"{str(path)!r} can't be opened: {error}") from None
+    if stat.S_ISREG(mode.st_mode) and mode.st_size == 0:
+        raise VideoError(f"{found} is empty (0 bytes)")
+    return found
+
+
+def check_output(path: str | os.PathLike[str], *, inputs: Iterable[str | os.PathLike[str]] = ()) -> Path:
+    """The path that will really be written (links followed); raises InputError when that can't work.
+
+    ``inputs`` are the files that are read meanwhile: none of them may be the output.
+    """
+    given = Path(path)
+    target = Path(os.path.realpath(given))
+    parent = target.parent
+    try:
+        if target.is_dir():
+            raise InputError(f"{given} is a folder; give the name of a file")
+        if target.exists() and not target.is_file():
+            raise InputError(f"{given} is not a regular file (a device, socket or pipe can't be replaced)")
+        if not parent.is_dir():
+            raise InputError(f"the folder {parent} of the output {given} doesn't exist")
+        if not os.access(parent, os.W_OK | os.X_OK) or (target.exists() and not os.access(target, os.W_OK)):
+            raise InputError(f"no permission to write {given}")
+    except PermissionError:
+        raise InputError(f"no permission to write {given}") from None
+    except OSError as error:
+        raise InputError(f"{given} can't be written: {error}") from None
+    for source in inputs:
+        if target.exists() and Path(source).exists() and target.samefile(source):
+            raise InputError(f"the output {given} is the input {source}; choose another name")
+    return target
+
+
+def _full(path: str | os.PathLike[str], error: OSError) -> ReducioError:
+    return ReducioError(f"no space left to write {path} ({os.strerror(error.errno or errno.ENOSPC)})")
+
+
+@contextmanager
+def writing_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns the system's errors while ``path`` is written into one clear line of ours."""
+    try:
+        yield
+    except OSError as error:
+        # Ours derive from other classes; PyAV's errors derive from OSError and carry FFmpeg's own numbers.
+        if error.errno in _FULL:
+            raise _full(path, error) from error
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            raise InputError(f"no permission to write {path}") from error
+        raise ReducioError(f"{path} can't be written: {error}") from error
+
+
+class PendingFile:
+    """A temporary name beside its target: ``commit`` renames it, ``discard`` removes it."""
+
+    def __init__(self, path: str | os.PathLike[str], *, inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
+        self.target = check_output(path, inputs=inputs)
+        # A short name of its own: the target's name may already be as long as the file system allows.
+        self.temporary = self.target.parent / f".{secrets.token_hex(8)}.tmp"
+
+    def commit(self) -> None:
+        with writing_errors(self.target):
+            self.temporary.replace(self.target)
+
+    def discard(self) -> None:
+        with suppress(OSError):
+            self.temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str], *, inputs: Iterable[str | os.PathLike[str]] = ()) -> Iterator[BinaryIO]:
+    """An open, seekable binary file (read and write) that becomes ``path`` when the block ends well.
+
+    On any exception, KeyboardInterrupt included, the temporary file is removed and ``path`` is as it was.
+    """
+    pending = PendingFile(path, inputs=inputs)
+    try:
+        with writing_errors(path):
+            file = pending.temporary.open("x+b")
+        try:
+            yield file
+        except OSError as error:
+            if error.errno in _FULL:  # only writing can fail so; other errors are the block's own
+                raise _full(path, error) from error
+            raise
+        finally:
+            with writing_errors(path):
+                file.close()
+        pending.commit()
+    except BaseException:
+        pending.discard()
+        raise

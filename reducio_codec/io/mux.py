@@ -1,0 +1,270 @@
+"""Encoding through FFmpeg: one video stream, an audio stream copied beside it, exact times."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+from PIL import Image
+
+from reducio_codec.errors import InputError, ReducioError, VideoError
+from reducio_codec.io.audio import AudioCopier, AudioTrack, can_hold
+from reducio_codec.io.colour import FromRgb
+from reducio_codec.io.decode import first_line
+from reducio_codec.io.files import PendingFile, writing_errors
+
+logger = logging.getLogger(__name__)
+
+_GIF_TICK = Fraction(1, 100)
+_LARGEST = 2**31 - 1  # FFmpeg's rational numbers are pairs of 32-bit integers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """What a file name suffix stands for."""
+
+    container: str
+    codec: str
+    pixel_format: str
+    crf: int | None = None
+    """Default constant rate factor; None for codecs without one."""
+    largest_crf: int = 51
+    keeps_pixel_shape: bool = True
+    """Whether the stream itself can say that its pixels aren't square."""
+    options: tuple[tuple[str, str], ...] = ()
+
+
+def choose_encoding(path: Path, *, width: int, height: int, lossless: bool) -> Encoding:
+    """From the output's suffix. H.264 in 4:2:0 has even sides only; odd sizes are coded in 4:4:4, never cropped."""
+    suffix = path.suffix.lower()
+    if lossless:
+        if suffix != ".mkv":
+            raise InputError(
+                f"lossless video can't be written to {path.name!r}; allowed: .mkv (FFV1), or a folder of PNG pictures"
+            )
+        # Level 3 cuts the picture into slices with a checksum each, which FFmpeg gets wrong on tiny pictures.
+        options = (("level", "3"), ("slicecrc", "1")) if min(width, height) >= 16 else (("level", "1"),)
+        return Encoding(container="matroska", codec="ffv1", pixel_format="bgr0", options=options)
+    if suffix in (".mp4", ".m4v", ".mov", ".mkv"):
+        container = {".mov": "mov", ".mkv": "matroska"}.get(suffix, "mp4")
+        odd = width % 2 or height % 2
+        return Encoding(
+            container=container,
+            codec="libx264",
+            pixel_format="yuv444p" if odd else "yuv420p",
+            crf=12,
+            options=(("preset", "medium"),),
+        )
+    if suffix == ".webm":
+        return Encoding(
+            container="webm",
+            codec="libvpx-vp9",
+            pixel_format="yuv420p",
+            crf=15,
+            largest_crf=63,
+            keeps_pixel_shape=False,
+            options=(("b", "0"), ("deadline", "good"), ("cpu-used", "4"), ("row-mt", "1")),
+        )
+    if suffix == ".gif":
+        # Whole pictures: FFmpeg writes only what changed by comparing palette indices, wrong when palettes differ.
+        options = (("gifflags", "0"),)
+        return Encoding(container="gif", codec="gif", pixel_format="pal8", keeps_pixel_shape=False, options=options)
+    raise InputError(
+        f"{path.name!r}: the suffix {suffix!r} isn't a video format that can be written; "
+        "allowed: .mp4, .m4v, .mov, .mkv, .webm, .gif, or a folder or a name like %05d.png for pictures"
+    )
+
+
+class MuxSink:
+    """One output file under a temporary name; the header is written with the first frame."""
+
+    def __init__(
+        self,
+        pending: PendingFile,
+        *,
+        encoding: Encoding,
+        width: int,
+        height: int,
+        time_base: Fraction,
+        rate: Fraction,
+        crf: int | None,
+        sample_aspect_ratio: Fraction,
+        audio: AudioTrack | None,
+    ) -> None:
+        self._pending = pending
+        self._encoding = encoding
+        self._time_base = time_base
+        self._shift: int | None = None
+        self._last_gif_tick: int | None = None
+        self._convert: FromRgb | None = None
+        if encoding.pixel_format != "pal8":
+            self._convert = FromRgb(pixel_format=encoding.pixel_format, width=width, height=height)
+        self._audio: AudioCopier | None = None
+        with self._errors():
+            self._container = self._open(sound_rate=audio.sample_rate if audio is not None else 1)
+            try:
+                self._stream = self._add_video(
+                    width=width, height=height, rate=rate, crf=crf, sample_aspect_ratio=sample_aspect_ratio
+                )
+                if audio is not None:
+                    self._add_audio(audio)
+            except BaseException:
+                self.abort()
+                raise
+
+    def write(self, rgb: npt.NDArray[np.uint8], pts: int) -> None:
+        """(H, W, 3) uint8 at ``pts`` in units of the time base."""
+        with self._errors():
+            if self._shift is None:
+                self._begin(pts)
+            self._mux(self._stream.encode(self._frame(rgb, pts + (self._shift or 0))))
+
+    def _begin(self, pts: int) -> None:
+        self._shift = 0
+        if self._encoding.container == "gif":
+            self._shift = -pts  # a GIF always begins at once
+        elif pts < 0:
+            logger.warning("%s begins before time 0; picture and sound are moved to 0", self._pending.target)
+            self._shift = -pts
+        if self._audio is not None:
+            self._audio.start((pts + self._shift) * self._time_base)
+
+    def close(self) -> None:
+        with self._errors():
+            self._mux(self._stream.encode(None))
+            if self._audio is not None:
+                self._audio.copy_until(None)
+            self._container.close()
+        self._release()
+        self._pending.commit()
+
+    def abort(self) -> None:
+        try:
+            self._container.close()
+        except (av.FFmpegError, OSError, ValueError):
+            pass  # the file is thrown away; that its end couldn't be written doesn't matter
+        finally:
+            self._release()
+            self._pending.discard()
+
+    def _release(self) -> None:
+        if self._audio is not None:
+            self._audio.close()
+            self._audio = None
+
+    def _open(self, *, sound_rate: int) -> OutputContainer:
+        options = {}
+        if self._encoding.container in ("mp4", "mov"):
+            # The time base itself becomes the picture's clock, so every pts is exact; and where picture and sound
+            # begin is told in the movie's clock, which must fit both.
+            clock = self._time_base.denominator
+            common = math.lcm(clock, max(1, sound_rate))
+            options = {
+                "movflags": "+faststart",
+                "video_track_timescale": str(clock),
+                "movie_timescale": str(common if common <= _LARGEST else clock),
+            }
+        return av.open(
+            f"file:{self._pending.temporary}", mode="w", format=self._encoding.container, container_options=options
+        )
+
+    def _add_video(
+        self, *, width: int, height: int, rate: Fraction, crf: int | None, sample_aspect_ratio: Fraction
+    ) -> VideoStream:
+        options = dict(self._encoding.options)
+        quality = self._encoding.crf if crf is None else crf
+        if quality is not None:
+            options["crf"] = str(quality)
+        stream = self._container.add_stream(self._encoding.codec, rate=rate, options=options)
+        if not isinstance(stream, VideoStream):
+            raise VideoError(f"{self._encoding.codec} is not a video codec in this FFmpeg")
+        stream.width, stream.height = width, height
+        stream.pix_fmt = self._encoding.pixel_format
+        time_base = _GIF_TICK if self._encoding.container == "gif" else self._time_base
+        stream.codec_context.time_base = time_base
+        stream.time_base = time_base
+        if self._convert is not None:
+            self._convert.tag(stream.codec_context)
+        if sample_aspect_ratio != 1 and not self._encoding.keeps_pixel_shape:
+            logger.warning(
+                "%s can't say that its pixels have the shape %s; write a .mp4 or .mkv to keep it",
+                self._pending.target.name,
+                sample_aspect_ratio,
+            )
+        elif sample_aspect_ratio != 1:
+            stream.codec_context.sample_aspect_ratio = sample_aspect_ratio
+        return stream
+
+    def _add_audio(self, audio: AudioTrack) -> None:
+        if not can_hold(audio, container_format=self._encoding.container):
+            logger.warning(
+                "%s can't hold %s sound, which is left out; write a .mkv to keep it",
+                self._pending.target.name,
+                audio.codec,
+            )
+            return
+        self._audio = AudioCopier(audio, target=self._container)
+
+    def _frame(self, rgb: npt.NDArray[np.uint8], pts: int) -> av.VideoFrame:
+        if self._convert is not None:
+            frame = self._convert(rgb)
+            frame.pts, frame.time_base = pts, self._time_base
+            return frame
+        # 256 colours chosen for each frame alone, so that no frame waits for a palette of the whole video.
+        picture = Image.fromarray(rgb).quantize(256)
+        colours = np.zeros((256, 4), np.uint8)  # A, R, G, B
+        palette = np.asarray(picture.getpalette() or [0, 0, 0], np.uint8).reshape(-1, 3)
+        colours[: len(palette), 1:] = palette
+        colours[:, 0] = 255
+        frame = av.VideoFrame.from_ndarray((np.asarray(picture), colours), format="pal8")  # type: ignore[arg-type]
+        tick = round(pts * self._time_base / _GIF_TICK)
+        if self._last_gif_tick is not None:
+            tick = max(tick, self._last_gif_tick + 1)
+        self._last_gif_tick = tick
+        frame.pts, frame.time_base = tick, _GIF_TICK
+        return frame
+
+    def _mux(self, packets: list[av.Packet[VideoStream]]) -> None:
+        for packet in packets:
+            # One frame at this rate may be less than a tick. A last frame that lasts 0 is cut off by the MP4 muxer.
+            packet.duration = packet.duration or 1
+            if self._audio is not None and packet.dts is not None:
+                self._audio.copy_until(packet.dts * Fraction(packet.time_base))
+            self._container.mux(packet)
+
+    def _errors(self) -> _Errors:
+        return _Errors(self._pending.target)
+
+
+class _Errors:
+    """FFmpeg's and the system's errors while writing, as ours. Used as a context manager."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is None or isinstance(error, ReducioError):
+            return
+        if isinstance(error, OSError) and 0 < (error.errno or 0) < 4096:
+            with writing_errors(self._target):
+                raise error
+        if isinstance(error, (av.FFmpegError, ValueError)):
+            raise VideoError(f"{self._target} can't be encoded: {first_line(error)}") from error
+
+
+def check_fractions(*, time_base: Fraction, rate: Fraction) -> None:
+    """Both must be positive and fit FFmpeg's 32-bit fractions."""
+    for name, value in (("time_base", time_base), ("rate", rate)):
+        if value <= 0 or value.numerator > _LARGEST or value.denominator > _LARGEST:
+            raise InputError(f"{name} is {value}; it must be positive, with both numbers at most {_LARGEST}")

@@ -1,0 +1,85 @@
+"""Whether a file was cut off: MP4, Matroska and AVI say in their first bytes how long they should be.
+
+FFmpeg reads a cut Matroska or AVI file to its end without a word, and so would we.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"styp")
+_BOXES = (*_FIRST_BOXES, b"moof", b"sidx", b"mfra", b"meta", b"uuid", b"udta", b"pnot", b"prft", b"emsg", b"ssix")
+
+
+def missing_bytes(path: Path) -> int:
+    """Bytes that the file's own structure promises beyond its end; 0 when it is whole or can't be told."""
+    length = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        file.seek(0)
+        if start[4:] in _FIRST_BOXES:
+            end = _boxes_end(file, length)
+        elif start[:4] == _EBML:
+            end = _segment_end(file)
+        elif start[:4] == b"RIFF":
+            end = _riff_end(file, length)
+        else:
+            end = 0
+    return max(0, end - length)
+
+
+def _boxes_end(file: BinaryIO, length: int) -> int:
+    """ISO base media: a chain of boxes, each with its size (ISO/IEC 14496-12, 4.2)."""
+    at = 0
+    while at + 8 <= length:
+        file.seek(at)
+        header = file.read(16)
+        size = int.from_bytes(header[:4], "big")
+        if header[4:8] not in _BOXES:
+            return 0  # something else was appended
+        if size == 1 and len(header) == 16:
+            size = int.from_bytes(header[8:], "big")
+        if size < 8:
+            return 0  # 0: the box ends where the file ends
+        at += size
+    return at
+
+
+def _segment_end(file: BinaryIO) -> int:
+    """Matroska: a header element, then one segment with everything (RFC 8794)."""
+    file.seek(4)
+    header = _element_size(file)
+    if header is None:
+        return 0
+    file.seek(header, 1)
+    if file.read(4) != _SEGMENT:
+        return 0
+    size = _element_size(file)
+    return 0 if size is None else file.tell() + size
+
+
+def _element_size(file: BinaryIO) -> int | None:
+    """A variable-length integer; None for "unknown", which live recordings write, and for nonsense."""
+    first = file.read(1)
+    if not first or first[0] == 0:
+        return None
+    extra = 8 - first[0].bit_length()
+    value = int.from_bytes(first + file.read(extra), "big")
+    bits = 7 * (extra + 1)
+    value &= (1 << bits) - 1
+    return None if value == (1 << bits) - 1 else value
+
+
+def _riff_end(file: BinaryIO, length: int) -> int:
+    """AVI: one RIFF chunk, or several in files beyond 1 GiB."""
+    at = 0
+    while at + 12 <= length:
+        file.seek(at)
+        header = file.read(12)
+        size = int.from_bytes(header[4:8], "little")
+        if header[:4] != b"RIFF" or size in (0, 0xFFFFFFFF):
+            return 0
+        at += 8 + size + size % 2
+    return at - 1 if at == length + 1 else at  # the padding byte at the very end is often left out

@@ -1,0 +1,96 @@
+"""What the codec needs of a model. The paper's network and the small one both satisfy it; nothing inherits from it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from reducio_codec.models.latents import Posterior
+
+
+class ModelConfig(Protocol):
+    """What every model's configuration says about its latent."""
+
+    @property
+    def architecture(self) -> str:
+        """Name in config.json: ``"reducio"`` or ``"lite"``."""
+        ...
+
+    @property
+    def decoders(self) -> tuple[str, ...]:
+        """Names of the decoders; the first is the default."""
+        ...
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels z of the latent."""
+        ...
+
+    @property
+    def temporal_compression_ratio(self) -> int:
+        """Frames for each position of the latent in time."""
+        ...
+
+    @property
+    def spatial_compression_ratio(self) -> int:
+        """Pixels for each position of the latent along a side."""
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values that rebuild the configuration."""
+        ...
+
+
+@runtime_checkable
+class CodecModel(Protocol):
+    """A network that turns 16 frames into a key frame and a motion latent, and back.
+
+    Frames are float in [-1, 1]; sides are multiples of 32 (of the spatial ratio, if that is larger). With z, t, h, w
+    from the configuration's ratios a latent is (B, z, t, h, w), for example (B, 16, 4, 8, 8) for 16x256x256.
+    """
+
+    @property
+    def config(self) -> ModelConfig: ...
+
+    @property
+    def decoder_names(self) -> tuple[str, ...]:
+        """Decoders that are loaded."""
+        ...
+
+    @property
+    def default_decoder(self) -> str:
+        """The one that ``decode`` takes when none is named."""
+        ...
+
+    @property
+    def default_keyframe_index(self) -> int:
+        """The frame of a clip that is its key frame, 0-based: 7 of 16 for the middle one."""
+        ...
+
+    def encode(self, video: Tensor, *, keyframe_index: int | None = None, keyframe: Tensor | None = None) -> Posterior:
+        """The latent's Gaussian, before the latent norm.
+
+        Args:
+            video: (B, 3, 16, H, W).
+            keyframe_index: which frame is the key frame; None is ``default_keyframe_index``.
+            keyframe: (B, 3, H, W), the picture that the decoder will have; None is that frame itself.
+        """
+        ...
+
+    def latent(self, mean: Tensor) -> Tensor:
+        """Normalise the mean of a whole picture (stitched, if it was tiled): (B, z, t, h, w) to the same shape."""
+        ...
+
+    def decode(
+        self, latent: Tensor, keyframe: Tensor, *, decoder: str | None = None, keyframe_index: int | None = None
+    ) -> Tensor:
+        """The clip, (B, 3, 16, H, W) float, not clipped.
+
+        Args:
+            latent: (B, z, t, h, w), normalised.
+            keyframe: (B, 3, H, W) in [-1, 1].
+            decoder: one of ``decoder_names``; None is ``default_decoder``.
+            keyframe_index: which frame the key frame is; None is ``default_keyframe_index``.
+        """
+        ...

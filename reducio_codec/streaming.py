@@ -1,0 +1,151 @@
+"""Push frames, pull clips, and back: one clip of latency, one clip of memory, for any length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reducio_codec.clip_runner import ClipRunner
+from reducio_codec.config import CLIP_LENGTH
+from reducio_codec.errors import InputError
+from reducio_codec.geometry.clips import ClipSpan, clip_span, group_frames, take_clip
+from reducio_codec.inputs import as_frame, check_keyframe_index
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncodedClip:
+    """All that a decoder needs for up to 16 frames. Clips don't depend on each other."""
+
+    index: int
+    """Number of the clip in its video, from 0."""
+    latent: Tensor
+    """``(z, t, h, w)`` float32, normalised."""
+    keyframe: NDArray[np.uint8]
+    """``(H, W, 3)``, at the video's own size."""
+    num_frames: int
+    """Frames of the video in this clip, 1 to 16."""
+    keyframe_index: int
+    """Which of the model's 16 frames is the key frame."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        height, width, _ = self.keyframe.shape
+        return height, width
+
+    @property
+    def span(self) -> ClipSpan:
+        """Where the real frames lie among the model's 16."""
+        return clip_span(start=CLIP_LENGTH * self.index, frames=self.num_frames, keyframe_index=self.keyframe_index)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FrameClip:
+    """Up to 16 frames of a video, ready for a model."""
+
+    frames: NDArray[np.uint8]
+    """``(n, H, W, 3)``, the real frames."""
+    span: ClipSpan
+    keyframe_index: int
+
+    @property
+    def keyframe(self) -> NDArray[np.uint8]:
+        """``(H, W, 3)``: the key frame, a view of one of the frames."""
+        picture: NDArray[np.uint8] = self.frames[self.keyframe_index - self.span.lead]
+        return picture
+
+    def padded(self) -> Tensor:
+        """``(1, 3, 16, H, W)`` uint8, what the model sees."""
+        span = ClipSpan(start=0, frames=self.span.frames, lead=self.span.lead)
+        clip = take_clip(torch.from_numpy(self.frames), span, dim=0)  # (16, H, W, 3)
+        return clip.permute(3, 0, 1, 2)[None]
+
+
+def cut_clips(frames: Iterable[NDArray[np.uint8] | Tensor], *, keyframe_index: int) -> Iterator[FrameClip]:
+    """Collect frames ``(H, W, 3)`` uint8 into clips; reads no frame further than the clip it gives.
+
+    Raises:
+        InputError: a frame of another dtype, shape or size than allowed, or no frame at all.
+    """
+    size: tuple[int, int] | None = None
+    start = 0
+    for group in group_frames(frames):
+        checked: list[NDArray[np.uint8]] = []
+        for frame in group:
+            array = as_frame(frame, size=size)
+            size = array.shape[0], array.shape[1]
+            checked.append(array)
+        span = clip_span(start=start, frames=len(checked), keyframe_index=keyframe_index)
+        yield FrameClip(frames=np.stack(checked), span=span, keyframe_index=keyframe_index)
+        start += len(checked)
+    if start == 0:
+        raise InputError("video has 0 frames; it needs at least one")
+
+
+def encode_stream(
+    runner: ClipRunner, frames: Iterable[NDArray[np.uint8] | Tensor], *, keyframe_index: int | None = None
+) -> Iterator[EncodedClip]:
+    """Encode frames as they arrive: a clip comes out after every 16th frame, and a shorter one at the end.
+
+    Args:
+        frames: uint8 ``(H, W, 3)``, all of one size; read no faster than clips are taken.
+        keyframe_index: which of 16 frames is the key frame, by default the model's choice.
+    """
+    index = check_keyframe_index(keyframe_index, default=runner.model.default_keyframe_index)
+    return _encode_stream(runner, frames, keyframe_index=index)
+
+
+def _encode_stream(
+    runner: ClipRunner, frames: Iterable[NDArray[np.uint8] | Tensor], *, keyframe_index: int
+) -> Iterator[EncodedClip]:
+    for number, clip in enumerate(cut_clips(frames, keyframe_index=keyframe_index)):
+        latent = runner.encode(clip.padded(), keyframe_index=keyframe_index)[0]
+        yield EncodedClip(
+            index=number,
+            latent=latent,
+            keyframe=clip.keyframe.copy(),  # a view would keep all 16 frames alive
+            num_frames=clip.span.frames,
+            keyframe_index=keyframe_index,
+        )
+
+
+def decode_stream(runner: ClipRunner, clips: Iterable[EncodedClip], *, decoder: str) -> Iterator[NDArray[np.uint8]]:
+    """Decode clips as they arrive into frames ``(H, W, 3)`` uint8; holds one clip."""
+    for clip in clips:
+        if not isinstance(clip, EncodedClip):
+            raise InputError(f"clip is a {type(clip).__name__}; allowed: EncodedClip")
+        yield from decode_clip(runner, clip, decoder=decoder)
+
+
+def decode_clip(runner: ClipRunner, clip: EncodedClip, *, decoder: str) -> NDArray[np.uint8]:
+    """The real frames of one clip: ``(n, H, W, 3)`` uint8."""
+    check_clip(runner, clip)
+    keyframe = torch.from_numpy(np.ascontiguousarray(clip.keyframe))
+    frames = torch.empty((clip.num_frames, *clip.keyframe.shape), dtype=torch.uint8)
+    runner.decode(
+        clip.latent.to("cpu")[None],
+        keyframe.permute(2, 0, 1)[None],  # (1, 3, H, W)
+        decoder=decoder,
+        keyframe_index=clip.keyframe_index,
+        span=clip.span,
+        out=frames.permute(3, 0, 1, 2)[None],  # (1, 3, n, H, W), a view
+    )
+    decoded: NDArray[np.uint8] = frames.numpy()
+    return decoded
+
+
+def check_clip(runner: ClipRunner, clip: EncodedClip) -> None:
+    """Refuse a clip of another model or with a latent that doesn't lie under its key frame."""
+    expected = (runner.latent_channels, runner.latent_frames, *runner.grid(*clip.size))
+    if tuple(clip.latent.shape) != expected:
+        raise InputError(
+            f"latent of clip {clip.index} has shape {tuple(clip.latent.shape)}; "
+            f"a key frame of {clip.size[1]}x{clip.size[0]} needs {expected}"
+        )
+    if not 1 <= clip.num_frames <= CLIP_LENGTH:
+        raise InputError(f"clip {clip.index} has {clip.num_frames} frames; allowed: 1 to {CLIP_LENGTH}")

@@ -1,0 +1,253 @@
+"""A model as a folder: config.json, model.safetensors, entropy.json (where the model has tables) and a card.
+
+Tensors of a decoder are stored under ``decoders.<name>.``, so one decoder loads without reading the others.
+Loading is strict: every key and shape must be what the configuration builds, and nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from reducio_codec.errors import InputError, WeightsError
+from reducio_codec.io.files import PendingFile, atomic_write, writing_errors
+from reducio_codec.weights.card import read_licence
+from reducio_codec.weights.layout import CARD_FILE, CONFIG_FILE, ENTROPY_FILE, TENSOR_FILE
+
+FORMAT = 1
+"""Version of the folder's layout. A reader refuses a larger one."""
+
+SHORT_HASH = 16
+"""Hex digits of the model hash that an ``.rdc`` file stores (64 bits tell models apart; they sign nothing)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """Where a loaded model came from, for reports and for the header of an ``.rdc`` file."""
+
+    id: str
+    """The name it was asked for by: a bundled name, a folder's name, or ``org/name@commit``."""
+    hash: str
+    """sha256 (hex) over config.json, model.safetensors and entropy.json."""
+    folder: Path
+    licence: str
+    decoders: tuple[str, ...]
+    """Decoders that were loaded, the default first."""
+    parameters: int
+    """Parameters that were loaded."""
+
+    @property
+    def short_hash(self) -> str:
+        return self.hash[:SHORT_HASH]
+
+    @property
+    def entropy_file(self) -> Path | None:
+        """The latent coder's tables, or None where the model has none."""
+        path = self.folder / ENTROPY_FILE
+        return path if path.is_file() else None
+
+
+def save_model(
+    model: nn.Module,
+    folder: str | Path,
+    *,
+    card: str,
+    dtype: torch.dtype | None = None,
+    entropy: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write ``model`` into ``folder`` (made if missing) and return the folder.
+
+    ``card`` is the text of its README.md, ``dtype`` what floating-point tensors are stored as (None: as they are),
+    ``entropy`` the latent coder's tables. The configuration is written last: a killed run leaves no loadable half.
+    """
+    target = Path(folder)
+    with writing_errors(target):
+        target.mkdir(parents=True, exist_ok=True)
+    tensors = {key: _stored(value, dtype=dtype) for key, value in model.state_dict().items()}
+    config = cast(Any, model).config
+    document = {"architecture": config.architecture, "format": FORMAT, **config.to_json()}
+    _write_tensors(target / TENSOR_FILE, tensors)
+    if entropy is not None:
+        _write_text(target / ENTROPY_FILE, json.dumps(entropy, separators=(",", ":"), sort_keys=True))
+    _write_text(target / CARD_FILE, card.rstrip("\n"))
+    _write_text(target / CONFIG_FILE, json.dumps(document, indent=2, sort_keys=True))
+    return target
+
+
+def load_model(
+    folder: str | Path,
+    *,
+    decoders: Sequence[str] | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    model_id: str | None = None,
+    expected_sha256: str | None = None,
+) -> tuple[nn.Module, ModelInfo]:
+    """Read a model folder: ``(model in eval mode on device, where it came from)``.
+
+    ``decoders`` names the ones to read (None: all). Stored floats become float32, or ``dtype`` where given.
+    ``expected_sha256`` is what model.safetensors must hash to. Raises WeightsError for a missing or damaged file, an
+    unknown architecture or format, and for the first key that is missing, unknown or of another shape.
+    """
+    source = Path(folder)
+    for name in (CONFIG_FILE, TENSOR_FILE):
+        if not (source / name).is_file():
+            raise WeightsError(f"{source} has no {name}; a model folder holds {CONFIG_FILE} and {TENSOR_FILE}")
+    digest = file_sha256(source / TENSOR_FILE)
+    if expected_sha256 is not None and digest != expected_sha256.lower():
+        raise WeightsError(f"{source / TENSOR_FILE} is damaged or another file: sha256 {digest}, not {expected_sha256}")
+    model, skipped = _empty_model(source / CONFIG_FILE, decoders=decoders)
+    state = _read_tensors(source / TENSOR_FILE, model=model, skipped=skipped, device=device, dtype=dtype)
+    model.load_state_dict(state, strict=True, assign=True)
+    _assert_no_meta(model)
+    model.requires_grad_(False).eval()
+    info = ModelInfo(
+        id=source.resolve().name if model_id is None else model_id,
+        hash=_model_hash(source, tensor_digest=digest),
+        folder=source,
+        licence=read_licence(source),
+        decoders=tuple(cast(Any, model).decoder_names),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+    )
+    return model, info
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, hex."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"can't read {path}: {error.strerror}") from error
+
+
+def _model_hash(folder: Path, *, tensor_digest: str) -> str:
+    """One hash for everything that changes what a file decodes to: the card is not part of it."""
+    total = hashlib.sha256()
+    for name in (CONFIG_FILE, TENSOR_FILE, ENTROPY_FILE):
+        if (folder / name).is_file():
+            digest = tensor_digest if name == TENSOR_FILE else file_sha256(folder / name)
+            total.update(f"{name} {digest}\n".encode())
+    return total.hexdigest()
+
+
+def _empty_model(path: Path, *, decoders: Sequence[str] | None) -> tuple[nn.Module, tuple[str, ...]]:
+    """The model that a config.json describes, on the meta device, and the decoders that were left out."""
+    config_class, model_class, fields = _read_config(path)
+    try:
+        config = config_class.from_json(fields)
+    except (InputError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: {error}") from error
+    known = tuple(config.decoders)
+    wanted = known if decoders is None else tuple(decoders)
+    unknown = [name for name in wanted if name not in known]
+    if unknown or not wanted:
+        asked = repr(unknown[0]) if unknown else "no decoder"
+        raise InputError(f"{asked} was asked for; this model has: {', '.join(known)}")
+    kept = tuple(name for name in known if name in wanted)
+    with torch.device("meta"):  # random values that the file replaces would cost seconds
+        model = model_class(replace(config, decoders=kept))
+    return model, tuple(name for name in known if name not in kept)
+
+
+def _read_config(path: Path) -> tuple[Any, Any, dict[str, Any]]:
+    """Configuration class, model class and configuration values of a config.json."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} isn't readable JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise WeightsError(f"{path} holds a {type(document).__name__}; it must hold an object")
+    layout = document.pop("format", None)
+    if layout != FORMAT:
+        hint = "; a newer reducio-codec wrote it" if isinstance(layout, int) and layout > FORMAT else ""
+        raise WeightsError(f"{path}: format is {layout!r}; this version reads {FORMAT}{hint}")
+    architecture = document.pop("architecture", None)
+    if architecture == "lite":
+        from reducio_codec.config import LiteConfig
+        from reducio_codec.models.lite import ReducioLite
+
+        return LiteConfig, ReducioLite, document
+    if architecture == "reducio":
+        from reducio_codec.config import ReducioConfig
+        from reducio_codec.models.vae import ReducioVAE
+
+        return ReducioConfig, ReducioVAE, document
+    raise WeightsError(f"{path}: architecture is {architecture!r}; known: lite, reducio")
+
+
+def _read_tensors(
+    path: Path,
+    *,
+    model: nn.Module,
+    skipped: Iterable[str],
+    device: torch.device | str,
+    dtype: torch.dtype | None,
+) -> dict[str, Tensor]:
+    """The tensors that ``model`` has, checked key by key before any is read."""
+    expected = model.state_dict()
+    prefixes = tuple(f"decoders.{name}." for name in skipped)
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            stored = set(file.keys())
+            _check_keys(path, stored=stored, expected=expected, skipped=prefixes)
+            for key, tensor in expected.items():
+                shape = tuple(file.get_slice(key).get_shape())
+                if shape != tuple(tensor.shape):
+                    raise WeightsError(
+                        f"{path}: {key} has shape {shape}; the configuration needs {tuple(tensor.shape)}"
+                    )
+            return {key: _loaded(file.get_tensor(key), device=device, dtype=dtype) for key in expected}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from error
+
+
+def _check_keys(path: Path, *, stored: set[str], expected: Mapping[str, Tensor], skipped: tuple[str, ...]) -> None:
+    missing = [key for key in expected if key not in stored]
+    if missing:
+        raise WeightsError(f"{path}: {missing[0]} is missing ({len(missing)} of {len(expected)} keys are)")
+    unknown = sorted(key for key in stored - set(expected) if not key.startswith(skipped))
+    if unknown:
+        raise WeightsError(f"{path}: {unknown[0]} isn't part of this model ({len(unknown)} such keys)")
+
+
+def _stored(value: Tensor, *, dtype: torch.dtype | None) -> Tensor:
+    target = dtype if dtype is not None and value.is_floating_point() else value.dtype
+    # Own memory for each: safetensors refuses tensors that share storage.
+    return value.detach().to(device="cpu", dtype=target, copy=True).contiguous()
+
+
+def _loaded(value: Tensor, *, device: torch.device | str, dtype: torch.dtype | None) -> Tensor:
+    if not value.is_floating_point():
+        return value.to(device=device)
+    return value.to(device=device, dtype=torch.float32 if dtype is None else dtype)
+
+
+def _assert_no_meta(model: nn.Module) -> None:
+    left = [name for name, buffer in model.named_buffers() if buffer.is_meta]
+    # A buffer outside the state dict would hold no values: models keep such tables in it, or make them on use.
+    assert not left, f"{type(model).__name__}.{left[0]} isn't in the state dict, so it can't be loaded"
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    pending = PendingFile(path)
+    try:
+        with writing_errors(path):
+            save_file(dict(tensors), pending.temporary, metadata={"format": "pt"})
+        pending.commit()
+    finally:
+        pending.discard()
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_write(path) as file:
+        file.write(f"{text}\n".encode())

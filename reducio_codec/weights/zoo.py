@@ -1,0 +1,126 @@
+"""Names of models: what ships inside the package, and how a name, a folder or ``org/name`` becomes a folder.
+
+This module does not import torch, so that listing models is instant.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reducio_codec.errors import InputError, WeightsError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from reducio_codec.weights.io import ModelInfo
+
+BUNDLED = Path(__file__).resolve().parent / "bundled"
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry:
+    """A model that ships inside the package."""
+
+    name: str
+    summary: str
+    licence: str
+    """SPDX name."""
+    paper: str
+    sha256: str
+    """Of model.safetensors; checked whenever the model is loaded."""
+
+    @property
+    def folder(self) -> Path:
+        return BUNDLED / self.name
+
+
+_ENTRIES = (
+    ModelEntry(
+        name="reducio-lite",
+        summary="small motion-latent codec for CPUs: 4096 values a clip of 16x256x256, decoders warp (default), "
+        "attention, add, linear, none",
+        licence="MIT",
+        paper="https://arxiv.org/abs/2411.13552",
+        sha256="",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """A folder to load from, and what is known about it."""
+
+    folder: Path
+    id: str
+    """Bundled name, folder name, or ``org/name@commit``."""
+    sha256: str | None = None
+    """What model.safetensors must hash to, where that is known."""
+
+
+def list_models() -> list[ModelEntry]:
+    """The models that ship inside the package, in the order in which they are recommended."""
+    return list(_ENTRIES)
+
+
+def resolve(
+    name_or_folder: str | Path,
+    *,
+    revision: str | None = None,
+    sha256: str | None = None,
+    offline: bool = False,
+) -> ModelSource:
+    """Find a model: a bundled name, a folder, or ``org/name`` on the Hugging Face hub, in this order.
+
+    ``revision`` (a commit, tag or branch) and ``offline`` are for the hub only, ``sha256`` (hex, of model.safetensors)
+    for a folder or the hub. Raises WeightsError, with the bundled names, for a name that is none of the three.
+    """
+    name = str(name_or_folder)
+    entry = next((entry for entry in _ENTRIES if entry.name == name), None)
+    folder = Path(name_or_folder)
+    if entry is None and not folder.is_dir() and isinstance(name_or_folder, str) and _HUB_NAME.fullmatch(name):
+        from reducio_codec.weights.hub import fetch
+
+        return fetch(name, revision=revision, sha256=sha256, offline=offline)
+    if revision is not None:
+        raise InputError(
+            f"revision is {revision!r}, but {name!r} isn't an org/name on the hub; only those have revisions"
+        )
+    if entry is not None:
+        if sha256 is not None and sha256.lower() != entry.sha256:
+            raise InputError(f"sha256 is {sha256!r}; the bundled {name} has {entry.sha256!r}")
+        return ModelSource(folder=entry.folder, id=entry.name, sha256=entry.sha256 or None)
+    if folder.is_dir():
+        return ModelSource(folder=folder, id=folder.resolve().name, sha256=sha256)
+    bundled = ", ".join(entry.name for entry in _ENTRIES)
+    raise WeightsError(f"no model {name!r}: not bundled ({bundled}), not a folder, and not an org/name on the hub")
+
+
+def load_pretrained(
+    name_or_folder: str | Path,
+    *,
+    decoders: Sequence[str] | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    revision: str | None = None,
+    sha256: str | None = None,
+    offline: bool = False,
+) -> tuple[nn.Module, ModelInfo]:
+    """``resolve`` and ``weights.io.load_model`` in one: ``(model, where it came from)``."""
+    from reducio_codec.weights.io import load_model
+
+    source = resolve(name_or_folder, revision=revision, sha256=sha256, offline=offline)
+    return load_model(
+        source.folder,
+        decoders=decoders,
+        device=device,
+        dtype=dtype,
+        model_id=source.id,
+        expected_sha256=source.sha256,
+    )

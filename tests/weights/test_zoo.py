@@ -1,0 +1,207 @@
+"""Names become folders: bundled models, folders, and the hub through a stand-in for its client."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from reducio_codec.errors import InputError, MissingDependencyError, WeightsError
+from reducio_codec.weights import hub, zoo
+from reducio_codec.weights.layout import CONFIG_FILE, ENTROPY_FILE, TENSOR_FILE
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def test_names_are_unique_and_described() -> None:
+    entries = zoo.list_models()
+    assert [entry.name for entry in entries] == list(dict.fromkeys(entry.name for entry in entries))
+    for entry in entries:
+        assert entry.summary and entry.licence and entry.paper.startswith("https://")
+
+
+def test_bundled_weights_are_the_recorded_ones() -> None:
+    for entry in zoo.list_models():
+        path = entry.folder / TENSOR_FILE
+        assert path.is_file(), f"{entry.name}: no bundled {TENSOR_FILE}"
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert entry.sha256 == digest, f'weights/zoo.py, {entry.name}: write sha256="{digest}"'
+        assert path.stat().st_size <= 30 * 2**20, f"{entry.name}: more than 30 MB in the wheel"
+        assert (entry.folder / CONFIG_FILE).is_file()
+        assert (entry.folder / "README.md").is_file(), "weights without a card"
+
+
+def test_unknown_name_lists_the_bundled_ones() -> None:
+    with pytest.raises(WeightsError, match=r"reducio-huge.*reducio-lite"):
+        zoo.resolve("reducio-huge")
+
+
+def test_bundled_name_and_folder(tmp_path: Path) -> None:
+    assert zoo.resolve("reducio-lite").id == "reducio-lite"
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    assert zoo.resolve(folder) == zoo.ModelSource(folder=folder, id="mine")
+    assert zoo.resolve(str(folder), sha256="ab" * 32).sha256 == "ab" * 32
+
+
+def test_options_of_the_hub_are_refused_elsewhere(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="revision"):
+        zoo.resolve("reducio-lite", revision="main")
+    with pytest.raises(InputError, match="revision"):
+        zoo.resolve(tmp_path, revision="main")
+    with pytest.raises(InputError, match="sha256"):
+        zoo.resolve("reducio-lite", sha256="00" * 32)
+
+
+class FakeHub:
+    """The few calls of huggingface_hub that the package makes, over a folder on disk."""
+
+    def __init__(self, folder: Path, *, recorded: str | None = None, reachable: bool = True) -> None:
+        self.cache = folder / "snapshots" / COMMIT
+        self.cache.mkdir(parents=True)
+        self.recorded = recorded
+        self.reachable = reachable
+        self.asked: list[tuple[str, str | None, bool]] = []
+        self.files = {CONFIG_FILE: b"{}", TENSOR_FILE: b"tensors", "train.py": b"raise SystemExit"}
+        self.constants = SimpleNamespace(HF_HUB_OFFLINE=False)
+
+        class HfHubHTTPError(OSError): ...
+
+        class RepositoryNotFoundError(HfHubHTTPError): ...
+
+        class RevisionNotFoundError(HfHubHTTPError): ...
+
+        class LocalEntryNotFoundError(FileNotFoundError): ...
+
+        self.errors = SimpleNamespace(
+            HfHubHTTPError=HfHubHTTPError,
+            RepositoryNotFoundError=RepositoryNotFoundError,
+            RevisionNotFoundError=RevisionNotFoundError,
+            LocalEntryNotFoundError=LocalEntryNotFoundError,
+        )
+
+    def HfApi(self) -> FakeHub:
+        return self
+
+    def model_info(self, repository: str, *, revision: str | None, files_metadata: bool) -> Any:
+        assert files_metadata
+        if not self.reachable:
+            raise ConnectionError("no route to host")
+        if repository != "org/name":
+            raise self.errors.RepositoryNotFoundError("404")
+        if revision not in (None, "main", COMMIT):
+            raise self.errors.RevisionNotFoundError("404")
+        siblings = [
+            SimpleNamespace(
+                rfilename=name,
+                lfs=SimpleNamespace(sha256=self.recorded) if name == TENSOR_FILE and self.recorded else None,
+            )
+            for name in self.files
+        ]
+        return SimpleNamespace(sha=COMMIT, siblings=siblings)
+
+    def hf_hub_download(
+        self, repository: str, name: str, *, revision: str | None, local_files_only: bool = False
+    ) -> str:
+        self.asked.append((name, revision, local_files_only))
+        path = self.cache / name
+        if local_files_only:
+            if not path.exists():
+                raise self.errors.LocalEntryNotFoundError(name)
+            return str(path)
+        path.write_bytes(self.files[name])
+        return str(path)
+
+
+@pytest.fixture
+def use_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    def use(**options: Any) -> FakeHub:
+        fake = FakeHub(tmp_path / "hub", **options)
+        monkeypatch.setattr(hub, "_huggingface_hub", lambda: fake)
+        return fake
+
+    return use
+
+
+def test_a_branch_is_resolved_to_its_commit_once(use_hub: Any) -> None:
+    fake = use_hub(recorded="cd" * 32)
+    source = zoo.resolve("org/name", revision="main")
+    assert source.id == f"org/name@{COMMIT}"
+    assert source.sha256 == "cd" * 32
+    assert {revision for _, revision, _ in fake.asked} == {COMMIT}
+    assert "train.py" not in {name for name, _, _ in fake.asked}
+    assert ENTROPY_FILE not in {name for name, _, _ in fake.asked}
+
+
+def test_hub_hash_must_be_the_given_one(use_hub: Any) -> None:
+    use_hub(recorded="cd" * 32)
+    with pytest.raises(WeightsError, match="sha256"):
+        zoo.resolve("org/name", sha256="ef" * 32)
+
+
+def test_unknown_repository_and_revision(use_hub: Any) -> None:
+    use_hub()
+    with pytest.raises(WeightsError, match="org/other"):
+        zoo.resolve("org/other")
+    with pytest.raises(WeightsError, match="v9"):
+        zoo.resolve("org/name", revision="v9")
+
+
+def test_repository_without_a_model(use_hub: Any) -> None:
+    fake = use_hub()
+    del fake.files[TENSOR_FILE]
+    with pytest.raises(WeightsError, match=TENSOR_FILE):
+        zoo.resolve("org/name")
+
+
+@pytest.mark.parametrize("way", ["no network", "offline=True", "environment"])
+def test_offline_says_what_to_fetch_and_where_to_put_it(use_hub: Any, way: str) -> None:
+    fake = use_hub(reachable=False)
+    fake.constants.HF_HUB_OFFLINE = way == "environment"
+    with pytest.raises(WeightsError) as caught:
+        zoo.resolve("org/name", offline=way == "offline=True")
+    for word in (CONFIG_FILE, TENSOR_FILE, ENTROPY_FILE, "org/name", "./name"):
+        assert word in str(caught.value)
+
+
+def test_offline_uses_the_cache_and_the_hash_it_keeps(use_hub: Any) -> None:
+    fake = use_hub(reachable=False)
+    digest = hashlib.sha256(b"tensors").hexdigest()
+    blobs = fake.cache.parents[1] / "blobs"
+    blobs.mkdir()
+    (blobs / digest).write_bytes(b"tensors")
+    (fake.cache / TENSOR_FILE).symlink_to(blobs / digest)
+    (fake.cache / CONFIG_FILE).write_bytes(b"{}")
+    assert zoo.resolve("org/name") == zoo.ModelSource(folder=fake.cache, id=f"org/name@{COMMIT}", sha256=digest)
+
+
+def test_missing_client_names_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'reducio-codec\[hub\]'"):
+        zoo.resolve("org/name")
+
+
+def test_the_real_client_offline(tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub", reason="huggingface_hub is in the extras [test] and [hub]")
+    code = (
+        "import sys\n"
+        "from reducio_codec.errors import WeightsError\n"
+        "from reducio_codec.weights import zoo\n"
+        "try:\n"
+        "    zoo.resolve('org/name')\n"
+        "except WeightsError as error:\n"
+        "    print(error)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert "isn't in the local cache" in done.stdout
+    assert "./name" in done.stdout
