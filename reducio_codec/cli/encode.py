@@ -19,7 +19,6 @@ from reducio_codec.cli.options import (
     standard_output,
 )
 from reducio_codec.cli.progress import progress_bar
-from reducio_codec.cli.report import describe_rate
 
 
 @click.command()
@@ -60,4 +59,10 @@ def command(
             latent_step=step,
             progress=report,
         )
-    click.echo(f"{target}: {describe_rate(result)}", err=target == STANDARD)
+    sound = f" (and {result.audio_bytes:,} bytes of sound)" if result.audio_bytes else ""
+    click.echo(
+        f"{target}: {result.frames} frames, {result.video_bytes:,} bytes{sound}, "
+        f"{result.kbits_per_second:.1f} kbit/s, {result.bpp:.4f} bits per pixel "
+        f"({result.bpp_without_keyframe:.4f} without key frames), {result.frames_per_second:.1f} frames/s",
+        err=target == STANDARD,
+    )

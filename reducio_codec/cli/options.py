@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast
 
@@ -81,10 +82,10 @@ def rate_options(function: Function) -> Function:
         ),
         click.option(
             "--step",
-            type=click.FloatRange(0, min_open=True),
+            type=float,
             default=0.5,
             show_default=True,
-            help="Quantiser step of the motion latent, above 0, in its standard deviations; smaller is finer.",
+            help="Quantiser step of the motion latent, 0.03125 to 16, in its standard deviations; smaller is finer.",
         ),
         click.option(
             "--keyframe-codec",
@@ -142,6 +143,27 @@ def open_codec(
         tile_size="auto" if tile_size == "auto" else None,
         compile=compile,
     )
+
+
+def model_of(source: Path | BinaryIO) -> str:
+    """The bundled model that an .rdc file names. A file can't make this program open or fetch any other."""
+    from reducio_codec.bitstream.container import RdcReader
+    from reducio_codec.errors import FormatError, WeightsError
+    from reducio_codec.io.files import check_input
+    from reducio_codec.weights.zoo import list_models
+
+    name = "standard input" if not isinstance(source, Path) else str(source)
+    with check_input(source).open("rb") if isinstance(source, Path) else nullcontext(source) as file:
+        try:
+            header = RdcReader(file).header
+        except FormatError as error:
+            raise FormatError(f"{name}: {error}") from error
+    if header.model not in [entry.name for entry in list_models()]:
+        raise WeightsError(
+            f"{name} was made with the model {header.model!r} (hash {header.model_hash}), which isn't bundled; "
+            "give its folder or hub name with --model"
+        )
+    return header.model
 
 
 def check_new(*paths: Path, force: bool) -> None:

@@ -22,8 +22,9 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 
 from reducio_codec.errors import VideoError
-from reducio_codec.io.decode import first_line, open_container, pick_stream
+from reducio_codec.io.decode import first_line, moving_picture, open_container
 from reducio_codec.io.files import check_input
+from reducio_codec.io.images import PICTURE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ def _parse_offset(text: str) -> Fraction:
 def read_audio(path: str | os.PathLike[str]) -> AudioTrack | None:
     """The first audio stream of a video file; None when there is none (pictures, GIF, silent video)."""
     source = check_input(path)
-    if source.is_dir():
+    if source.is_dir() or source.suffix.lower() in PICTURE_SUFFIXES:
         return None
     try:
         with open_container(source) as container:
@@ -100,14 +101,14 @@ def read_audio(path: str | os.PathLike[str]) -> AudioTrack | None:
 
 def _picture_start(container: InputContainer) -> Fraction:
     """Seconds of the first frame, or 0 for a sound file."""
-    if not container.streams.video:
+    stream = moving_picture(container)
+    if stream is None:
         return Fraction(0)
-    stream = pick_stream(container, path=_name(container))
     return (stream.start_time or 0) * Fraction(stream.time_base or 1)
 
 
 def _copy(container: InputContainer, source: AudioStream, *, picture_start: Fraction) -> AudioTrack | None:
-    packets = (packet for packet in container.demux(source) if packet.size)
+    packets = (packet for packet in container.demux(source) if packet.size and not packet.is_corrupt)
     first = next(packets, None)
     if first is None:
         return None

@@ -93,6 +93,8 @@ def open_container(path: Path) -> Iterator[InputContainer]:
             metadata_errors="replace",
             container_options={"protocol_whitelist": "file"},
         )
+    except av.error.EOFError as error:
+        raise VideoError(f"{path} has no frames that can be decoded") from error
     except (av.FFmpegError, ValueError) as error:
         cut = "; the file is cut off" if missing_bytes(path) else ""
         raise VideoError(f"{path} can't be read as a video: {first_line(error)}{cut}") from error
@@ -102,12 +104,20 @@ def open_container(path: Path) -> Iterator[InputContainer]:
         yield container
 
 
-def pick_stream(container: InputContainer, *, path: Path) -> VideoStream:
-    """The first moving picture; cover art of a sound file doesn't count."""
+def moving_picture(container: InputContainer) -> VideoStream | None:
+    """The first video stream that isn't the cover art of a sound file."""
     for stream in container.streams.video:
         disposition = getattr(stream, "disposition", 0)  # a Flag, an IntFlag or absent, by PyAV's version
         if not getattr(disposition, "value", disposition) & _COVER_ART:
             return stream
+    return None
+
+
+def pick_stream(container: InputContainer, *, path: Path) -> VideoStream:
+    """The stream to decode, or the reason why there is none."""
+    stream = moving_picture(container)
+    if stream is not None:
+        return stream
     what = "only sound" if container.streams.audio else "no video stream"
     raise VideoError(f"{path} has {what}; a video is needed")
 

@@ -259,7 +259,7 @@ class _Errors:
         if isinstance(error, OSError) and 0 < (error.errno or 0) < 4096:
             with writing_errors(self._target):
                 raise error
-        if isinstance(error, (av.FFmpegError, ValueError)):
+        if isinstance(error, (av.FFmpegError, ValueError, OverflowError)):
             raise VideoError(f"{self._target} can't be encoded: {first_line(error)}") from error
 
 

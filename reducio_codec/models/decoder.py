@@ -49,7 +49,8 @@ class DecoderLevel(nn.Module):
     ) -> None:
         super().__init__()
         self.block_1 = nn.ModuleList(
-            ResidualBlock(in_channels if index == 0 else out_channels, out_channels, kind=kind) for index in range(depth)
+            ResidualBlock(in_channels if index == 0 else out_channels, out_channels, kind=kind)
+            for index in range(depth)
         )
         self.fuse = fuse
         self.block_2 = nn.ModuleList(ResidualBlock(out_channels, out_channels, kind=kind) for _ in range(depth))

@@ -16,11 +16,19 @@ class EncoderLevel(nn.Module):
     """Residual blocks at one resolution, then a halving of it (none at the deepest level)."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, depth: int, kind: ConvKind, downsample: bool, temporal: bool = False
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        depth: int,
+        kind: ConvKind,
+        downsample: bool,
+        temporal: bool = False,
     ) -> None:
         super().__init__()
         self.block = nn.ModuleList(
-            ResidualBlock(in_channels if index == 0 else out_channels, out_channels, kind=kind) for index in range(depth)
+            ResidualBlock(in_channels if index == 0 else out_channels, out_channels, kind=kind)
+            for index in range(depth)
         )
         self.downsample = Downsample(out_channels, kind=kind, temporal=temporal) if downsample else None
 

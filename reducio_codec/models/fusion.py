@@ -59,7 +59,7 @@ class AttentionFusion(nn.Module):
         embedding = time_embedding(time, channels).to(device=x.device, dtype=x.dtype)
         tokens = rearrange(x, "b c t h w -> b t (h w) c") + embedding  # (B, T, H W, C)
         tokens = tokens.reshape(batch, -1, channels)  # (B, T H W, C)
-        content = rearrange(context, "b c h w -> b (h w) c")  # (B, h w, C_ctx)
+        content = rearrange(context.to(x.dtype), "b c h w -> b (h w) c")  # (B, h w, C_ctx)
         normed = functional.layer_norm(
             tokens.to(self.norm.weight.dtype), (channels,), self.norm.weight, self.norm.bias, self.norm.eps
         ).to(tokens.dtype)
@@ -88,7 +88,7 @@ class AddFusion(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """(B, C, T, H, W) and (B, C_ctx, H, W) to (B, C, T, H, W)."""
-        content = self.conv_context(context)[:, :, None]  # (B, C, 1, H, W)
+        content = self.conv_context(context.to(x.dtype))[:, :, None]  # (B, C, 1, H, W)
         h = self.conv(content + self.temp_embed + x)  # (B, C, T, H, W)
         return x + functional.silu(self.norm(h))
 
@@ -109,7 +109,7 @@ class LinearFusion(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """(B, C, T, H, W) and (B, C_ctx, H, W) to (B, C, T, H, W)."""
-        content = self.conv_context(context)[:, :, None]  # (B, C, 1, H, W)
+        content = self.conv_context(context.to(x.dtype))[:, :, None]  # (B, C, 1, H, W)
         frames = torch.cat([x, content], dim=2).transpose(1, 2)  # (B, T + 1, C, H, W)
         h = self.conv(frames).transpose(1, 2)  # (B, C, T, H, W)
         return x + functional.silu(self.norm(h))

@@ -24,7 +24,9 @@ class Posterior:
 
     def __init__(self, mean: Tensor, logvar: Tensor) -> None:
         if mean.shape != logvar.shape:
-            raise InputError(f"mean has shape {tuple(mean.shape)} and logvar {tuple(logvar.shape)}; they must be the same")
+            raise InputError(
+                f"mean has shape {tuple(mean.shape)} and logvar {tuple(logvar.shape)}; they must be the same"
+            )
         self.mean = mean
         self.logvar = logvar.clamp(*LOGVAR_RANGE)
 

@@ -26,7 +26,8 @@ class ReducioVAE(nn.Module):
     """Reducio-VAE, configuration-driven. Satisfies ``CodecModel``.
 
     Weights of one decoder live under ``decoders.<name>.``; ``encoder.``, ``quant_conv.`` and ``content.`` are shared.
-    Tensors may be of any floating type; float32 is exact to the published code within rounding.
+    Inputs may be of any floating type and are computed in the weights' type; with float32 weights the result is the
+    published code's within rounding.
     """
 
     def __init__(self, config: ReducioConfig) -> None:
@@ -85,7 +86,7 @@ class ReducioVAE(nn.Module):
         self._check_keyframe_index(keyframe_index)
         if keyframe is not None and tuple(keyframe.shape) != (batch, 3, height, width):
             raise InputError(f"keyframe has shape {tuple(keyframe.shape)}; it must be {(batch, 3, height, width)}")
-        return Posterior.from_moments(self.quant_conv(self.encoder(video)))
+        return Posterior.from_moments(self.quant_conv(self.encoder(video.to(self._input_dtype))))
 
     def latent(self, mean: Tensor) -> Tensor:
         """Layer norm over (z, t, h, w) of the whole picture's mean: (B, z, t, h, w), any h and w."""
@@ -108,11 +109,18 @@ class ReducioVAE(nn.Module):
         name = self._check_decoder(decoder)
         self._check_keyframe_index(keyframe_index)
         self._check_latent(latent, keyframe)
-        return cast(Tensor, self.decoders[name](latent, self.pyramid(keyframe, decoder=name)))
+        content = self.pyramid(keyframe, decoder=name)
+        return cast(Tensor, self.decoders[name](latent.to(self._input_dtype), content))
 
     def pyramid(self, keyframe: Tensor, *, decoder: str) -> ContentPyramid | None:
         """The key frame's features, (B, 3, H, W) in; None for a decoder that doesn't fuse them."""
-        return None if decoder == "none" or self.content is None else cast(ContentPyramid, self.content(keyframe))
+        if decoder == "none" or self.content is None:
+            return None
+        return cast(ContentPyramid, self.content(keyframe.to(self._input_dtype)))
+
+    @property
+    def _input_dtype(self) -> torch.dtype:
+        return torch.float32 if self.optimized_dtype is not None else next(self.parameters()).dtype
 
     def forward(
         self,

@@ -59,7 +59,9 @@ def empty_clip(*, batch: int, channels: int, frames: int, height: int, width: in
     return like.new_empty(batch, frames, height, width, channels).permute(0, 4, 1, 2, 3)
 
 
-def sliding_windows(fill: Fill, *, frames: int, step: int, shape: tuple[int, int, int], like: Tensor) -> Iterator[tuple[int, Tensor]]:
+def sliding_windows(
+    fill: Fill, *, frames: int, step: int, shape: tuple[int, int, int], like: Tensor
+) -> Iterator[tuple[int, Tensor]]:
     """Yield (start, window): frames start - 1 to start + step, zeros outside the clip and one row of them above and below.
 
     ``window`` is (step + 2, C, H + 2, W), the same memory each time: every input frame is made once.
@@ -94,7 +96,14 @@ class TimeConv(nn.Module):
     bias: Tensor
 
     def __init__(
-        self, weight: Tensor, bias: Tensor, *, dtype: torch.dtype, time_offset: int = 0, row_offset: int = 0, winograd: bool
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        *,
+        dtype: torch.dtype,
+        time_offset: int = 0,
+        row_offset: int = 0,
+        winograd: bool,
     ) -> None:
         super().__init__()
         weight = weight.detach().float()
@@ -143,8 +152,6 @@ class TimeConv(nn.Module):
         clip = cut[0][first : first + step + kernel_t - 1].transpose(0, 1)[None]  # (1, I, step + kt - 1, rows, W)
         out = functional.conv3d(clip, self.taps, self.bias, padding=(0, 0, pad))
         return [(slice(0, None, 1), clip_frames(out[0]))]
-
-
 
 
 def convolve(

@@ -88,8 +88,12 @@ def evaluate(model: ReducioLite, clips: np.ndarray[Any, Any], *, decoder: str) -
             decoded = model.decode(model.latent(model.encode(video).mode()), keyframe, decoder=decoder)
         levels = ((decoded.clamp(-1, 1) + 1) * 127.5).round()
         copied = target[:, :, [model.default_keyframe_index]]
-        scores.append([10 * math.log10(255**2 / max((x - target)[:, :, keep].square().mean().item(), 1e-3))
-                       for x in (levels, copied.expand_as(target))])
+        scores.append(
+            [
+                10 * math.log10(255**2 / max((x - target)[:, :, keep].square().mean().item(), 1e-3))
+                for x in (levels, copied.expand_as(target))
+            ]
+        )
     decoded_db, copied_db = np.mean(scores, 0)
     return {"psnr": round(float(decoded_db), 3), "gain": round(float(decoded_db - copied_db), 3)}
 
@@ -211,7 +215,10 @@ def main(
         losses.append((loss.item(), bits.item()))
         if time.monotonic() - shown > 60:
             shown = time.monotonic()
-            log(loss=round(float(np.mean([x for x, _ in losses])), 4), bits=round(float(np.mean([b for _, b in losses])), 3))
+            log(
+                loss=round(float(np.mean([x for x, _ in losses])), 4),
+                bits=round(float(np.mean([b for _, b in losses])), 3),
+            )
             losses.clear()
 
 

@@ -1,4 +1,4 @@
-"""The speed measurement at toy width: what it writes, that it goes on where it stopped, and the table. Nothing is timed."""
+"""The speed measurement at toy width: what it writes, that it goes on where it stopped, its table. Nothing is timed."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_same_clip_for_everybody() -> None:
     video = same_video(size=64, seed=3)
     assert video.shape == (1, 3, 16, 64, 64)
     assert torch.equal(video, same_video(size=64, seed=3))
-    assert -1 <= video.min() and video.max() <= 1
+    assert video.min() >= -1 and video.max() <= 1
     assert (video[:, :, 0] - video[:, :, 15]).abs().mean() > 0.05, "the clip must move"
 
 

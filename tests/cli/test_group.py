@@ -63,7 +63,14 @@ def test_a_bug_is_one_line_too_and_traceback_shows_where(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--nonsense"], ["nonsense"], ["encode"], ["encode", "--quality", "101", "x"], ["info", "--what"], ["models", "extra"]],
+    [
+        ["--nonsense"],
+        ["nonsense"],
+        ["encode"],
+        ["encode", "--quality", "101", "x"],
+        ["info", "--what"],
+        ["models", "extra"],
+    ],
 )
 def test_wrong_usage_is_one_line_and_exit_2(arguments: list[str]) -> None:
     done = CliRunner().invoke(main, arguments)

@@ -8,6 +8,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from reducio_codec.errors import VideoError
 from reducio_codec.io import AudioTrack, VideoWriter, open_video, read_audio
@@ -144,6 +145,26 @@ def test_no_sound(sample_video, tmp_path, synthetic_frames):
     assert read_audio(sample_video) is None
     (tmp_path / "f").mkdir()
     assert read_audio(tmp_path / "f") is None
+    Image.fromarray(synthetic_frames(1)[0]).save(tmp_path / "a.avif")
+    assert read_audio(tmp_path / "a.avif") is None
+
+
+def test_a_sound_file_has_sound(tmp_path, synthetic_frames):
+    source = film(tmp_path / "in.mp4", synthetic_frames(4), seconds=1)
+    sound = tmp_path / "a.mka"
+    sound.write_bytes(read_audio(source).to_bytes())
+    assert read_audio(sound).codec == "aac"
+
+
+def test_sound_of_a_truncated_video(tmp_path, synthetic_frames):
+    """What is there is kept, packet for packet."""
+    source = film(tmp_path / "in.mkv", synthetic_frames(32))
+    before, _ = packets(source)
+    data = source.read_bytes()
+    source.write_bytes(data[: len(data) // 2])
+    after, _ = packets(copy(tmp_path / "out.mkv", synthetic_frames(4), read_audio(source)))
+    assert 0 < len(after) < len(before)
+    assert [data for _, data in after] == [data for _, data in before[: len(after)]]
 
 
 def test_several_streams_keep_the_first(tmp_path, caplog):

@@ -58,8 +58,10 @@ def test_a_header_without_frames(tmp_path):
         stream = container.add_stream("ffv1", rate=16)
         stream.width, stream.height, stream.pix_fmt = 16, 16, "bgr0"
         container.start_encoding()
-    with pytest.raises(VideoError, match="no frames that can be decoded"):
-        open_video(tmp_path / "a.mkv")
+    (tmp_path / "a.y4m").write_bytes(b"YUV4MPEG2 W16 H16 F16:1 Ip A1:1 C420jpeg\n")
+    for name in ("a.mkv", "a.y4m"):
+        with pytest.raises(VideoError, match=f"{name} has no frames that can be decoded"):
+            open_video(tmp_path / name)
 
 
 def test_one_pixel(tmp_path):
@@ -123,7 +125,7 @@ def test_a_truncated_video_gives_its_beginning(long_video, name, options, part, 
 def test_an_mp4_without_its_index(make_video):
     """Most cameras write the index last: nothing can be read when it is missing, and the line says why."""
     path = make_video("a.mp4")
-    path.write_bytes(path.read_bytes()[:3000])
+    path.write_bytes(path.read_bytes()[:1200])
     with pytest.raises(
         VideoError, match=r"a\.mp4 can't be read as a video: Invalid data .*; the file is cut off"
     ) as caught:

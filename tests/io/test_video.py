@@ -36,7 +36,7 @@ def test_frames_are_rgb_and_contiguous(sample_video):
 def test_real_clips_have_the_frames_the_manifest_says(corpus, split):
     rows = [line.split("\t") for line in (corpus / "MANIFEST.tsv").read_text().splitlines()]
     columns = {name: index for index, name in enumerate(rows[0])}
-    chosen = [row for row in rows[1:] if row[0] == split][:3]
+    chosen = [row for row in rows[1:] if row[0] == split][: 1 if split == "hires_val" else 3]
     assert chosen
     for row in chosen:
         with open_video(corpus / split / row[columns["file"]]) as reader:

@@ -91,7 +91,9 @@ def test_linear_route_carries_the_searched_flow() -> None:
 def test_key_frame_passes_through(model: ReducioLite) -> None:
     clip, latent = moving_clip(), torch.randn(1, 16, 4, 2, 3)
     for decoder in ("warp", "attention"):
-        assert torch.equal(model.decode(latent, clip[:, :, 3], decoder=decoder, keyframe_index=3)[:, :, 3], clip[:, :, 3])
+        assert torch.equal(
+            model.decode(latent, clip[:, :, 3], decoder=decoder, keyframe_index=3)[:, :, 3], clip[:, :, 3]
+        )
 
 
 @torch.no_grad()

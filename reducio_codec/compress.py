@@ -1,0 +1,202 @@
+"""Video to ``.rdc`` file: clip by clip, so memory doesn't grow with length."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, cast
+
+import torch
+
+from reducio_codec.bitstream.container import RdcHeader, RdcWriter
+from reducio_codec.bitstream.entropy import step_units
+from reducio_codec.bitstream.keyframe import check_keyframe_codec, decode_keyframe, encode_keyframe
+from reducio_codec.engine import Engine
+from reducio_codec.errors import FormatError, InputError, VideoError
+from reducio_codec.inputs import check_keyframe_index
+from reducio_codec.io.audio import AudioTrack
+from reducio_codec.io.files import atomic_write, writing_errors
+from reducio_codec.report import CompressReport
+from reducio_codec.sources import FrameSource, Rate, open_source
+from reducio_codec.streaming import FrameClip
+from reducio_codec.timing import Clock, fit_clock
+
+_AUDIO_BLOCK = 1 << 20
+
+
+class Progress(Protocol):
+    """Called with the frames done and, where that is known, the frames in all."""
+
+    def __call__(self, done: int, total: int | None, /) -> object: ...
+
+
+@contextmanager
+def open_target(dst: str | os.PathLike[str] | BinaryIO, *, inputs: Iterable[Path]) -> Iterator[BinaryIO]:
+    """A file object as it is, or a path through a temporary file that is renamed at the end."""
+    if isinstance(dst, str | os.PathLike):
+        with atomic_write(dst, inputs=inputs) as file:
+            yield file
+    elif callable(getattr(dst, "write", None)):
+        with writing_errors(str(getattr(dst, "name", "the output"))):
+            yield dst
+    else:
+        raise InputError(f"destination is a {type(dst).__name__}; allowed: a path or a binary file object")
+
+
+def compress(
+    engine: Engine,
+    src: str | os.PathLike[str] | Iterable[Any],
+    dst: str | os.PathLike[str] | BinaryIO,
+    *,
+    keyframe_quality: int = 50,
+    keyframe_codec: str = "avif",
+    latent_step: float = 0.5,
+    keyframe_index: int | None = None,
+    rate: Rate | None = None,
+    audio: bool = True,
+    progress: Progress | None = None,
+) -> CompressReport:
+    """See :meth:`reducio_codec.codec.ReducioCodec.compress`."""
+    began = time.perf_counter()
+    check_keyframe_codec(keyframe_codec)
+    if isinstance(keyframe_quality, bool) or not isinstance(keyframe_quality, int) or not 0 <= keyframe_quality <= 100:
+        raise InputError(f"keyframe_quality is {keyframe_quality!r}; allowed: 0 to 100")
+    units = step_units(latent_step)
+    index = check_keyframe_index(keyframe_index, default=engine.runner.model.default_keyframe_index)
+    inputs = [Path(src)] if isinstance(src, str | os.PathLike) else []
+    with open_source(src, rate=rate, audio=audio) as source, open_target(dst, inputs=inputs) as file:
+        clips = source.clips(keyframe_index=index)
+        first = next(clips, None)
+        if first is None:
+            raise VideoError(f"{src} has no frames")
+        clock = fit_clock(first[1], time_base=source.time_base, rate=source.rate)
+        header = _header(engine, source, first, clock=clock, step=units, codec=keyframe_codec, keyframe_index=index)
+        job = _Job(
+            engine=engine,
+            writer=RdcWriter(file, header),
+            header=header,
+            clock=clock,
+            quality=keyframe_quality,
+            progress=progress,
+            expected=source.expected_frames,
+        )
+        job.add(*first)
+        del first
+        for clip, times in clips:
+            job.add(clip, times)
+        audio_bytes = 0 if source.audio is None else _copy_audio(job.writer, source.audio)
+        job.writer.close()
+        file.flush()
+    return CompressReport(
+        width=header.width,
+        height=header.height,
+        frames=job.frames,
+        clips=job.clips,
+        duration=(job.last_time - header.start) * source.time_base + 1 / source.rate,
+        bytes=job.writer.size,
+        keyframe_bytes=job.keyframe_bytes,
+        latent_bytes=job.latent_bytes,
+        audio_bytes=audio_bytes,
+        audio_codec=None if source.audio is None else source.audio.codec,
+        elapsed_s=time.perf_counter() - began,
+    )
+
+
+def _header(
+    engine: Engine,
+    source: FrameSource,
+    first: tuple[FrameClip, list[int]],
+    *,
+    clock: Clock | None,
+    step: int,
+    codec: str,
+    keyframe_index: int,
+) -> RdcHeader:
+    clip, times = first
+    _, height, width, _ = clip.frames.shape
+    duration, rate = 0, source.rate
+    if clock is not None:
+        duration = max(1, round(clock.step))
+        # a whole number of ticks says all; else the rate says what the ticks round
+        rate = Fraction(0) if clock.step == duration else 1 / (clock.step * source.time_base)
+    try:
+        return RdcHeader(
+            model=engine.model_id,
+            model_hash=engine.model_hash,
+            width=width,
+            height=height,
+            time_base=source.time_base,
+            frame_duration=duration,
+            start=times[0],
+            step=step,
+            keyframe_codec=codec,
+            keyframe_index=keyframe_index,
+            latent=(engine.runner.latent_channels, engine.runner.latent_frames),
+            sample_aspect_ratio=source.sample_aspect_ratio,
+            rate=rate,
+        )
+    except FormatError as error:  # what a file can't say isn't allowed as input
+        raise InputError(str(error)) from error
+
+
+class _Job:
+    """A file that is being written: takes clips, counts bytes."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        writer: RdcWriter,
+        header: RdcHeader,
+        clock: Clock | None,
+        quality: int,
+        progress: Progress | None,
+        expected: int | None,
+    ) -> None:
+        self.writer = writer
+        self.frames = self.clips = self.keyframe_bytes = self.latent_bytes = self.last_time = 0
+        self._engine = engine
+        self._header = header
+        self._clock = clock
+        self._quality = quality
+        self._progress = progress
+        self._expected = expected
+
+    def add(self, clip: FrameClip, times: list[int]) -> None:
+        header, engine = self._header, self._engine
+        coded = encode_keyframe(clip.keyframe, codec=header.keyframe_codec, quality=self._quality)
+        # closed loop: the encoder sees the key frame that the decoder will have, so the latent can mend it
+        seen = decode_keyframe(coded, codec=header.keyframe_codec, width=header.width, height=header.height)
+        picture = torch.from_numpy(seen).permute(2, 0, 1)[None]  # (1, 3, H, W)
+        latent = engine.runner.encode(clip.padded(), keyframe_index=header.keyframe_index, keyframe=picture)[0]
+        step = step_of(header)
+        motion = engine.coder.encode(engine.coder.quantize(latent.numpy(), step=step), step=step)
+        guess = None if self._clock is None else self._clock.times(self.frames, len(times))
+        self.writer.write_clip(
+            frames=len(times), keyframe=coded, latent=motion, timestamps=None if guess == times else times
+        )
+        self.frames += len(times)
+        self.clips += 1
+        self.keyframe_bytes += len(coded)
+        self.latent_bytes += len(motion)
+        self.last_time = times[-1]
+        if self._progress is not None:
+            self._progress(self.frames, self._expected)
+
+
+def step_of(header: RdcHeader) -> float:
+    """The quantiser's step; files hold it in units of 1/1024."""
+    return header.step / 1024
+
+
+def _copy_audio(writer: RdcWriter, track: AudioTrack) -> int:
+    track.file.seek(0)
+    count = 0
+    for block in iter(cast(Callable[[], bytes], lambda: track.file.read(_AUDIO_BLOCK)), b""):
+        writer.write_audio(block)
+        count += len(block)
+    return count

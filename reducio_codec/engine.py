@@ -1,0 +1,19 @@
+"""A model ready to make and read files: who it is, how it runs, and its latent's entropy coder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reducio_codec.bitstream.entropy import LatentCoder
+from reducio_codec.clip_runner import ClipRunner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """What compress and decompress need of a codec."""
+
+    runner: ClipRunner
+    coder: LatentCoder
+    model_id: str
+    model_hash: str
+    """Files name both; a file is read only with the model that has this hash."""

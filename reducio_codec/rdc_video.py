@@ -1,0 +1,162 @@
+"""An open ``.rdc`` file with its model: any clip by its number."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from typing import IO, BinaryIO, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from reducio_codec.bitstream.container import ClipRecord, RdcReader
+from reducio_codec.bitstream.keyframe import decode_keyframe
+from reducio_codec.compress import step_of
+from reducio_codec.config import CLIP_LENGTH
+from reducio_codec.engine import Engine
+from reducio_codec.errors import FormatError, InputError, WeightsError
+from reducio_codec.io.audio import AudioTrack
+from reducio_codec.io.files import check_input
+from reducio_codec.streaming import EncodedClip, decode_clip
+from reducio_codec.timing import Clock, clock_of_rate
+
+_AUDIO_IN_MEMORY = 16 << 20
+
+
+class RdcVideo:
+    """What is in a file, and what its clips decode to. Get one from ``ReducioCodec.open_file``.
+
+    Raises:
+        FormatError: not an ``.rdc`` file, or its header is damaged. WeightsError: it needs another model.
+    """
+
+    def __init__(self, file: BinaryIO, *, engine: Engine) -> None:
+        self._engine = engine
+        self._reader = RdcReader(file)
+        self.header = self._reader.header
+        _check_model(self._reader, engine)
+        self.clips = self._reader.clips
+        self.frames = self._reader.frames
+        header = self.header
+        self.rate = header.rate or 1 / ((header.frame_duration or 1) * header.time_base)
+        """Frames per second, the mean where times vary."""
+        self._clock: Clock = clock_of_rate(self.rate, start=header.start, time_base=header.time_base)
+
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """What is wrong with the file as a whole; damage to single clips shows when they are read."""
+        return tuple(self._reader.damage)
+
+    def bytes_by_part(self) -> dict[str, int]:
+        """Where the file's bytes go."""
+        return self._reader.byte_report()
+
+    def record(self, index: int) -> ClipRecord:
+        """A clip as it lies in the file, damage included."""
+        return self._reader.read_clip(index)
+
+    def times(self, record: ClipRecord) -> list[int]:
+        """Time of each of a clip's frames, in ticks of ``header.time_base``."""
+        if record.timestamps is not None:
+            return list(record.timestamps)
+        return self._clock.times(CLIP_LENGTH * record.index, record.frames)
+
+    def keyframe(self, record: ClipRecord) -> NDArray[np.uint8]:
+        """A clip's key frame ``(H, W, 3)``; FormatError if it is damaged."""
+        if record.keyframe is None:
+            raise FormatError(f"clip {record.index}: its keyframe record is damaged or missing")
+        header = self.header
+        try:
+            return decode_keyframe(
+                record.keyframe, codec=header.keyframe_codec, width=header.width, height=header.height
+            )
+        except FormatError as error:
+            raise FormatError(f"clip {record.index}: {error}") from error
+
+    def clip(self, record: ClipRecord) -> EncodedClip:
+        """A clip ready to decode; FormatError if any of it is damaged."""
+        if record.damage:
+            raise FormatError(record.damage[0])
+        keyframe = self.keyframe(record)
+        assert record.latent is not None
+        coder, step = self._engine.coder, step_of(self.header)
+        shape = (*self.header.latent, *self._engine.runner.grid(self.header.height, self.header.width))
+        try:
+            symbols = coder.decode(record.latent, shape, step=step)
+        except FormatError as error:
+            raise FormatError(f"clip {record.index}: {error}") from error
+        return EncodedClip(
+            index=record.index,
+            latent=torch.from_numpy(coder.dequantize(symbols, step=step)),
+            keyframe=keyframe,
+            num_frames=record.frames,
+            keyframe_index=self.header.keyframe_index,
+        )
+
+    def decode_clip(self, index: int, *, decoder: str) -> NDArray[np.uint8]:
+        """Frames of clip ``index``: ``(n, H, W, 3)`` uint8. FormatError if it is damaged."""
+        return decode_clip(self._engine.runner, self.clip(self.record(index)), decoder=decoder)
+
+    def conceal_clip(self, index: int) -> tuple[NDArray[np.uint8], str]:
+        """Stand-in frames ``(n, H, W, 3)`` for a damaged clip, and what they are: the nearest key frame, repeated.
+
+        Raises:
+            FormatError: no key frame in the file is intact.
+        """
+        frames = self.record(index).frames
+        for other in sorted(range(self.clips), key=lambda number: abs(number - index)):
+            try:
+                picture = self.keyframe(self.record(other))
+            except FormatError:
+                continue
+            shown = "its own key frame" if other == index else f"the key frame of clip {other}"
+            return np.broadcast_to(picture, (frames, *picture.shape)), shown
+        raise FormatError("no key frame in the file is intact, so nothing can be shown")
+
+    def audio(self) -> AudioTrack | None:
+        """The sound, or None; VideoError if it is damaged."""
+        file = cast(IO[bytes], tempfile.SpooledTemporaryFile(max_size=_AUDIO_IN_MEMORY))  # noqa: SIM115  # track keeps it
+        for chunk in self._reader.audio():
+            file.write(chunk)
+        return AudioTrack.from_file(file) if file.tell() else None
+
+
+@contextmanager
+def open_rdc(src: str | os.PathLike[str] | BinaryIO, *, engine: Engine) -> Iterator[RdcVideo]:
+    """A path or a binary file object as an :class:`RdcVideo`."""
+    if isinstance(src, str | os.PathLike):
+        path = check_input(src)
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; allowed: an .rdc file")
+        with path.open("rb") as file:
+            yield _named(file, str(path), engine=engine)
+    elif callable(getattr(src, "read", None)):
+        yield _named(src, str(getattr(src, "name", "the input")), engine=engine)
+    else:
+        raise InputError(f"source is a {type(src).__name__}; allowed: a path or a binary file object")
+
+
+def _named(file: BinaryIO, name: str, *, engine: Engine) -> RdcVideo:
+    try:
+        return RdcVideo(file, engine=engine)
+    except (FormatError, WeightsError) as error:
+        raise type(error)(f"{name}: {error}") from error
+
+
+def _check_model(reader: RdcReader, engine: Engine) -> None:
+    header = reader.header
+    if header.model_hash != engine.model_hash:
+        other = "another version of it" if header.model == engine.model_id else f"{engine.model_id!r}"
+        raise WeightsError(
+            f"the file needs model {header.model!r} (hash {header.model_hash}); "
+            f"loaded is {other} (hash {engine.model_hash})"
+        )
+    found = (engine.runner.latent_channels, engine.runner.latent_frames)
+    if header.latent != found:
+        raise FormatError(f"the file's latent has {header.latent} channels and times; its model has {found}")
+    if header.time_base * header.frame_duration * (header.rate or Fraction(1)) > 1 << 31:
+        raise FormatError(f"the header's frame_duration is {header.frame_duration}; that isn't a frame rate")
