@@ -1,12 +1,16 @@
-"""The codec: video to (latent, key frames) and back as tensors, streams and files."""
+"""The codec: video to (latent, key frames) and back as tensors, streams and files.
+
+The work is done elsewhere: ``clip_runner`` (one clip), ``streaming``, ``compress``, ``decompress``, ``rdc_video``.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import Any, BinaryIO, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -14,8 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reducio_codec import streaming
+from reducio_codec.bitstream.entropy import LatentCoder
+from reducio_codec.bitstream.keyframe import KeyframeCodec
+from reducio_codec.bitstream.tables import LatentTables
 from reducio_codec.clip_runner import ClipRunner
+from reducio_codec.compress import Progress, compress
 from reducio_codec.config import CLIP_LENGTH, TilingConfig
+from reducio_codec.decompress import OnError, decompress
+from reducio_codec.engine import Engine
 from reducio_codec.errors import InputError
 from reducio_codec.geometry.budget import DEFAULT_PEAK_BYTES_PER_PIXEL, choose_tiling
 from reducio_codec.geometry.clips import count_clips, plan_clips, take_clip
@@ -24,10 +34,11 @@ from reducio_codec.inputs import as_video, check_choice, check_keyframe_index, c
 from reducio_codec.models.interface import CodecModel
 from reducio_codec.pixels import to_unit
 from reducio_codec.precision import resolve_device, resolve_dtype
+from reducio_codec.rdc_video import RdcVideo, open_rdc
+from reducio_codec.report import CompressReport, DecompressReport
+from reducio_codec.sources import Rate, open_source
 from reducio_codec.streaming import EncodedClip
-
-if TYPE_CHECKING:
-    from reducio_codec.bitstream.entropy import LatentCoder
+from reducio_codec.weights.zoo import load_pretrained
 
 Output = Literal["float", "uint8"]
 
@@ -38,9 +49,11 @@ class ReducioCodec:
     Args:
         model: the bare network; moved to ``device`` and set to eval mode.
         model_id, model_hash: what a file says about its model, and is checked against.
-        coder: the entropy coder of this model's latent, for files.
+        coder: the entropy coder of this model's latent, for files; by default one with general tables.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
-        dtype: what convolutions compute in. ``"auto"`` takes bfloat16 where the device multiplies it natively.
+        dtype: what convolutions compute in; results are float32. ``"auto"`` takes bfloat16 where the device multiplies
+            it natively. For anything but float32 a model that has ``optimize_for_inference`` is changed by it, and
+            can then be neither trained nor saved.
         tiling: how pictures larger than a tile are cut.
         tile_size: replaces ``tiling.tile_size``. ``"auto"`` takes the largest tile, then the largest batch of tiles,
             that ``memory_budget`` allows.
@@ -64,13 +77,21 @@ class ReducioCodec:
     ) -> None:
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, device=self.device)
-        cast(torch.nn.Module, model).to(self.device).eval()
+        module = cast(torch.nn.Module, model).to(self.device).eval()
+        if all(parameter.ndim < 5 for parameter in module.parameters()):
+            module.to(memory_format=torch.channels_last)  # 2-D convolutions run a fifth faster so
         self.model = model
         self.model_id = model_id
         self.model_hash = model_hash
-        self._coder = coder
+        self.coder = coder or LatentCoder(LatentTables.default(model.config.latent_channels))
         self.tiling = self._tiling(tiling or TilingConfig(), tile_size=tile_size, memory_budget=memory_budget)
-        self.runner = ClipRunner(model, device=self.device, dtype=self.dtype, tiling=self.tiling, compile=compile)
+        autocast = self.dtype
+        if self.dtype != torch.float32 and hasattr(model, "optimize_for_inference"):
+            # the model knows better than autocast where float32 decides the result
+            if getattr(model, "optimized_dtype", None) != self.dtype:
+                model.optimize_for_inference(dtype=self.dtype)
+            autocast = torch.float32
+        self.runner = ClipRunner(model, device=self.device, dtype=autocast, tiling=self.tiling, compile=compile)
 
     def _tiling(
         self, tiling: TilingConfig, *, tile_size: int | Literal["auto"] | None, memory_budget: int | None
@@ -113,10 +134,6 @@ class ReducioCodec:
         Raises:
             WeightsError: no such model, or its files are missing or damaged.
         """
-        from reducio_codec.bitstream.entropy import LatentCoder
-
-        from reducio_codec.weights.zoo import load_pretrained
-
         place = resolve_device(device)
         model, info = load_pretrained(
             name_or_folder, decoders=decoders, device=place, revision=revision, sha256=sha256, offline=offline
@@ -125,7 +142,7 @@ class ReducioCodec:
             cast(CodecModel, model),
             model_id=info.id,
             model_hash=info.short_hash,
-            coder=LatentCoder.load(info.folder),
+            coder=LatentCoder.load(info.folder, channels=cast(CodecModel, model).config.latent_channels),
             device=place,
             dtype=dtype,
             tiling=tiling,
@@ -177,18 +194,16 @@ class ReducioCodec:
         return Latent.of(torch.cat(latents, dim=2), num_frames=frames, keyframe_index=index), keyframes
 
     def _encode_file(self, path: Path, *, keyframe_index: int) -> tuple[Latent, Tensor]:
-        from reducio_codec.io.video import open_video
-
         latents, keyframes, frames = [], [], 0
-        with open_video(path) as reader:
-            pictures = (frame.rgb for frame in reader)
-            for clip in self.encode_stream(pictures, keyframe_index=keyframe_index):
+        with open_source(path, audio=False) as source:
+            rgb = (frame.rgb for frame in source.frames)
+            for clip in self.encode_stream(rgb, keyframe_index=keyframe_index):
                 latents.append(clip.latent)
                 keyframes.append(torch.from_numpy(clip.keyframe))
                 frames += clip.num_frames
         latent = torch.cat(latents, dim=1)[None]  # (1, z, N*t, h, w)
-        pictures_ = torch.stack(keyframes).permute(3, 0, 1, 2)[None]  # (1, 3, N, H, W)
-        return Latent.of(latent, num_frames=frames, keyframe_index=keyframe_index), to_unit(pictures_).contiguous()
+        pictures = torch.stack(keyframes).permute(3, 0, 1, 2)[None]  # (1, 3, N, H, W)
+        return Latent.of(latent, num_frames=frames, keyframe_index=keyframe_index), to_unit(pictures).contiguous()
 
     def decode(
         self,
@@ -290,3 +305,100 @@ class ReducioCodec:
     def decode_stream(self, clips: Iterable[EncodedClip], *, decoder: str | None = None) -> Iterator[NDArray[np.uint8]]:
         """Clips one by one to frames ``(H, W, 3)`` uint8: see :func:`reducio_codec.streaming.decode_stream`."""
         return streaming.decode_stream(self.runner, clips, decoder=self.check_decoder(decoder))
+
+    # ------------------------------------------------------------------ files
+
+    @property
+    def _engine(self) -> Engine:
+        return Engine(runner=self.runner, coder=self.coder, model_id=self.model_id, model_hash=self.model_hash)
+
+    def compress(
+        self,
+        src: str | os.PathLike[str] | Iterable[Any],
+        dst: str | os.PathLike[str] | BinaryIO,
+        *,
+        keyframe_quality: int = 50,
+        keyframe_codec: KeyframeCodec = "avif",
+        latent_step: float = 0.5,
+        keyframe_index: int | None = None,
+        rate: Rate | None = None,
+        audio: bool = True,
+        progress: Progress | None = None,
+    ) -> CompressReport:
+        """Video to ``.rdc`` file, in memory that doesn't grow with length. Times are kept exactly.
+
+        Args:
+            src: a video file, a folder of pictures, or an iterable of uint8 ``(H, W, 3)`` frames.
+            dst: a path, which appears when all is written, or a binary file object.
+            keyframe_quality: 0 (smallest) to 100, in the scale of ``keyframe_codec``; without meaning for PNG.
+            keyframe_codec: ``"avif"``, ``"webp"``, ``"jpeg"`` or ``"png"`` (lossless).
+            latent_step: the latent's quantiser step, in its standard deviations; smaller is finer and larger.
+            keyframe_index: which of a clip's 16 frames is its key frame, by default the model's choice.
+            rate: frames per second of an iterable (needed) or a folder.
+            audio: carry the sound, unchanged.
+            progress: called after each clip with the frames done and, if known, in all.
+
+        Raises:
+            InputError: a wrong argument or path. VideoError: the source can't be read.
+        """
+        return compress(
+            self._engine,
+            src,
+            dst,
+            keyframe_quality=keyframe_quality,
+            keyframe_codec=keyframe_codec,
+            latent_step=latent_step,
+            keyframe_index=keyframe_index,
+            rate=rate,
+            audio=audio,
+            progress=progress,
+        )
+
+    def decompress(
+        self,
+        src: str | os.PathLike[str] | BinaryIO,
+        dst: str | os.PathLike[str],
+        *,
+        decoder: str | None = None,
+        lossless: bool = False,
+        on_error: OnError = "raise",
+        start: int = 0,
+        frames: int | None = None,
+        progress: Progress | None = None,
+    ) -> DecompressReport:
+        """``.rdc`` file to video: H.264 by default, in the container that ``dst``'s suffix says.
+
+        Args:
+            src: a path or a binary file object.
+            dst: see :class:`reducio_codec.io.writer.VideoWriter`.
+            decoder: one of ``self.decoders``, by default the model's choice.
+            lossless: write FFV1 (``.mkv``): each pixel as it was decoded.
+            on_error: stop at damage, or ``"conceal"`` it: a damaged clip repeats the nearest key frame and is reported.
+            start, frames: decode this part only, with its own times and without sound.
+            progress: called after each clip with the frames done and in all.
+
+        Raises:
+            FormatError: the file is damaged. WeightsError: it needs another model. InputError: a wrong argument.
+        """
+        return decompress(
+            self._engine,
+            src,
+            dst,
+            decoder=self.check_decoder(decoder),
+            lossless=lossless,
+            on_error=on_error,
+            start=start,
+            frames=frames,
+            progress=progress,
+        )
+
+    def open_file(self, src: str | os.PathLike[str] | BinaryIO) -> AbstractContextManager[RdcVideo]:
+        """``with codec.open_file("a.rdc") as video:`` any clip of a file by its number."""
+        return open_rdc(src, engine=self._engine)
+
+    def decode_clip(
+        self, src: str | os.PathLike[str] | BinaryIO, index: int, *, decoder: str | None = None
+    ) -> NDArray[np.uint8]:
+        """Clip ``index`` of a file, ``(n, H, W, 3)`` uint8, n up to 16. For several, see :meth:`open_file`."""
+        with self.open_file(src) as video:
+            return video.decode_clip(index, decoder=self.check_decoder(decoder))

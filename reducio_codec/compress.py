@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol
 
 import torch
 
@@ -196,7 +196,7 @@ def step_of(header: RdcHeader) -> float:
 def _copy_audio(writer: RdcWriter, track: AudioTrack) -> int:
     track.file.seek(0)
     count = 0
-    for block in iter(cast(Callable[[], bytes], lambda: track.file.read(_AUDIO_BLOCK)), b""):
+    while block := track.file.read(_AUDIO_BLOCK):
         writer.write_audio(block)
         count += len(block)
     return count

@@ -80,7 +80,9 @@ class LiteConfig(JsonConfig):
                 raise InputError(f"{name} is {getattr(self, name)}; it must be a positive multiple of 4")
         allowed = ("warp", "attention", "add", "linear", "none")
         if not self.decoders or len(set(self.decoders)) < len(self.decoders) or not set(self.decoders) <= set(allowed):
-            raise InputError(f"decoders is {self.decoders}; it must name one or more of {', '.join(allowed)}, each once")
+            raise InputError(
+                f"decoders is {self.decoders}; it must name one or more of {', '.join(allowed)}, each once"
+            )
 
 
 FusionName = Literal["attention", "add", "linear", "none"]

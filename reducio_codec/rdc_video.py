@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 from typing import IO, BinaryIO, cast
 
 import numpy as np
@@ -158,5 +157,3 @@ def _check_model(reader: RdcReader, engine: Engine) -> None:
     found = (engine.runner.latent_channels, engine.runner.latent_frames)
     if header.latent != found:
         raise FormatError(f"the file's latent has {header.latent} channels and times; its model has {found}")
-    if header.time_base * header.frame_duration * (header.rate or Fraction(1)) > 1 << 31:
-        raise FormatError(f"the header's frame_duration is {header.frame_duration}; that isn't a frame rate")

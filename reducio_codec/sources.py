@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -85,7 +85,7 @@ def open_source(
         frames=(VideoFrame(rgb=as_frame(frame, size=None), pts=number) for number, frame in enumerate(src)),
         time_base=1 / exact,
         rate=exact,
-        expected_frames=len(src) if hasattr(src, "__len__") else None,
+        expected_frames=len(src) if isinstance(src, Sized) else None,
     )
 
 

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "reducio_codec"
 
 LAYERS = (
     {"config", "errors"},
-    {"models", "geometry"},
+    {"models", "geometry", "pixels"},
     {"bitstream", "io", "weights", "metrics"},
     {"codec", "train", "generate", "scale"},
     {"__init__"},

@@ -23,6 +23,7 @@ from fractions import Fraction
 from typing import Any, BinaryIO
 
 from reducio_codec.bitstream.entropy import read_varint, write_varint
+from reducio_codec.bitstream.tables import MAX_CHANNELS
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import FormatError, InputError
 
@@ -87,8 +88,12 @@ class RdcHeader:
                 raise bad(name, f"{low} to {high}")
         if not _whole(self.keyframe_index, 0, CLIP_LENGTH - 1):
             raise bad("keyframe_index", f"0 to {CLIP_LENGTH - 1}")
-        if len(self.latent) != 2 or not _whole(self.latent[0], 1, 1024) or not _whole(self.latent[1], 1, CLIP_LENGTH):
-            raise bad("latent", "two numbers, 1 to 1024 and 1 to 16")
+        if (
+            len(self.latent) != 2
+            or not _whole(self.latent[0], 1, MAX_CHANNELS)
+            or not _whole(self.latent[1], 1, CLIP_LENGTH)
+        ):
+            raise bad("latent", f"two numbers, 1 to {MAX_CHANNELS} and 1 to 16")
         for name in ("time_base", "sample_aspect_ratio", "rate"):
             value = getattr(self, name)
             lowest = 0 if name == "rate" else Fraction(1, 1 << 31)

@@ -80,7 +80,8 @@ class LatentCoder:
 
     def dequantize(self, symbols: Symbols, *, step: float) -> npt.NDArray[np.float32]:
         """Symbols (z, t, h, w) back to a latent, float32."""
-        return symbols.astype(np.float32) * self._steps(step)
+        latent: npt.NDArray[np.float32] = symbols.astype(np.float32) * self._steps(step)
+        return latent
 
     def encode(self, symbols: Symbols, *, step: float) -> bytes:
         """Symbols (z, t, h, w) to bytes. Neither shape nor step is stored."""
@@ -94,7 +95,7 @@ class LatentCoder:
                 for value in values[outside]:
                     write_varint(escapes, (abs(int(value)) - largest - 1) * 2 + (value < 0))
                 coder.encode(np.where(outside, 2 * largest + 1, values + largest).astype(np.int32), model)
-        words = coder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")
+        words: bytes = coder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")
         head = bytearray()
         write_varint(head, len(escapes))
         return bytes(head + escapes) + words

@@ -36,6 +36,8 @@ _SHAPE_TOTAL = 1 << 24
 FREQUENCY_TOTAL = 1 << 16
 """What the frequencies of a distribution add up to."""
 
+MAX_CHANNELS = 1 << 16
+
 LARGEST_SYMBOL = 255
 """Residuals of larger magnitude are escaped."""
 
@@ -92,12 +94,11 @@ class LatentTables(JsonConfig):
         channels = len(self.multipliers)
         ok = (
             self.format == 1
-            and 0 < channels <= 1024
+            and 0 < channels <= MAX_CHANNELS
             and all(type(m) is int and 1 <= m <= 64 * UNIT for m in self.multipliers)
             and len(self.follow) == len(self.scales) == channels
             and all(type(f) is int and 0 <= f <= 4 for f in self.follow)
-            and all(len(channel) == KINDS and all(len(row) == CLASSES for row in channel) for channel in self.scales)
-            and all(type(i) is int and 0 <= i < len(LADDER) for ch in self.scales for row in ch for i in row)
+            and all(_good_scales(channel) for channel in set(self.scales))
         )
         if not ok:
             raise WeightsError("the latent coder's tables (entropy.json) are damaged or of a newer format")
@@ -117,6 +118,12 @@ class LatentTables(JsonConfig):
             return super().from_json(data)
         except (InputError, TypeError, ValueError) as error:
             raise WeightsError(f"the latent coder's tables (entropy.json) can't be read: {error}") from error
+
+
+def _good_scales(channel: tuple[tuple[int, ...], ...]) -> bool:
+    return len(channel) == KINDS and all(
+        len(row) == CLASSES and all(type(i) is int and 0 <= i < len(LADDER) for i in row) for row in channel
+    )
 
 
 def fit_tables(
@@ -157,7 +164,7 @@ def fit_tables(
     best = np.stack([cost.min(3).sum((1, 2)) for cost in costs])  # (strength, channel)
     follow = best.argmin(0)
     scales = []
-    for channel in range(channels):
+    for channel in range(channels):  # the kinds and classes that samples never reached keep the generic scale
         chosen = costs[follow[channel]][channel]
         used = chosen.sum(2) > 0
         index = np.where(used, chosen.argmin(2), np.array(base.scales[channel]))

@@ -11,6 +11,7 @@ from reducio_codec.cli.group import traceback_option
 from reducio_codec.cli.options import (
     STANDARD,
     check_new,
+    check_quality,
     codec_options,
     force_option,
     model_option,
@@ -47,6 +48,7 @@ def command(
 ) -> None:
     """Compress IN (a video, a GIF, or a folder of pictures) into an .rdc file."""
     target = source.with_suffix(".rdc") if output is None else output
+    check_quality(keyframe_codec)
     check_new(target, force=force)
     destination = standard_output() if target == STANDARD else target
     codec = open_codec(model, **run)

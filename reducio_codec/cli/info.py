@@ -46,7 +46,11 @@ def _show_rdc(info: RdcInfo) -> None:
     table = Table()
     for heading in ("", "bytes", "share", "kbit/s", "bits per pixel"):
         table.add_column(heading, justify="left" if not heading else "right")
-    sums = {"whole file": info.total, "without sound": info.video, "without sound and key frames": info.without_keyframe}
+    sums = {
+        "whole file": info.total,
+        "without sound": info.video,
+        "without sound and key frames": info.without_keyframe,
+    }
     for rows in (info.parts, sums):
         for name, part in rows.items():
             table.add_row(name, f"{part.bytes:,}", f"{part.share:.1%}", f"{part.kbit_s:.2f}", f"{part.bpp:.5f}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast
 
 import click
+from click.core import ParameterSource
 
 from reducio_codec.errors import InputError
 
@@ -82,10 +83,10 @@ def rate_options(function: Function) -> Function:
         ),
         click.option(
             "--step",
-            type=float,
+            type=click.FloatRange(1 / 64, 16),
             default=0.5,
             show_default=True,
-            help="Quantiser step of the motion latent, 0.03125 to 16, in its standard deviations; smaller is finer.",
+            help="Quantiser step of the motion latent, in its standard deviations; smaller is finer.",
         ),
         click.option(
             "--keyframe-codec",
@@ -109,6 +110,13 @@ model_option = click.option(
 )
 
 force_option = click.option("-f", "--force", is_flag=True, help="Replace output files that exist.")
+
+
+def check_quality(keyframe_codec: str) -> None:
+    """Refuse a ``--quality`` that would do nothing."""
+    given = click.get_current_context().get_parameter_source("quality")
+    if keyframe_codec == "png" and given is ParameterSource.COMMANDLINE:
+        raise InputError("--quality has no effect with --keyframe-codec png, which is lossless")
 
 
 def open_codec(

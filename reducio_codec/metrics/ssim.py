@@ -25,12 +25,25 @@ def ssim(reference: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> float:
             f"pictures are {reference.shape} and {decoded.shape}; "
             f"both must have one shape, and sides of {WINDOW} or more"
         )
-    x, y = (torch.from_numpy(picture).permute(2, 0, 1)[:, None].float() for picture in (reference, decoded))
-    mean_x, mean_y, xx, yy, xy = _blur(torch.cat([x, y, x * x, y * y, x * y])).chunk(5)  # (3, 1, H-10, W-10) each
+    score, _ = ssim_and_contrast(to_channels(reference), to_channels(decoded))
+    return float(score.mean())
+
+
+def to_channels(picture: NDArray[np.uint8]) -> Tensor:
+    """uint8 ``(H, W, 3)`` to floats ``(3, 1, H, W)`` from 0 to 255."""
+    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[:, None].float()
+
+
+def ssim_and_contrast(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """SSIM, and its part without the luminance term (which MS-SSIM takes at the finer scales).
+
+    ``x, y``: ``(C, 1, H, W)`` from 0 to 255, sides of 11 or more; gives two ``(C,)``, double precision.
+    """
+    mean_x, mean_y, xx, yy, xy = _blur(torch.cat([x, y, x * x, y * y, x * y])).chunk(5)  # (C, 1, H-10, W-10) each
     var_x, var_y, covariance = xx - mean_x * mean_x, yy - mean_y * mean_y, xy - mean_x * mean_y
-    score = (2 * mean_x * mean_y + C1) * (2 * covariance + C2)
-    score /= (mean_x * mean_x + mean_y * mean_y + C1) * (var_x + var_y + C2)
-    return float(score.double().mean())
+    contrast = (2 * covariance + C2) / (var_x + var_y + C2)
+    luminance = (2 * mean_x * mean_y + C1) / (mean_x * mean_x + mean_y * mean_y + C1)
+    return (luminance * contrast).double().mean((1, 2, 3)), contrast.double().mean((1, 2, 3))
 
 
 def _blur(pictures: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ class ReducioLite(nn.Module):
         name = decoder or self.default_decoder
         raw = latent * self._per_channel(self.latent_std) + self._per_channel(self.latent_mean)
         frames = self.decoders[name](latent, raw, keyframe)
-        video = rearrange(frames, "(b t) c h w -> b c t h w", t=CLIP_LENGTH)
+        video: Tensor = rearrange(frames, "(b t) c h w -> b c t h w", t=CLIP_LENGTH)
         if name != "none":
             index = self.default_keyframe_index if keyframe_index is None else keyframe_index
             video[:, :, index] = keyframe

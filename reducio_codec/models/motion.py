@@ -42,7 +42,8 @@ def estimate_flow(video: Tensor, keyframe: Tensor) -> Tensor:
     flow = _refine(current2, key2, 2 * flow, node=8, steps=2, smooth=24.0)
     flow = _resize(flow, height // FLOW_STRIDE, width // FLOW_STRIDE)
     flow = _refine(current2, key2, flow, node=4, steps=2, smooth=24.0)
-    return 2 * flow.unflatten(0, (batch, frames))
+    found: Tensor = 2 * flow.unflatten(0, (batch, frames))
+    return found
 
 
 def warp(picture: Tensor, flow: Tensor) -> Tensor:

@@ -66,7 +66,9 @@ def _decode_all(paths: Sequence[Path], cache: Path, index: Path) -> None:
         for path in paths:
             try:
                 with av.open(str(path)) as container:
-                    frames = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
+                    frames: npt.NDArray[np.uint8] = np.stack(
+                        [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+                    )
             except (av.FFmpegError, ValueError, IndexError) as error:
                 _log.warning("skipped %s: %s", path, error)
                 continue

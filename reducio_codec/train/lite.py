@@ -57,11 +57,15 @@ def start_from_flow(model: ReducioLite, sampler: ClipSampler, *, clips: int = 28
     model.latent_std[:_FLOW_CHANNELS] = variance.flip(1)[:, :_FLOW_CHANNELS].mean(0).sqrt()
 
 
-def step_multipliers(model: ReducioLite) -> Tensor:
-    """(16,): quantiser step of each channel, in its standard deviations, at ``latent_step`` 1."""
-    steps = torch.ones_like(model.latent_std)
-    steps[:_FLOW_CHANNELS] = 2 * _PIXEL_STEP / model.latent_std[:_FLOW_CHANNELS]
-    return steps
+def step_multipliers(model: ReducioLite, *, ratio: Tensor | None = None) -> Tensor:
+    """(16,): quantiser step of each channel, in its standard deviations, at ``latent_step`` 1.
+
+    ``ratio`` undoes what ``export.set_unit_variance`` did to the standard deviations since training.
+    """
+    trained = model.latent_std if ratio is None else model.latent_std / ratio
+    steps = torch.ones_like(trained)
+    steps[:_FLOW_CHANNELS] = 2 * _PIXEL_STEP / trained[:_FLOW_CHANNELS]
+    return steps if ratio is None else steps / ratio
 
 
 def clip_loss(decoded: Tensor, video: Tensor, *, squared: bool) -> Tensor:
@@ -146,7 +150,7 @@ def main(
         model.load_state_dict(torch.load(init, weights_only=True)["ema"])
     else:
         start_from_flow(model, sampler)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(memory_format=torch.channels_last)
     average = copy.deepcopy(model).eval()
     if "ema" in state:
         average.load_state_dict(state["ema"])

@@ -40,7 +40,7 @@ def run_raising(monkeypatch: pytest.MonkeyPatch, error: BaseException, *argument
         (MemoryError(), "error: out of memory; a smaller --tile-size needs less", 1),
         (FileNotFoundError(2, "No such file", "a.mp4"), "error: a.mp4: No such file", 1),
         (KeyboardInterrupt(), "interrupted", EXIT_INTERRUPTED),
-        (click.UsageError("bad"), "error: bad", 2),
+        (click.UsageError("bad"), "error: bad (see 'main models --help')", 2),
     ],
 )
 def test_an_error_is_one_line_and_a_code(

@@ -1,0 +1,105 @@
+"""Quality of a model's decoders on a folder of videos, against repeating the key frame; the source of a card's figures.
+
+    python -m reducio_codec.train.evaluate reducio-lite --data VIDEOS --cache DIR --out results.json
+
+Protocol: shorter side resized to 256 (bilinear, antialiased), centre crop, clips of 16 frames one after another; PSNR
+pooled over the 15 frames of a clip that aren't the key frame, on 8-bit values; mean over clips. Terciles are by the
+PSNR of the repeated key frame: a third of the clips each, "hard" has the most motion.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import click
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from reducio_codec.bitstream.keyframe import decode_keyframe, encode_keyframe
+from reducio_codec.codec import ReducioCodec
+from reducio_codec.config import CLIP_LENGTH
+from reducio_codec.models.interface import CodecModel
+from reducio_codec.train.data import load_videos
+from reducio_codec.train.lite import centre_clips
+
+Clip = npt.NDArray[np.uint8]
+
+
+def pooled_psnr(decoded: npt.NDArray[Any], source: Clip, *, keyframe_index: int) -> float:
+    """dB over the frames that aren't the key frame; both (16, H, W, 3), 0 to 255."""
+    others = [i for i in range(CLIP_LENGTH) if i != keyframe_index]
+    error = np.square(decoded[others].astype(np.float32) - source[others]).mean()
+    return float(10 * np.log10(255**2 / max(error, 1e-3)))
+
+
+def _levels(video: Tensor) -> npt.NDArray[np.float32]:
+    """(1, 3, 16, H, W) in [-1, 1] -> (16, H, W, 3), whole numbers 0 to 255."""
+    levels: npt.NDArray[np.float32] = ((video.clamp(-1, 1) + 1) * 127.5).round()[0].permute(1, 2, 3, 0).numpy()
+    return levels
+
+
+@torch.inference_mode()
+def measure(codec: ReducioCodec, clip: Clip, *, quality: int, step: float) -> dict[str, float]:
+    """PSNR of each decoder (raw key frame, latent as it is), and of the default one with both coded."""
+    model: CodecModel = codec.model
+    index = model.default_keyframe_index
+    video = torch.from_numpy(clip.copy()).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    found = {"copy": pooled_psnr(np.repeat(clip[index : index + 1], CLIP_LENGTH, 0), clip, keyframe_index=index)}
+    with torch.autocast("cpu", codec.dtype, enabled=codec.dtype != torch.float32):
+        latent = model.latent(model.encode(video).mode())
+        for name in model.decoder_names:
+            decoded = model.decode(latent, video[:, :, index], decoder=name)
+            found[name] = pooled_psnr(_levels(decoded), clip, keyframe_index=index)
+        data = encode_keyframe(clip[index], codec="avif", quality=quality)
+        coded = decode_keyframe(data, codec="avif", width=clip.shape[2], height=clip.shape[1])
+        keyframe = torch.from_numpy(coded).permute(2, 0, 1)[None].float() / 127.5 - 1
+        latent = model.latent(model.encode(video, keyframe=keyframe).mode())
+        symbols = codec.coder.quantize(latent[0].numpy(), step=step)
+        payload = codec.coder.encode(symbols, step=step)
+        for name, motion in (
+            ("coded key frame", latent),
+            ("coded", torch.from_numpy(codec.coder.dequantize(symbols, step=step))[None]),
+        ):
+            found[name] = pooled_psnr(_levels(model.decode(motion, keyframe)), clip, keyframe_index=index)
+    return {**found, "latent kbit": len(payload) / 125, "key frame kbit": len(data) / 125}
+
+
+def summary(rows: list[dict[str, float]]) -> dict[str, Any]:
+    """Means over clips and over terciles of motion."""
+    order = np.argsort([row["copy"] for row in rows])  # the most motion first
+    thirds = dict(zip(("hard", "middle", "easy"), np.array_split(order, 3), strict=True))
+    groups = {"all": order, **thirds}
+    return {
+        group: {key: round(float(np.mean([rows[i][key] for i in places])), 3) for key in rows[0]}
+        for group, places in groups.items()
+    }
+
+
+@click.command()
+@click.argument("model")
+@click.option("--data", required=True, help="Folder of videos.")
+@click.option("--cache", type=click.Path(path_type=Path), required=True, help="Where decoded videos are kept.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="JSON to write.")
+@click.option("--quality", default=50, help="AVIF quality of the coded key frame.")
+@click.option("--step", default=0.25, help="latent_step of the coded latent.")
+@click.option("--every", default=1, help="Take one clip in so many.")
+def main(model: str, data: str, cache: Path, out: Path, quality: int, step: float, every: int) -> None:
+    codec = ReducioCodec.from_pretrained(model, dtype="auto")
+    clips = centre_clips(load_videos(data, cache=cache / f"{Path(data).name}.bin"), every=every)
+    rows = [measure(codec, cast(Clip, clip), quality=quality, step=step) for clip in clips]
+    found = {
+        "model": codec.model_hash,
+        "clips": len(rows),
+        "quality": quality,
+        "latent_step": step,
+        "psnr": summary(rows),
+    }
+    out.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
