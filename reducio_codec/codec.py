@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self, cast
 
@@ -27,17 +26,17 @@ from reducio_codec.config import CLIP_LENGTH, TilingConfig
 from reducio_codec.decompress import OnError, decompress
 from reducio_codec.engine import Engine
 from reducio_codec.errors import InputError
-from reducio_codec.geometry.budget import DEFAULT_PEAK_BYTES_PER_PIXEL, choose_tiling
+from reducio_codec.geometry.budget import DEFAULT_PEAK_BYTES_PER_PIXEL, resolve_tiling
 from reducio_codec.geometry.clips import count_clips, plan_clips, take_clip
 from reducio_codec.geometry.latent import Latent
-from reducio_codec.inputs import as_video, check_choice, check_keyframe_index, check_range
+from reducio_codec.inputs import as_video, check_choice, check_keyframe_index, check_latent
 from reducio_codec.models.interface import CodecModel
 from reducio_codec.pixels import to_unit
 from reducio_codec.precision import resolve_device, resolve_dtype
 from reducio_codec.rdc_video import RdcVideo, open_rdc
 from reducio_codec.report import CompressReport, DecompressReport
 from reducio_codec.sources import Rate, open_source
-from reducio_codec.streaming import EncodedClip
+from reducio_codec.streaming import EncodedClip, join_clips
 from reducio_codec.weights.zoo import load_pretrained
 
 Output = Literal["float", "uint8"]
@@ -84,7 +83,13 @@ class ReducioCodec:
         self.model_id = model_id
         self.model_hash = model_hash
         self.coder = coder or LatentCoder(LatentTables.default(model.config.latent_channels))
-        self.tiling = self._tiling(tiling or TilingConfig(), tile_size=tile_size, memory_budget=memory_budget)
+        self.tiling = resolve_tiling(
+            tiling or TilingConfig(),
+            tile_size=tile_size,
+            memory_budget=memory_budget,
+            device=self.device,
+            peak_bytes_per_pixel=getattr(model, "peak_bytes_per_pixel", DEFAULT_PEAK_BYTES_PER_PIXEL),
+        )
         autocast = self.dtype
         if self.dtype != torch.float32 and hasattr(model, "optimize_for_inference"):
             # the model knows better than autocast where float32 decides the result
@@ -92,20 +97,6 @@ class ReducioCodec:
                 model.optimize_for_inference(dtype=self.dtype)
             autocast = torch.float32
         self.runner = ClipRunner(model, device=self.device, dtype=autocast, tiling=self.tiling, compile=compile)
-
-    def _tiling(
-        self, tiling: TilingConfig, *, tile_size: int | Literal["auto"] | None, memory_budget: int | None
-    ) -> TilingConfig:
-        if tile_size == "auto":
-            peak = getattr(self.model, "peak_bytes_per_pixel", DEFAULT_PEAK_BYTES_PER_PIXEL)
-            return choose_tiling(tiling, device=self.device, budget=memory_budget, peak_bytes_per_pixel=float(peak))
-        if memory_budget is not None:
-            raise InputError(f"memory_budget is {memory_budget}, which only tile_size='auto' uses")
-        if tile_size is None:
-            return tiling
-        if isinstance(tile_size, bool) or not isinstance(tile_size, int):
-            raise InputError(f"tile_size is {tile_size!r}; allowed: 'auto' or a multiple of 32")
-        return replace(tiling, tile_size=tile_size)
 
     @classmethod
     def from_pretrained(
@@ -181,7 +172,8 @@ class ReducioCodec:
         """
         index = check_keyframe_index(keyframe_index, default=self.model.default_keyframe_index)
         if isinstance(video, str | os.PathLike):
-            return self._encode_file(Path(video), keyframe_index=index)
+            with open_source(video, audio=False) as source:
+                return join_clips(self.encode_stream((frame.rgb for frame in source.frames), keyframe_index=index))
         clips = as_video(video)  # (B, 3, T, H, W)
         batch, _, frames, height, width = clips.shape
         spans = plan_clips(frames, keyframe_index=index)
@@ -192,18 +184,6 @@ class ReducioCodec:
             latents.append(self.runner.encode(clip, keyframe_index=index))
             keyframes[:, :, number] = to_unit(clip[:, :, index])
         return Latent.of(torch.cat(latents, dim=2), num_frames=frames, keyframe_index=index), keyframes
-
-    def _encode_file(self, path: Path, *, keyframe_index: int) -> tuple[Latent, Tensor]:
-        latents, keyframes, frames = [], [], 0
-        with open_source(path, audio=False) as source:
-            rgb = (frame.rgb for frame in source.frames)
-            for clip in self.encode_stream(rgb, keyframe_index=keyframe_index):
-                latents.append(clip.latent)
-                keyframes.append(torch.from_numpy(clip.keyframe))
-                frames += clip.num_frames
-        latent = torch.cat(latents, dim=1)[None]  # (1, z, N*t, h, w)
-        pictures = torch.stack(keyframes).permute(3, 0, 1, 2)[None]  # (1, 3, N, H, W)
-        return Latent.of(latent, num_frames=frames, keyframe_index=keyframe_index), to_unit(pictures).contiguous()
 
     def decode(
         self,
@@ -234,7 +214,7 @@ class ReducioCodec:
         """
         name = self.check_decoder(decoder)
         check_choice(output, name="output", allowed=("float", "uint8"))
-        clips = self._check_latent(latent, keyframe)
+        clips = check_latent(latent, keyframe, runner=self.runner)
         if num_frames is None:
             num_frames = latent.num_frames if isinstance(latent, Latent) else clips * CLIP_LENGTH
         if count_clips(num_frames) != clips:
@@ -264,35 +244,6 @@ class ReducioCodec:
                 out=video.narrow(2, span.start, span.frames),
             )
         return result
-
-    def _check_latent(self, latent: Any, keyframe: Any) -> int:
-        """Refuse what doesn't fit together or the model; give the number of clips."""
-        for name, value, layout in (("latent", latent, "(B, z, N*t, h, w)"), ("keyframe", keyframe, "(B, 3, N, H, W)")):
-            if not isinstance(value, Tensor) or not value.is_floating_point() or value.ndim != 5 or not value.numel():
-                found = (
-                    f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-                )
-                raise InputError(f"{name} is {found}; allowed: a float tensor {layout}")
-        channels, length = self.runner.latent_channels, self.runner.latent_frames
-        if latent.shape[1] != channels or latent.shape[2] % length:
-            raise InputError(
-                f"latent has shape {tuple(latent.shape)}; this model needs (B, {channels}, N*{length}, h, w)"
-            )
-        clips: int = latent.shape[2] // length
-        wanted = (latent.shape[0], 3, clips)
-        if tuple(keyframe.shape[:3]) != wanted:
-            raise InputError(
-                f"keyframe has shape {tuple(keyframe.shape)}; a latent of {clips} clips and a batch of "
-                f"{latent.shape[0]} needs {(*wanted, 'H', 'W')}".replace("'", "")
-            )
-        grid = self.runner.grid(*keyframe.shape[-2:])
-        if tuple(latent.shape[-2:]) != grid:
-            raise InputError(
-                f"latent has a grid of {tuple(latent.shape[-2:])}; "
-                f"a key frame of {keyframe.shape[-1]}x{keyframe.shape[-2]} pixels needs {grid}"
-            )
-        check_range(keyframe, name="keyframe")
-        return clips
 
     # ------------------------------------------------------------------ streams
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,6 +11,9 @@ from torch import Tensor
 
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError
+
+if TYPE_CHECKING:
+    from reducio_codec.clip_runner import ClipRunner
 
 RANGE_TOLERANCE = 1e-3
 """How far a float may leave [-1, 1]: resampling and half precision overshoot by less."""
@@ -69,6 +72,32 @@ def check_range(tensor: Tensor, *, name: str) -> None:
     if low < -1 - RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
         hint = "; divide bytes by 127.5 and subtract 1" if high > 2 else ""
         raise InputError(f"{name} has values from {low:.4g} to {high:.4g}; allowed: -1 to 1{hint}")
+
+
+def check_latent(latent: Any, keyframe: Any, *, runner: ClipRunner) -> int:
+    """Refuse a latent and key frames that don't fit each other or the model; give the number of clips."""
+    for name, value, layout in (("latent", latent, "(B, z, N*t, h, w)"), ("keyframe", keyframe, "(B, 3, N, H, W)")):
+        if not isinstance(value, Tensor):
+            raise InputError(f"{name} is a {type(value).__name__}; allowed: a float tensor {layout}")
+        if not value.is_floating_point() or value.ndim != 5 or not value.numel():
+            raise InputError(f"{name} is {value.dtype} {tuple(value.shape)}; allowed: a float tensor {layout}")
+    shape, channels, length = tuple(latent.shape), runner.latent_channels, runner.latent_frames
+    if shape[1] != channels or shape[2] % length:
+        raise InputError(f"latent has shape {shape}; this model needs (B, {channels}, N*{length}, h, w)")
+    clips: int = shape[2] // length
+    if tuple(keyframe.shape[:3]) != (shape[0], 3, clips):
+        raise InputError(
+            f"keyframe has shape {tuple(keyframe.shape)}; a latent of {clips} clips and a batch of {shape[0]} "
+            f"needs ({shape[0]}, 3, {clips}, H, W)"
+        )
+    height, width = keyframe.shape[-2:]
+    if shape[-2:] != runner.grid(height, width):
+        raise InputError(
+            f"latent has a grid of {shape[-2:]}; a key frame of {width}x{height} pixels "
+            f"needs {runner.grid(height, width)}"
+        )
+    check_range(keyframe, name="keyframe")
+    return clips
 
 
 def as_frame(frame: Any, *, size: tuple[int, int] | None) -> NDArray[np.uint8]:

@@ -14,7 +14,9 @@ from reducio_codec.clip_runner import ClipRunner
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError
 from reducio_codec.geometry.clips import ClipSpan, clip_span, group_frames, take_clip
+from reducio_codec.geometry.latent import Latent
 from reducio_codec.inputs import as_frame, check_keyframe_index
+from reducio_codec.pixels import to_unit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,6 +114,19 @@ def _encode_stream(
             num_frames=clip.span.frames,
             keyframe_index=keyframe_index,
         )
+
+
+def join_clips(clips: Iterable[EncodedClip]) -> tuple[Latent, Tensor]:
+    """All clips of a video as ``ReducioCodec.encode`` gives them: (1, z, N*t, h, w) and (1, 3, N, H, W)."""
+    latents, keyframes, frames, index = [], [], 0, 0
+    for clip in clips:
+        latents.append(clip.latent)
+        keyframes.append(torch.from_numpy(clip.keyframe))
+        frames += clip.num_frames
+        index = clip.keyframe_index
+    latent = torch.cat(latents, dim=1)[None]  # (1, z, N*t, h, w)
+    pictures = torch.stack(keyframes).permute(3, 0, 1, 2)[None]  # (1, 3, N, H, W)
+    return Latent.of(latent, num_frames=frames, keyframe_index=index), to_unit(pictures).contiguous()
 
 
 def decode_stream(runner: ClipRunner, clips: Iterable[EncodedClip], *, decoder: str) -> Iterator[NDArray[np.uint8]]:

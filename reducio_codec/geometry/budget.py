@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import Literal
 
 import torch
 
@@ -67,3 +68,23 @@ def choose_tiling(
     sizes = range(max(smallest, LARGEST_AUTO_TILE), smallest - 1, -PIXEL_MULTIPLE)
     size = next(size for size in sizes if cost(size) <= budget)
     return replace(tiling, tile_size=size, tile_batch=max(1, min(tiling.tile_batch, budget // cost(size))))
+
+
+def resolve_tiling(
+    tiling: TilingConfig,
+    *,
+    tile_size: int | Literal["auto"] | None,
+    memory_budget: int | None,
+    device: torch.device,
+    peak_bytes_per_pixel: float,
+) -> TilingConfig:
+    """``tiling`` with another ``tile_size``: a number, ``"auto"`` (see :func:`choose_tiling`), or None to keep it."""
+    if tile_size == "auto":
+        return choose_tiling(tiling, device=device, budget=memory_budget, peak_bytes_per_pixel=peak_bytes_per_pixel)
+    if memory_budget is not None:
+        raise InputError(f"memory_budget is {memory_budget}, which only tile_size='auto' uses")
+    if tile_size is None:
+        return tiling
+    if isinstance(tile_size, bool) or not isinstance(tile_size, int):
+        raise InputError(f"tile_size is {tile_size!r}; allowed: 'auto' or a multiple of {PIXEL_MULTIPLE}")
+    return replace(tiling, tile_size=tile_size)

@@ -240,7 +240,7 @@ def probe(path: Path) -> tuple[VideoInfo, Orientation]:
             rate=_rate(stream),
             frames=stream.frames or None,
             duration_s=None if seconds is None else float(seconds),
-            codec=stream.codec_context.name,
+            codec={"libdav1d": "av1"}.get(stream.codec_context.name, stream.codec_context.name),
             rotation=orientation.degrees,
             sample_aspect_ratio=pixel,
             colour=describe_colour(first, context=stream.codec_context),

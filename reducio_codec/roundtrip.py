@@ -1,0 +1,158 @@
+"""A video to a file and back, and what a person wants to know of it: bytes, quality, speed, and pictures to look at."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from reducio_codec.compress import Progress
+from reducio_codec.errors import InputError, VideoError
+from reducio_codec.geometry.clips import own_keyframe
+from reducio_codec.io.files import atomic_write
+from reducio_codec.io.video import open_video
+from reducio_codec.io.writer import VideoWriter
+from reducio_codec.memory import PeakMemory
+from reducio_codec.metrics.psnr import Psnr, PsnrMeter
+from reducio_codec.metrics.ssim import SsimMeter
+from reducio_codec.pictures import SideBySide, strip
+from reducio_codec.report import CompressReport
+
+if TYPE_CHECKING:
+    from reducio_codec.codec import ReducioCodec
+
+Clip = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """Against the source, on 8-bit values."""
+
+    psnr: Psnr
+    ssim: float | None
+    """None for videos with a side below 11 pixels, the size of the measure's window."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roundtrip:
+    """What :func:`roundtrip` measured and wrote."""
+
+    file: CompressReport
+    decoder: str
+    decoded: Quality
+    copied: Quality
+    """The file's key frames alone, each repeated for its whole clip."""
+    decode_fps: float
+    """Frames decoded a second, key-frame and entropy decoding included, writing the video not."""
+    peak_memory: int | None
+    """Bytes of the whole process, or on an accelerator what torch took there; None where the system doesn't tell."""
+    outputs: tuple[Path, ...]
+    """The .rdc file, the decoded video, the side-by-side video, and the strip of the clip with the most motion."""
+
+
+@dataclass
+class _Meters:
+    psnr: PsnrMeter = field(default_factory=PsnrMeter)
+    ssim: SsimMeter = field(default_factory=SsimMeter)
+
+    def add(self, source: Clip, shown: Clip, *, keyframe: int) -> None:
+        self.psnr.add(source, shown, keyframe=keyframe)
+        self.ssim.add(source, shown)
+
+    def result(self) -> Quality:
+        return Quality(psnr=self.psnr.result(), ssim=self.ssim.result())
+
+
+def output_paths(folder: Path, *, name: str) -> tuple[Path, ...]:
+    """Where :func:`roundtrip` writes: file, decoded video, side-by-side video, strip."""
+    return tuple(folder / f"{name}{end}" for end in (".rdc", ".decoded.mp4", ".side-by-side.mp4", ".strip.png"))
+
+
+def roundtrip(
+    codec: ReducioCodec,
+    src: str | Path,
+    folder: str | Path,
+    *,
+    decoder: str | None = None,
+    keyframe_quality: int = 50,
+    keyframe_codec: str = "avif",
+    latent_step: float = 0.5,
+    progress: Progress | None = None,
+) -> Roundtrip:
+    """Compress ``src`` into ``folder``, decode the file, and compare; options as for ``ReducioCodec.compress``.
+
+    Raises:
+        InputError, VideoError: as ``ReducioCodec.compress``; InputError also if ``folder`` is a file.
+    """
+    source, target = Path(src), Path(folder)
+    name = codec.check_decoder(decoder)
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{target} is a file; the results need a folder")
+    peak = PeakMemory(codec.device)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"can't make the folder {target}: {error.strerror}") from error
+    paths = output_paths(target, name=source.stem or source.name)
+    report = codec.compress(
+        source,
+        paths[0],
+        keyframe_quality=keyframe_quality,
+        keyframe_codec=keyframe_codec,  # type: ignore[arg-type]  # checked there
+        latent_step=latent_step,
+        progress=progress,
+    )
+    decoded, copied, seconds = _compare(codec, source, paths, decoder=name)
+    return Roundtrip(
+        file=report,
+        decoder=name,
+        decoded=decoded,
+        copied=copied,
+        decode_fps=report.frames / seconds,
+        peak_memory=peak.bytes(),
+        outputs=paths,
+    )
+
+
+def _compare(
+    codec: ReducioCodec, source: Path, paths: tuple[Path, ...], *, decoder: str
+) -> tuple[Quality, Quality, float]:
+    """Decodes the file beside its source, writes the videos and the strip; both qualities and the seconds it took."""
+    decoded_meters, copied_meters, seconds = _Meters(), _Meters(), 0.0
+    liveliest: tuple[float, Clip, Clip, Clip] | None = None  # motion, source, key frame, decoded
+    with codec.open_file(paths[0]) as video, open_video(source) as reader:
+        header, frames = video.header, iter(reader)
+        pair = SideBySide(height=header.height, width=header.width)
+        common = {"time_base": header.time_base, "rate": video.rate}
+        with (
+            VideoWriter(paths[1], width=header.width, height=header.height, **common) as plain,
+            VideoWriter(paths[2], width=pair.width, height=pair.height, **common) as beside,
+        ):
+            for index in range(video.clips):
+                record = video.record(index)
+                began = time.perf_counter()
+                decoded = video.decode_clip(index, decoder=decoder)
+                seconds += time.perf_counter() - began
+                original = np.stack([frame.rgb for _, frame in zip(decoded, frames, strict=False)])
+                if len(original) != len(decoded):
+                    raise VideoError(f"{source} gave fewer frames when it was read a second time")
+                keyframe = video.keyframe(record)
+                copied = np.repeat(keyframe[None], len(decoded), 0)
+                place = own_keyframe(len(decoded), keyframe_index=header.keyframe_index)
+                decoded_meters.add(original, decoded, keyframe=place)
+                copied_meters.add(original, copied, keyframe=place)
+                motion = float(np.abs(original.astype(np.int16) - copied).mean())
+                if liveliest is None or motion > liveliest[0]:
+                    liveliest = motion, original, keyframe, decoded
+                for before, after, when in zip(original, decoded, video.times(record), strict=True):
+                    plain.write(after, when)
+                    beside.write(pair.frame(before, after), when)
+    assert liveliest is not None  # a file holds at least one clip
+    with atomic_write(paths[3]) as file:
+        Image.fromarray(strip(*liveliest[1:])).save(file, "PNG")
+    return decoded_meters.result(), copied_meters.result(), seconds
