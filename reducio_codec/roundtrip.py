@@ -21,6 +21,7 @@ from reducio_codec.memory import PeakMemory
 from reducio_codec.metrics.psnr import Psnr, PsnrMeter
 from reducio_codec.metrics.ssim import SsimMeter
 from reducio_codec.pictures import SideBySide, strip
+from reducio_codec.rdc_video import RdcVideo
 from reducio_codec.report import CompressReport
 
 if TYPE_CHECKING:
@@ -119,6 +120,10 @@ def roundtrip(
     )
 
 
+def _writer(path: Path, video: RdcVideo, *, width: int, height: int) -> VideoWriter:
+    return VideoWriter(path, width=width, height=height, time_base=video.header.time_base, rate=video.rate)
+
+
 def _compare(
     codec: ReducioCodec, source: Path, paths: tuple[Path, ...], *, decoder: str
 ) -> tuple[Quality, Quality, float]:
@@ -128,10 +133,9 @@ def _compare(
     with codec.open_file(paths[0]) as video, open_video(source) as reader:
         header, frames = video.header, iter(reader)
         pair = SideBySide(height=header.height, width=header.width)
-        common = {"time_base": header.time_base, "rate": video.rate}
         with (
-            VideoWriter(paths[1], width=header.width, height=header.height, **common) as plain,
-            VideoWriter(paths[2], width=pair.width, height=pair.height, **common) as beside,
+            _writer(paths[1], video, width=header.width, height=header.height) as plain,
+            _writer(paths[2], video, width=pair.width, height=pair.height) as beside,
         ):
             for index in range(video.clips):
                 record = video.record(index)

@@ -40,6 +40,6 @@ def test_bundled_clip(codec: ReducioCodec, tmp_path: Path) -> None:
 def test_nothing_is_written_where_a_file_stands(codec: ReducioCodec, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("here")
-    with pytest.raises(InputError, match="needs a folder"):
+    with pytest.raises(InputError, match="need a folder"):
         roundtrip(codec, EXAMPLE, blocked)
     assert blocked.read_text() == "here"

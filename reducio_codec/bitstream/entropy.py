@@ -73,10 +73,11 @@ class LatentCoder:
             raise InputError(f"latent has shape {values.shape}; allowed: ({self.channels}, t, h, w)")
         if not np.isfinite(values).all():
             raise InputError("latent holds a value that isn't finite")
-        symbols = np.rint(values / self._steps(step))
+        symbols: npt.NDArray[np.float32] = np.rint(values / self._steps(step))
         if symbols.size and np.abs(symbols).max() > LARGEST_MAGNITUDE:
             raise InputError(f"latent holds a value of {np.abs(values).max():.3g}, too large for latent_step {step}")
-        return symbols.astype(np.int32)
+        whole: Symbols = symbols.astype(np.int32)
+        return whole
 
     def dequantize(self, symbols: Symbols, *, step: float) -> npt.NDArray[np.float32]:
         """Symbols (z, t, h, w) back to a latent, float32."""

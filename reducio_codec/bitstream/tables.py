@@ -167,8 +167,8 @@ def fit_tables(
     for channel in range(channels):  # the kinds and classes that samples never reached keep the generic scale
         chosen = costs[follow[channel]][channel]
         used = chosen.sum(2) > 0
-        index = np.where(used, chosen.argmin(2), np.array(base.scales[channel]))
-        scales.append(tuple(tuple(int(i) for i in row) for row in index))
+        best_scale = np.where(used, chosen.argmin(2), np.array(base.scales[channel]))
+        scales.append(tuple(tuple(int(i) for i in row) for row in best_scale))
     return LatentTables(multipliers=whole, follow=tuple(int(f) for f in follow), scales=tuple(scales))
 
 

@@ -7,6 +7,7 @@ averaged over the qualities that both reach. scipy is imported when it is first 
 from __future__ import annotations
 
 import importlib
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -87,7 +88,7 @@ def _sorted(curve: Curve) -> list[tuple[float, float]]:
         raise InputError(f"the curve has {len(points)} points; at least 2 are needed")
     if any(not (0 < rate < math.inf and math.isfinite(quality)) for rate, quality in points):
         raise InputError(f"the curve is {points}; rates must be positive and qualities finite")
-    for (rate, quality), (next_rate, next_quality) in zip(points, points[1:], strict=False):
+    for (rate, quality), (next_rate, next_quality) in itertools.pairwise(points):
         if next_rate == rate or next_quality <= quality:
             raise InputError(
                 f"the curve goes from quality {quality} at rate {rate} to {next_quality} at {next_rate}; "

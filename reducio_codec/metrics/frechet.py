@@ -40,4 +40,7 @@ def _centred(features: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArr
 
 def _shorten(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """At most d rows R with R^T R = A^T A: the product of thousands of clips needs no thousand columns."""
-    return rows if len(rows) <= rows.shape[1] else np.linalg.qr(rows, mode="r")
+    if len(rows) <= rows.shape[1]:
+        return rows
+    short: NDArray[np.float64] = np.asarray(np.linalg.qr(rows, mode="r"))
+    return short

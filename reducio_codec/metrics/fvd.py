@@ -77,7 +77,7 @@ class I3d:
     def __init__(self, path: Path, *, sha256: str = I3D_SHA256, device: str = "cpu") -> None:
         self.sha256 = checked(path, sha256=sha256)
         self.device = torch.device(device)
-        self._model = torch.jit.load(str(path), map_location=self.device).eval()  # type: ignore[no-untyped-call]
+        self._model = torch.jit.load(str(path), map_location=self.device).eval()
 
     def __call__(self, clip: NDArray[np.uint8]) -> NDArray[np.float32]:
         """One clip ``(T, H, W, 3)`` uint8, T of 9 or more, to its features ``(400,)``."""

@@ -250,6 +250,35 @@ def test_step_range_is_the_coders() -> None:
     assert (step.type.min, step.type.max) == STEP_RANGE
 
 
+def test_roundtrip_shows_a_table_and_writes_what_it_names(model: str, make_video: MakeVideo, tmp_path: Path) -> None:
+    source, folder = make_video("clip.mp4", frames=20), tmp_path / "out"
+    done = run("roundtrip", source, "-o", folder, "-m", model, "--decoder", "warp", "--quality", 70)
+    assert done.exit_code == 0, done.stderr
+    for word in ("toy (warp)", "repeat the key frame", "kbit/s", "bpp", "PSNR", "SSIM", "frames/s", "peak memory"):
+        assert word in done.stdout
+    written = ["clip.decoded.mp4", "clip.rdc", "clip.side-by-side.mp4", "clip.strip.png"]
+    assert names(folder) == written
+    for name in written:
+        assert name in done.stdout
+    assert f"file {(folder / 'clip.rdc').stat().st_size:,} bytes" in done.stdout
+    refused(run("roundtrip", source, "-o", folder, "-m", model), "exists", code=2)
+    assert run("roundtrip", source, "-o", folder, "-m", model, "-f").exit_code == 0
+
+
+def test_roundtrip_has_a_clip_of_its_own(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reducio_codec.cli.roundtrip import EXAMPLE
+
+    with open_video(EXAMPLE) as reader:
+        assert (reader.info.width, reader.info.height, reader.info.frames) == (512, 288, 64)
+    assert EXAMPLE.stat().st_size < 400_000
+    assert "Licence: CC0" in EXAMPLE.with_suffix(".txt").read_text()
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # the default folder is the command's own: results of the first run are replaced
+        done = run("roundtrip", "-m", model, "--decoder", "none", "--keyframe-codec", "jpeg")
+        assert done.exit_code == 0, done.stderr
+    assert "flower.strip.png" in names(tmp_path / "roundtrip")
+
+
 def test_interrupt_leaves_nothing_behind(
     model: str, make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
