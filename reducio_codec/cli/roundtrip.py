@@ -106,9 +106,7 @@ def _table(result: Roundtrip, *, model: str) -> Table:
     from rich.table import Table
 
     file = result.file
-    table = Table(
-        caption="rates count key frames, latent and container, not the sound; PSNR in dB, pooled: mean over clips"
-    )
+    table = Table(caption="rates: key frames, latent and container, no sound; PSNR in dB, mean over clips")
     for heading in (
         "",
         "bytes",

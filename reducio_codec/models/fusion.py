@@ -5,8 +5,6 @@ Each takes video features (B, C, T, H, W) and a content map (B, C_ctx, h, w), an
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -51,7 +49,8 @@ class AttentionFusion(nn.Module):
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """(B, C, T, H, W) and (B, C_ctx, h, w) to (B, C, T, H, W)."""
         if self.checkpointing and torch.is_grad_enabled():
-            return cast(Tensor, checkpoint(self._forward, x, context, use_reentrant=False))
+            result: Tensor = checkpoint(self._forward, x, context, use_reentrant=False)
+            return result
         return self._forward(x, context)
 
     def _forward(self, x: Tensor, context: Tensor) -> Tensor:
@@ -67,7 +66,8 @@ class AttentionFusion(nn.Module):
         heads = max(1, channels // HEAD_CHANNELS)
         out = attend(self.to_q(normed), self.to_k(content), self.to_v(content), heads=heads)  # (B, T H W, C)
         tokens = tokens + self.to_out(out)
-        return rearrange(tokens, "b (t h w) c -> b c t h w", t=time, h=height, w=width)
+        fused: Tensor = rearrange(tokens, "b (t h w) c -> b c t h w", t=time, h=height, w=width)
+        return fused
 
 
 class AddFusion(nn.Module):

@@ -60,7 +60,7 @@ class ClipNorm(nn.Module):
         total = count.sum(dim=(0, 2), keepdim=True)  # (1, G, 1)
         centre = (count * mean).sum(dim=(0, 2), keepdim=True) / total
         variance = (spread + count * (mean - centre).square()).sum(dim=(0, 2), keepdim=True) / total
-        return tuple(item.expand(1, groups, clip.shape[0] // groups).flatten() for item in (centre, variance))  # type: ignore[return-value]
+        return tuple(item.expand(1, groups, clip.shape[0] // groups).flatten() for item in (centre, variance))
 
     def activate(self, frames: Tensor, statistics: tuple[Tensor, Tensor], *, out: Tensor) -> None:
         """silu(norm(frames)), (n, C, H, W), written into ``out``."""
@@ -83,7 +83,7 @@ class FastResidualBlock(nn.Module):
         self.conv2 = time_conv(block.conv2, dtype=dtype, winograd=winograd)
         self.nin_shortcut = block.nin_shortcut
         if self.nin_shortcut is not None:
-            self.nin_shortcut.to(dtype, memory_format=torch.channels_last_3d)
+            self.nin_shortcut.to(dtype).to(memory_format=torch.channels_last_3d)
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
@@ -258,10 +258,10 @@ def optimize_for_inference(model: ReducioVAE, *, dtype: torch.dtype, winograd: b
         decoder = cast(MotionDecoder, module)
         _optimize(decoder.mid, dtype=torch.float32, winograd=winograd)
         _optimize_levels(decoder.up, dtype=dtype, winograd=winograd)
-        decoder.fast_head = FastHead(decoder.norm_out, decoder.conv_out)
+        decoder.fast_head = FastHead(cast(GroupNorm, decoder.norm_out), decoder.conv_out)
         decoder.norm_out, decoder.conv_out = nn.Identity(), nn.Identity()
     model.optimized_dtype = dtype
-    model.register_state_dict_pre_hook(_refuse_saving)
+    model.register_state_dict_pre_hook(_refuse_saving)  # type: ignore[no-untyped-call]
 
 
 def _optimize_levels(levels: nn.ModuleList, *, dtype: torch.dtype, winograd: bool) -> None:

@@ -66,7 +66,8 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, ..., H, W) to (B, C_out, ..., H, W)."""
         if self.checkpointing and torch.is_grad_enabled():
-            return cast(Tensor, checkpoint(self._forward, x, use_reentrant=False))
+            result: Tensor = checkpoint(self._forward, x, use_reentrant=False)
+            return result
         return self._forward(x)
 
     def _forward(self, x: Tensor) -> Tensor:

@@ -106,7 +106,7 @@ def infer_config(shapes: _Shapes) -> ReducioConfig:
             content_channels=content_base,
             content_multipliers=_multipliers(shapes, "encoder_2d", content_base),
             content_depth=_count(shapes, r"encoder_2d\.down\.0\.block\.(\d+)\."),
-            **({"fuse_levels": tuple(fused)} if fused else {}),
+            fuse_levels=tuple(fused) or ReducioConfig.fuse_levels,
         )
     except KeyError as error:
         raise WeightsError(f"not a checkpoint of Reducio-VAE: {error.args[0]} is missing") from error

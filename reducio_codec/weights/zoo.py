@@ -48,7 +48,7 @@ _ENTRIES = (
         "attention, add, linear, none",
         licence="MIT",
         paper="https://arxiv.org/abs/2411.13552",
-        sha256="66dfd15ac11523912021f09e4ecc03a5cbae160dc821981f8747c6d0747cf46e",
+        sha256="0bea26835b49efa9d8a2dd7f11135f70bf593a56af27b3a26ceb0fb80a5db3e1",
     ),
 )
 

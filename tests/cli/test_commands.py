@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from reducio_codec.bitstream.entropy import STEP_RANGE
 from reducio_codec.cli import main
+from reducio_codec.cli import roundtrip as roundtrip_command
 from reducio_codec.cli.options import rate_options
 from reducio_codec.config import LiteConfig
 from reducio_codec.io import open_video, read_clip
@@ -265,18 +266,46 @@ def test_roundtrip_shows_a_table_and_writes_what_it_names(model: str, make_video
     assert run("roundtrip", source, "-o", folder, "-m", model, "-f").exit_code == 0
 
 
-def test_roundtrip_has_a_clip_of_its_own(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reducio_codec.cli.roundtrip import EXAMPLE
-
-    with open_video(EXAMPLE) as reader:
+def test_roundtrip_has_a_clip_of_its_own(
+    model: str, make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_video(roundtrip_command.EXAMPLE) as reader:
         assert (reader.info.width, reader.info.height, reader.info.frames) == (512, 288, 64)
-    assert EXAMPLE.stat().st_size < 400_000
-    assert "Licence: CC0" in EXAMPLE.with_suffix(".txt").read_text()
+    assert roundtrip_command.EXAMPLE.stat().st_size < 400_000
+    assert "Licence: CC0" in roundtrip_command.EXAMPLE.with_suffix(".txt").read_text()
+    monkeypatch.setattr(roundtrip_command, "EXAMPLE", make_video("flower.mp4", frames=3))  # the real one takes a minute
     monkeypatch.chdir(tmp_path)
     for _ in range(2):  # the default folder is the command's own: results of the first run are replaced
         done = run("roundtrip", "-m", model, "--decoder", "none", "--keyframe-codec", "jpeg")
         assert done.exit_code == 0, done.stderr
     assert "flower.strip.png" in names(tmp_path / "roundtrip")
+
+
+def test_the_bundled_model_needs_no_name(make_video: MakeVideo, tmp_path: Path) -> None:
+    assert run("encode", make_video("clip.mp4", frames=3)).exit_code == 0
+    done = run("decode", tmp_path / "clip.rdc")
+    assert done.exit_code == 0, done.stderr
+    assert read_clip(tmp_path / "clip.decoded.mp4").shape == (3, 48, 64, 3)
+
+
+def test_convert_refuses_what_is_no_checkpoint(model: str, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.ckpt"
+    bad.write_bytes(b"no checkpoint")
+    refused(run("convert", bad, tmp_path / "out"), "bad.ckpt", code=1)
+    refused(run("convert", tmp_path / "no.ckpt", tmp_path / "out"), "no.ckpt", code=2)
+    refused(run("convert", bad, model), "exists", "--force", code=2)
+    assert names(tmp_path) == ["bad.ckpt"]
+
+
+def test_convert_makes_a_model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reducio_codec.weights import convert
+
+    asked = []
+    monkeypatch.setattr(convert, "convert_checkpoint", lambda *paths: asked.append(paths))
+    done = run("convert", "a.ckpt", tmp_path / "out")
+    assert done.exit_code == 0
+    assert asked == [(Path("a.ckpt"), tmp_path / "out")]
+    assert f"--model {tmp_path / 'out'}" in done.stdout
 
 
 def test_interrupt_leaves_nothing_behind(

@@ -142,5 +142,5 @@ def test_code_in_a_pickle_never_runs(tmp_path: Path, capfd: pytest.CaptureFixtur
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04broken"])
 def test_other_files(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.ckpt").write_bytes(content)
-    with pytest.raises(ReducioError, match="checkpoint|is empty"):
+    with pytest.raises(ReducioError, match=r"checkpoint|is empty"):
         convert_checkpoint(tmp_path / "x.ckpt", tmp_path / "out")

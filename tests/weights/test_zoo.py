@@ -32,7 +32,7 @@ def test_bundled_weights_are_the_recorded_ones() -> None:
         assert path.is_file(), f"{entry.name}: no bundled {TENSOR_FILE}"
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         assert entry.sha256 == digest, f'weights/zoo.py, {entry.name}: write sha256="{digest}"'
-        assert path.stat().st_size <= 30 * 2**20, f"{entry.name}: more than 30 MB in the wheel"
+        assert path.stat().st_size <= 30_000_000, f"{entry.name}: more than 30 MB in the wheel"
         assert (entry.folder / CONFIG_FILE).is_file()
         assert (entry.folder / "README.md").is_file(), "weights without a card"
 
