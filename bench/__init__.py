@@ -1,1 +1,1 @@
-"""Measurements of the library: ``python -m bench speed``. Results are JSON files; tables are made from them."""
+"""Measurements: ``python -m bench --help``. Results are JSON files; tables and plots are made from them."""

@@ -1,9 +1,10 @@
-"""``python -m bench``: one subcommand a measurement."""
+"""``python -m bench``: measurements of this package, tables and plots of them."""
 
 from __future__ import annotations
 
 import click
 
+from bench.run import plot, run, table
 from bench.speed import speed
 
 
@@ -12,7 +13,8 @@ def main() -> None:
     """Measure reducio-codec. Run it from the repository's root."""
 
 
-main.add_command(speed)
+for command in (run, speed, table, plot):
+    main.add_command(command)
 
 if __name__ == "__main__":
     main(prog_name="python -m bench")

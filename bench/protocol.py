@@ -7,7 +7,7 @@ middle 256 x 256, cut into consecutive clips of 16 frames; frames after the last
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -88,8 +88,14 @@ class SampleSet:
             raise InputError(f"{self.folder} has no video; suffixes that count: {', '.join(SUFFIXES)}")
 
     def __iter__(self) -> Iterator[Sample]:
+        return self.of_videos(None)
+
+    def of_videos(self, wanted: Container[str] | None) -> Iterator[Sample]:
+        """The samples of these videos, or of all; the others aren't decoded."""
         for path in self.videos:
             name = "__".join(path.relative_to(self.folder).parts)
+            if wanted is not None and name not in wanted:
+                continue
             try:
                 frames, rate = read_frames(path, size=self.protocol.size)
             except ReducioError as error:

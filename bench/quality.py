@@ -94,10 +94,10 @@ class Quality:
         """I3D features of one clip as base64 of little-endian float32, or None without the network."""
         return None if isinstance(self.i3d, str) else pack(self.i3d(clip))
 
-    def is_stale(self, result: dict[str, Any], *, with_fvd: bool) -> bool:
-        """Whether a finished result lacks what this run could add, its weights having come since."""
+    def could_add(self, result: dict[str, Any]) -> bool:
+        """Whether a finished result lacks what this run could compute, its network having come since."""
         lpips_missing = isinstance(result["metrics"]["lpips"], str) and not isinstance(self.lpips, str)
-        return lpips_missing or (with_fvd and result.get("i3d") is None and not isinstance(self.i3d, str))
+        return lpips_missing or ("i3d" in result and result["i3d"] is None and not isinstance(self.i3d, str))
 
 
 def pack(values: NDArray[np.float32]) -> str:

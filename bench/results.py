@@ -178,12 +178,13 @@ class ResultStore:
             self.problems.append(line)
 
 
-def incomplete(rows: dict[str, dict[str, Any]], *, samples: list[SampleInfo]) -> str | None:
-    """Why a mean over ``rows`` can't stand beside the others, or None if it has every sample."""
+def unfit(rows: dict[str, dict[str, Any]], *, samples: list[SampleInfo]) -> str | None:
+    """Why a mean over ``rows`` can't stand beside the others, or None: samples are missing, or settings differ."""
     missing = [info.name for info in samples if info.name not in rows]
-    if not missing:
-        return None
-    return f"incomplete: {len(samples) - len(missing)} of {len(samples)} samples ({missing[0]} is missing)"
+    if missing:
+        return f"incomplete: {len(samples) - len(missing)} of {len(samples)} samples ({missing[0]} is missing)"
+    settings = {json.dumps(row.get("settings"), sort_keys=True) for row in rows.values()}
+    return "made with different settings or weights: run again" if len(settings) > 1 else None
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:

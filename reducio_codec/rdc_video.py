@@ -25,6 +25,9 @@ from reducio_codec.timing import Clock, clock_of_rate
 
 _AUDIO_IN_MEMORY = 16 << 20
 
+_LEAST_CLIP_BYTES = 16
+"""The heads of a clip's two records alone are longer."""
+
 
 class RdcVideo:
     """What is in a file, and what its clips decode to. Get one from ``ReducioCodec.open_file``.
@@ -39,6 +42,11 @@ class RdcVideo:
         self.header = self._reader.header
         _check_model(self._reader, engine)
         self.clips = self._reader.clips
+        size = sum(self.bytes_by_part().values())
+        if not self.clips:
+            raise FormatError("the file holds no clip")
+        if self.clips * _LEAST_CLIP_BYTES > size:  # concealing them all would take forever
+            raise FormatError(f"the file claims {self.clips} clips; its {size} bytes can't hold them")
         self.frames = self._reader.frames
         header = self.header
         self.rate = header.rate or 1 / ((header.frame_duration or 1) * header.time_base)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from reducio_codec import Latent, ReducioCodec
 from reducio_codec.config import TilingConfig
 from reducio_codec.errors import InputError
+from reducio_codec.io.video import read_clip
 from reducio_codec.pixels import to_bytes, to_unit
 from tests.helpers import ConvModel, IdentityModel, TinyConfig, TinyModel, moving_video
 
@@ -72,6 +75,17 @@ def test_bytes_and_floats_and_batches_agree() -> None:
     assert decoded.shape == (2, 3, 18, 70, 90)
     torch.testing.assert_close(decoded[:1], codec.decode(latent, keyframe), atol=1e-5, rtol=0)
     assert codec.decode(both, pictures, output="uint8").shape == (2, 18, 70, 90, 3)
+
+
+def test_path_is_the_video_in_it(make_video: Callable[..., Path]) -> None:
+    codec = ReducioCodec(ConvModel(), tiling=SMALL_TILES)
+    path = make_video(frames=18, width=90, height=70)
+    latent, keyframe = codec.encode(str(path))
+    expected, picture = codec.encode(read_clip(path))
+    assert torch.equal(latent, expected) and torch.equal(keyframe, picture)
+    assert (latent.num_frames, latent.keyframe_index) == (18, 7)
+    with pytest.raises(InputError, match="doesn't exist"):
+        codec.encode(path.with_name("none.mp4"))
 
 
 def test_flipped_and_read_only_arrays() -> None:
@@ -236,6 +250,24 @@ def test_bfloat16_is_close_and_results_are_float32() -> None:
 
 def test_automatic_dtype_is_one_that_works_here() -> None:
     assert ReducioCodec(TinyModel(), dtype="auto").dtype in (torch.float32, torch.bfloat16)
+
+
+def test_model_that_optimises_itself_is_left_to_it() -> None:
+    class Own(ConvModel):
+        optimized_dtype: torch.dtype | None = None
+
+        def optimize_for_inference(self, *, dtype: torch.dtype) -> None:
+            assert self.optimized_dtype is None
+            self.optimized_dtype = dtype
+
+    video = moving_video(16, 64, 64)
+    model = Own()
+    exact = ReducioCodec(model).encode(video)[0]
+    assert model.optimized_dtype is None  # float32 leaves it trainable
+    found = ReducioCodec(model, dtype=torch.bfloat16).encode(video)[0]
+    assert model.optimized_dtype == torch.bfloat16
+    assert torch.equal(found, exact)  # no autocast on top
+    ReducioCodec(model, dtype=torch.bfloat16)
 
 
 def test_compile_goes_through_encode_and_decode(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,11 +62,13 @@ class Encoder:
 
     def check(self) -> None:
         """NotRunError where this PyAV was built without the encoder or its decoder."""
-        for name, mode in ((self.library, "w"), (self.decoder, "r")):
-            try:
-                av.codec.Codec(name, mode)  # type: ignore[call-overload]
-            except av.codec.codec.UnknownCodecError as error:
-                raise NotRunError(f"this PyAV ({av.__version__}) has no {name}") from error
+        name = self.library
+        try:
+            av.codec.Codec(name, "w")
+            name = self.decoder
+            av.codec.Codec(name, "r")
+        except av.codec.codec.UnknownCodecError as error:
+            raise NotRunError(f"this PyAV ({av.__version__}) has no {name}") from error
 
     def encode(self, frames: Frames, *, rate: Fraction, crf: int, gop: int) -> tuple[bytes, list[bytes]]:
         """``(T, H, W, 3)`` to headers and packets in coding order."""

@@ -1,0 +1,128 @@
+"""This package's models: as tensors for the reconstruction benchmark, as real files for rate and distortion."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.methods import Candidate, Coded, Frames, NotRunError, Reconstruction, Reconstructor, VideoCodec
+from reducio_codec.codec import ReducioCodec
+from reducio_codec.errors import InputError, WeightsError
+
+MODEL = "reducio-lite"
+DECODERS = ("warp",)
+QUALITIES = (5, 15, 25, 35, 50, 65)
+STEPS = (0.25, 0.5, 1.0, 2.0)
+
+Opener = Callable[[], ReducioCodec]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensors:
+    """Latent and key frame as floats: what the network itself loses."""
+
+    codec: ReducioCodec
+    decoder: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"model": self.codec.model_id, "hash": self.codec.model_hash, "decoder": self.decoder}
+
+    def __call__(self, clip: Frames) -> Reconstruction:
+        latent, keyframe = self.codec.encode(clip)  # (1, z, t, h, w), (1, 3, 1, H, W)
+        frames = self.codec.decode(latent, keyframe, decoder=self.decoder, output="uint8")[0].numpy()
+        positions = latent.numel() // latent.shape[1]
+        return Reconstruction(
+            frames=frames, latent={"positions": positions, "values": latent.numel(), "pixels": keyframe.numel()}
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """Through an ``.rdc`` file on disk: key frames, latents, container and all."""
+
+    codec: ReducioCodec
+    decoder: str
+    quality: int
+    step: float
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {
+            "model": self.codec.model_id,
+            "hash": self.codec.model_hash,
+            "decoder": self.decoder,
+            "keyframe_codec": "avif",
+            "keyframe_quality": self.quality,
+            "latent_step": self.step,
+            "counted": "the whole file",
+        }
+
+    def __call__(self, frames: Frames, *, rate: Fraction) -> Coded:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "sample.rdc"
+            report = self.codec.compress(
+                list(frames), path, rate=rate, keyframe_quality=self.quality, latent_step=self.step
+            )
+            size = path.stat().st_size
+            with self.codec.open_file(path) as video:
+                decoded = [video.decode_clip(index, decoder=self.decoder) for index in range(video.clips)]
+        parts = {"keyframes": report.keyframe_bytes, "latents": report.latent_bytes}
+        return Coded(frames=np.concatenate(decoded), parts={**parts, "container": size - sum(parts.values())})
+
+
+def reconstructors(model: str, *, decoders: Sequence[str]) -> Candidate[Reconstructor]:
+    """A model with each of its decoders as a point."""
+    load = _loader(model)
+
+    def opener(decoder: str) -> Callable[[], Reconstructor]:
+        return lambda: Tensors(codec=load(), decoder=_known(load(), decoder))
+
+    return Candidate(name=method_name(model), points={name: opener(name) for name in decoders})
+
+
+def files(
+    model: str, *, decoder: str, qualities: Sequence[int] = QUALITIES, steps: Sequence[float] = STEPS
+) -> Candidate[VideoCodec]:
+    """A model at a grid of key-frame quality and latent step."""
+    load = _loader(model)
+
+    def opener(quality: int, step: float) -> Callable[[], VideoCodec]:
+        return lambda: File(codec=load(), decoder=_known(load(), decoder), quality=quality, step=step)
+
+    return Candidate(
+        name=f"{method_name(model)}-{decoder}",
+        points={f"q{quality:02d}-s{step:g}": opener(quality, step) for quality in qualities for step in steps},
+    )
+
+
+def method_name(model: str) -> str:
+    """A model's name, or its folder's, as the name of a folder of results."""
+    return Path(model).name
+
+
+def _known(codec: ReducioCodec, decoder: str) -> str:
+    try:
+        return codec.check_decoder(decoder)
+    except InputError as error:
+        raise NotRunError(str(error)) from error
+
+
+def _loader(model: str) -> Opener:
+    """Loads on first use and keeps the codec for the other points."""
+
+    @cache
+    def load() -> ReducioCodec:
+        try:
+            return ReducioCodec.from_pretrained(model)
+        except WeightsError as error:
+            raise NotRunError(str(error)) from error
+
+    return load

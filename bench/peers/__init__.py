@@ -1,0 +1,1 @@
+"""Other people's video and image autoencoders, with their published weights."""

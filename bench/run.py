@@ -1,0 +1,198 @@
+"""``python -m bench run``, ``table`` and ``plot``: arguments in, files and tables out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+from bench import rd as rd_bench
+from bench import reconstruction as reconstruction_bench
+from bench.codecs import ours
+from bench.methods import Candidate
+from bench.plots import plot as draw
+from bench.quality import Quality
+from bench.rd_curves import read_rd
+from bench.speed import speed
+from bench.tables import everything
+from reducio_codec.errors import ReducioError
+
+RESULTS = Path("bench/results")
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def numbers(kind: type[int] | type[float]) -> Callable[..., tuple[float, ...]]:
+    """Callback of an option that takes ``1,2,3``."""
+
+    def parse(context: click.Context, option: click.Parameter, value: str) -> tuple[float, ...]:
+        try:
+            return tuple(kind(part) for part in value.split(","))
+        except ValueError as error:
+            raise click.BadParameter(f"{value!r} isn't a list of numbers like 1,2,3") from error
+
+    return parse
+
+
+def joined(values: Sequence[float]) -> str:
+    return ",".join(f"{value:g}" for value in values)
+
+
+def names(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def common(function: F) -> F:
+    """Options of both benchmarks."""
+    folder = click.Path(path_type=Path, file_okay=False)
+    file = click.Path(path_type=Path, dir_okay=False)
+    options = [
+        click.option("--data", type=folder, required=True, help="Folder of videos."),
+        click.option("-o", "--results", type=folder, default=RESULTS, show_default=True, help="Where results go."),
+        click.option("--methods", metavar="A,B", help="Only these, by name.  [default: all]"),
+        click.option("--model", "models", multiple=True, default=[ours.MODEL], show_default=True,
+                     help="A model of this package: a name or a folder. May be repeated."),
+        click.option("--limit", type=click.IntRange(1), help="Only the first so many videos."),
+        click.option("--lpips-net", type=click.Choice(["alex", "vgg"]), default="alex", show_default=True),
+        click.option("--lpips-weights", type=file, help="torchvision's AlexNet or VGG-16.  [default: torch's cache]"),
+        click.option("--traceback", is_flag=True, help="Show where an error comes from."),
+    ]  # fmt: skip
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@click.group()
+def run() -> None:
+    """Measure. What is finished is skipped, so an interrupted run is simply started again."""
+
+
+@run.command()
+@common
+@click.option("--decoders", default=",".join(ours.DECODERS), show_default=True, help="Of this package's models.")
+@click.option("--peers", type=click.Path(path_type=Path, file_okay=False), help="Folder with a folder for each peer.")
+@click.option("--i3d", type=click.Path(path_type=Path, dir_okay=False), help="i3d_torchscript.pt, for rFVD.")
+@click.option("--download", is_flag=True, help="Fetch peers' weights and the I3D file from the hub if missing.")
+def reconstruction(
+    data: Path,
+    results: Path,
+    methods: str | None,
+    models: Sequence[str],
+    limit: int | None,
+    lpips_net: Any,
+    lpips_weights: Path | None,
+    traceback: bool,
+    decoders: str,
+    peers: Path | None,
+    i3d: Path | None,
+    download: bool,
+) -> None:
+    """Autoencoders on 16-frame clips: PSNR, SSIM, MS-SSIM, LPIPS, rFVD."""
+    with _errors(traceback):
+        chosen = _choose(
+            reconstruction_bench.candidates(
+                models=models, decoders=names(decoders), peer_folder=peers, download=download
+            ),
+            methods,
+        )
+        quality = Quality.open(lpips_net=lpips_net, lpips_trunk=lpips_weights, i3d=i3d, download=download)
+        failures = reconstruction_bench.run(
+            chosen, data=data, results=results, quality=quality, console=Console(), limit=limit
+        )
+    _end(failures, results)
+
+
+@run.command()
+@common
+@click.option("--decoder", default=ours.DECODERS[0], show_default=True, help="Of this package's models.")
+@click.option("--qualities", default=joined(ours.QUALITIES), callback=numbers(int), show_default=True)
+@click.option("--steps", default=joined(ours.STEPS), callback=numbers(float), show_default=True)
+@click.option("--unit", type=click.Choice(["video", "clip"]), default="video", show_default=True,
+              help="One file for all clips of a video, or for each clip.")  # fmt: skip
+def rd(
+    data: Path,
+    results: Path,
+    methods: str | None,
+    models: Sequence[str],
+    limit: int | None,
+    lpips_net: Any,
+    lpips_weights: Path | None,
+    traceback: bool,
+    decoder: str,
+    qualities: tuple[int, ...],
+    steps: Sequence[float],
+    unit: Any,
+) -> None:
+    """Codecs: all bytes against quality."""
+    with _errors(traceback):
+        chosen = _choose(rd_bench.candidates(models=models, decoder=decoder, qualities=qualities, steps=steps), methods)
+        quality = Quality.open(lpips_net=lpips_net, lpips_trunk=lpips_weights, with_fvd=False)
+        failures = rd_bench.run(
+            chosen, data=data, results=results, quality=quality, console=Console(), unit=unit, limit=limit
+        )
+    _end(failures, results)
+
+
+run.add_command(speed)
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path, file_okay=False), default=RESULTS)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="File.  [default: print]")
+@click.option("--traceback", is_flag=True, help="Show where an error comes from.")
+def table(results: Path, output: Path | None, traceback: bool) -> None:
+    """Tables of RESULTS in Markdown."""
+    with _errors(traceback):
+        text = everything(results)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path, file_okay=False), default=RESULTS)
+@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder.  [default: RESULTS]")
+@click.option("--traceback", is_flag=True, help="Show where an error comes from.")
+def plot(results: Path, output: Path | None, traceback: bool) -> None:
+    """Rate-distortion curves of RESULTS as SVG and PNG."""
+    with _errors(traceback):
+        for path in draw(read_rd(results), output or results):
+            click.echo(path)
+
+
+class _errors:  # reads as a block
+    """One line on stderr for an error that is raised on purpose."""
+
+    def __init__(self, traceback: bool) -> None:
+        self.traceback = traceback
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, ReducioError) and not self.traceback:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(error.exit_code)
+
+
+def _choose(candidates: Sequence[Candidate[T]], wanted: str | None) -> list[Candidate[T]]:
+    if wanted is None:
+        return list(candidates)
+    known = {candidate.name: candidate for candidate in candidates}
+    unknown = [name for name in names(wanted) if name not in known]
+    if unknown:
+        raise click.BadParameter(f"{unknown[0]!r}; allowed: {', '.join(known)}", param_hint="--methods")
+    return [known[name] for name in names(wanted)]
+
+
+def _end(failures: list[str], results: Path) -> None:
+    click.echo(f"results are in {results}; python -m bench table {results} shows them")
+    if failures:
+        click.echo(f"{len(failures)} failed, the first: {failures[0]}", err=True)
+        sys.exit(1)

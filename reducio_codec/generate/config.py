@@ -1,0 +1,165 @@
+"""What a Reducio-DiT is made of, and the sizes that have names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, get_args
+
+from reducio_codec.config import CLIP_LENGTH, PIXEL_MULTIPLE, JsonConfig
+from reducio_codec.errors import InputError
+
+AttentionKind = Literal["joint", "factorised"]
+"""Attention over all latent tokens, or over space and then over time (Tab. 13)."""
+
+ImageCondition = Literal["both", "semantic", "content"]
+"""What the model is told of the key picture (Tab. 8)."""
+
+ContentKind = Literal["sd", "conv"]
+"""Where content tokens come from: the SD2.1-VAE's encoder, continued in training, or a small one trained from nothing."""
+
+Objective = Literal["noise", "flow"]
+"""What the network predicts: the noise of the paper's schedule, or the velocity of a straight path from data to noise."""
+
+
+def _at_least(name: str, value: int, low: int) -> None:
+    if value < low:
+        raise InputError(f"{name} is {value}; it must be at least {low}")
+
+
+def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    if value not in allowed:
+        raise InputError(f"{name} is {value!r}; allowed: {', '.join(map(str, allowed))}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTConfig(JsonConfig):
+    """Reducio-DiT. The defaults are DiT-XL/1 at 256 pixels (Sec. 3.2)."""
+
+    architecture: ClassVar[str] = "dit"
+
+    depth: int = 28
+    """Transformer blocks."""
+    width: int = 1152
+    """Channels of a token, a multiple of ``4 * heads``."""
+    heads: int = 16
+    """Heads of every attention."""
+    mlp_ratio: int = 4
+    """Hidden channels of the MLP over ``width``."""
+    attention: AttentionKind = "joint"
+    """``joint`` sees all positions at once, ``factorised`` the positions of a time, then the times of a position."""
+    latent_channels: int = 16
+    """Channels z of the codec's latent."""
+    temporal_compression_ratio: int = 4
+    """The codec's f_t: a clip's latent has 16 / f_t positions in time."""
+    spatial_compression_ratio: int = 32
+    """The codec's f_s: pixels for each position of the latent along a side."""
+    patch_time: int = 1
+    """Latent positions in time that make one token (Tab. 7)."""
+    patch_space: int = 1
+    """Latent positions along a side that make one token (Tab. 7)."""
+    sample_size: int = 256
+    """Side in pixels of the square that this model was trained for; other shapes have about its area."""
+    image_condition: ImageCondition = "both"
+    """Semantic tokens, content tokens, or both."""
+    text_channels: int = 4096
+    """Channels of the text encoder's tokens (Flan-T5-XXL: 4096). 0: the model takes no text."""
+    text_tokens: int = 120
+    """Longest prompt in tokens."""
+    semantic_channels: int = 1280
+    """Channels of the image encoder's tokens (OpenCLIP ViT-H: 1280). Without a meaning for ``content`` alone."""
+    content: ContentKind = "sd"
+    """The content encoder. Without a meaning for ``semantic`` alone."""
+    content_base: int = 128
+    """Channels of the content encoder at full resolution, a multiple of 32."""
+    content_groups: Literal[1, 4] = 1
+    """4: the grid of content tokens is divided into 4 interleaved ones that layers take in turn (Fig. 11)."""
+    objective: Objective = "noise"
+    """What the network predicts."""
+    condition_dropout: float = 0.1
+    """Probability, in training, that a clip's text is left out, and apart from it that its picture is (Sec. 4.1)."""
+    codec: str = ""
+    """The codec this model was trained with: a bundled name, or ``org/name``. Empty: a user must name it."""
+    latent_space: str = ""
+    """Identity of that codec's latent space; see ``latent_space.py``. Empty: random weights, which fit any codec."""
+
+    def __post_init__(self) -> None:
+        for name in ("depth", "width", "heads", "mlp_ratio", "latent_channels", "patch_time", "patch_space"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("text_channels", "text_tokens", "semantic_channels"):
+            _at_least(name, getattr(self, name), 0)
+        for name, kind in (
+            ("attention", AttentionKind),
+            ("image_condition", ImageCondition),
+            ("content", ContentKind),
+            ("objective", Objective),
+        ):
+            _one_of(name, getattr(self, name), get_args(kind))
+        _one_of("content_groups", self.content_groups, (1, 4))
+        _one_of("temporal_compression_ratio", self.temporal_compression_ratio, (1, 2, 4, 8, 16))
+        _one_of("spatial_compression_ratio", self.spatial_compression_ratio, (16, 32, 64))
+        if self.width % (4 * self.heads):
+            raise InputError(
+                f"width is {self.width}; with {self.heads} heads it must be a multiple of {4 * self.heads}"
+            )
+        if self.content_base < 32 or self.content_base % 32:
+            raise InputError(f"content_base is {self.content_base}; it must be a positive multiple of 32")
+        if self.latent_frames % self.patch_time:
+            raise InputError(f"patch_time is {self.patch_time}; it must divide {self.latent_frames} latent frames")
+        if self.sample_size < self.pixel_multiple or self.sample_size % self.pixel_multiple:
+            raise InputError(f"sample_size is {self.sample_size}; it must be a multiple of {self.pixel_multiple}")
+        if not 0 <= self.condition_dropout < 1:
+            raise InputError(f"condition_dropout is {self.condition_dropout}; it must be in [0, 1)")
+        if self.uses_semantic and not self.semantic_channels:
+            raise InputError(f"semantic_channels is 0, but image_condition {self.image_condition!r} needs such tokens")
+        if self.text_channels and not self.text_tokens:
+            raise InputError("text_tokens is 0; a model that takes text needs at least 1")
+
+    @property
+    def latent_frames(self) -> int:
+        """Positions of a clip's latent in time."""
+        return CLIP_LENGTH // self.temporal_compression_ratio
+
+    @property
+    def pixel_multiple(self) -> int:
+        """Sides of a padded picture are multiples of this."""
+        return max(PIXEL_MULTIPLE, self.spatial_compression_ratio * self.patch_space)
+
+    @property
+    def uses_semantic(self) -> bool:
+        return self.image_condition != "content"
+
+    @property
+    def uses_content(self) -> bool:
+        return self.image_condition != "semantic"
+
+
+PRESETS: dict[str, DiTConfig] = {
+    "256": DiTConfig(),
+    "512": DiTConfig(sample_size=512),
+    "1024": DiTConfig(sample_size=1024, content_groups=4),
+    # small enough for float16 in the package and for a CPU: no text, no pretrained encoder
+    "lite": DiTConfig(
+        depth=10,
+        width=384,
+        heads=6,
+        image_condition="content",
+        text_channels=0,
+        text_tokens=0,
+        semantic_channels=0,
+        content="conv",
+        content_base=32,
+        objective="flow",
+        codec="reducio-lite",
+    ),
+}
+"""Configurations with a name: the paper's three training stages, and the small model."""
+
+
+def preset(name: str, **changes: object) -> DiTConfig:
+    """The configuration of that name, with some of its values replaced."""
+    if name not in PRESETS:
+        raise InputError(f"preset is {name!r}; allowed: {', '.join(PRESETS)}")
+    try:
+        return replace(PRESETS[name], **changes)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise InputError(f"preset {name!r}: {error}") from error

@@ -1,0 +1,228 @@
+"""Reducio-DiT: noise to a clip's motion latent, given its key picture and a text (Sec. 3.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from reducio_codec.errors import InputError
+from reducio_codec.generate.blocks import NORM_EPS, Block, KeyValue, modulate
+from reducio_codec.generate.conditioning import Conditions, check_conditions
+from reducio_codec.generate.config import DiTConfig
+from reducio_codec.generate.content import STRIDE, content_encoder
+from reducio_codec.generate.embeddings import STAGE_GRID, TimeEmbedding, grid_embedding, time_positions
+
+INIT_STD = 0.02
+
+
+@dataclass(frozen=True)
+class Context:
+    """Conditions as the blocks take them: made once for a clip, used at each step."""
+
+    key_values: tuple[KeyValue, ...]
+    """Of each block."""
+    mask: Tensor
+    """(B, S) bool: which condition tokens count."""
+    nothing: Tensor
+    """(B, S) bool: the same for a clip of which nothing is told."""
+    size: Tensor
+    """(B, 2)."""
+
+    def guided(self) -> Context:
+        """Twice the batch: the clips with their conditions, then the same without any (classifier-free guidance)."""
+        return Context(
+            key_values=tuple((torch.cat([k, k]), torch.cat([v, v])) for k, v in self.key_values),
+            mask=torch.cat([self.mask, self.nothing]),
+            nothing=torch.cat([self.nothing, self.nothing]),
+            size=torch.cat([self.size, self.size]),
+        )
+
+
+class ReducioDiT(nn.Module):
+    """The transformer with the layers that take its conditions in, its content encoder among them."""
+
+    def __init__(self, config: DiTConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or DiTConfig()
+        self.gradient_checkpointing = False
+        width = config.width
+        patch = config.latent_channels * config.patch_time * config.patch_space**2
+        self.patch_in = nn.Linear(patch, width)
+        self.time = TimeEmbedding(width)
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm_out = nn.LayerNorm(width, eps=NORM_EPS, elementwise_affine=False)
+        self.offset_out = nn.Parameter(torch.zeros(2, width))
+        self.patch_out = nn.Linear(width, patch)
+        self.null_image = nn.Parameter(torch.zeros(1, 1, width))
+        if config.text_channels:
+            self.text_in = _mlp(config.text_channels, width)
+            self.null_text = nn.Parameter(torch.zeros(1, 1, width))
+        if config.uses_semantic:
+            self.semantic_in = _mlp(config.semantic_channels, width)
+        if config.uses_content:
+            self.content = content_encoder(config)
+            self.content_in = nn.Linear(self.content.channels, width)
+        self._start()
+
+    def _start(self) -> None:
+        """Starting values (PixArt-alpha): each block begins as the identity for conditions, and the output as zero."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear) and not name.startswith("content."):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        for part in (self.time, self.modulation):
+            for module in part.modules():
+                if isinstance(module, nn.Linear):
+                    nn.init.normal_(module.weight, std=INIT_STD)
+        nn.init.zeros_(cast(nn.Linear, self.time.size[2]).weight)
+        for block in self.blocks:
+            nn.init.normal_(cast(Block, block).offset, std=self.config.width**-0.5)
+            nn.init.zeros_(cast(Block, block).cross.proj.weight)
+            attn_time = cast(Block, block).attn_time
+            if attn_time is not None:
+                nn.init.zeros_(attn_time.proj.weight)
+        nn.init.normal_(self.offset_out, std=self.config.width**-0.5)
+        nn.init.normal_(self.null_image, std=INIT_STD)
+        if self.config.text_channels:
+            nn.init.normal_(self.null_text, std=INIT_STD)
+        nn.init.zeros_(self.patch_out.weight)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.patch_in.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.patch_in.weight.device
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Parameters of the parts: transformer, content_encoder, and what takes text and semantic tokens in."""
+        counts = {"transformer": 0, "content_encoder": 0, "condition_layers": 0}
+        for name, parameter in self.named_parameters():
+            if name.startswith("content."):
+                part = "content_encoder"
+            elif name.startswith(("text_in.", "semantic_in.", "content_in.", "null_")):
+                part = "condition_layers"
+            else:
+                part = "transformer"
+            counts[part] += parameter.numel()
+        return counts
+
+    def context(self, conditions: Conditions) -> Context:
+        """Keys and values of the condition tokens for every block.
+
+        Raises:
+            InputError: conditions of another kind or shape than this model takes.
+        """
+        check_conditions(conditions, config=self.config)
+        conditions = conditions.to(self.device, dtype=self.dtype)
+        batch = conditions.batch
+        always = torch.ones(batch, dtype=torch.bool, device=self.device)
+        has_image = conditions.semantic is not None or self._has_picture(conditions)
+        keep_image = (always if conditions.keep_image is None else conditions.keep_image) & has_image  # (B,)
+        keep_text = (always if conditions.keep_text is None else conditions.keep_text) & (conditions.text is not None)
+        shared: list[Tensor] = []  # (B, S_i, C) each
+        masks: list[Tensor] = []  # (B, S_i) each
+        if conditions.text is not None and conditions.text_mask is not None:
+            shared.append(self.text_in(conditions.text))
+            masks.append(conditions.text_mask.bool() & keep_text[:, None])
+        if conditions.semantic is not None:
+            tokens = self.semantic_in(conditions.semantic)
+            shared.append(tokens)
+            masks.append(keep_image[:, None].expand(-1, tokens.shape[1]))
+        groups = self._content_groups(conditions)  # up to 4 x (B, S_c, C)
+        if groups:
+            masks.append(keep_image[:, None].expand(-1, groups[0].shape[1]))
+        nulls = [(self.null_image, keep_image)]
+        if self.config.text_channels:
+            nulls.append((self.null_text, keep_text))
+        mask = torch.cat([*masks, *(~keep[:, None] for _, keep in nulls)], dim=1)  # (B, S)
+        nothing = torch.zeros_like(mask)
+        nothing[:, -len(nulls) :] = True
+        tail = [token.expand(batch, -1, -1) for token, _ in nulls]
+        sequences = [torch.cat([*shared, group, *tail], dim=1) for group in groups]  # (B, S, C) each
+        sequences = sequences or [torch.cat([*shared, *tail], dim=1)]
+        key_values = tuple(
+            cast(Block, block).cross.project(sequences[number % len(sequences)])
+            for number, block in enumerate(self.blocks)
+        )
+        return Context(key_values=key_values, mask=mask, nothing=nothing, size=conditions.size)
+
+    def forward(self, latent: Tensor, timestep: Tensor, context: Context) -> Tensor:
+        """The network's prediction for noisy latents: noise, or velocity (``config.objective``).
+
+        Args:
+            latent: (B, z, t, h, w).
+            timestep: (B,) in [0, 1000].
+            context: of ``context()``, for the same B clips.
+
+        Returns:
+            (B, z, t, h, w).
+        """
+        config = self.config
+        self._check_latent(latent, context)
+        p_t, p_s = config.patch_time, config.patch_space
+        patches = rearrange(
+            latent.to(self.dtype), "b z (t p) (h q) (w r) -> b t h w (z p q r)", p=p_t, q=p_s, r=p_s
+        )  # (B, t, h, w, patch)
+        _, t, h, w, _ = patches.shape
+        x = self.patch_in(patches.flatten(1, 3)) + self._positions(t, h, w)  # (B, N, C)
+        vector = self.time(timestep.to(self.device), context.size)  # (B, C)
+        modulation = rearrange(self.modulation(vector), "b (six c) -> b six c", six=6)  # (B, 6, C)
+        for block, key_value in zip(self.blocks, context.key_values, strict=True):
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, x, modulation, key_value, context.mask, times=t, use_reentrant=False)
+            else:
+                x = block(x, modulation, key_value, context.mask, times=t)  # (B, N, C)
+        shift, scale = (vector[:, None] + self.offset_out).chunk(2, dim=1)  # (B, 1, C) each
+        out = self.patch_out(modulate(self.norm_out(x), shift, scale))  # (B, N, patch)
+        noise: Tensor = rearrange(
+            out, "b (t h w) (z p q r) -> b z (t p) (h q) (w r)", t=t, h=h, w=w, p=p_t, q=p_s, r=p_s
+        )  # (B, z, t, h, w)
+        return noise
+
+    def _positions(self, t: int, h: int, w: int) -> Tensor:
+        """Codes of places and times, added up: (t * h * w, C)."""
+        config = self.config
+        spacing = STAGE_GRID * config.spatial_compression_ratio * config.patch_space / config.sample_size
+        place = grid_embedding(h, w, spacing=spacing, channels=config.width, device=self.device)  # (h * w, C)
+        time = time_positions(t, channels=config.width, device=self.device)  # (t, C)
+        return (time[:, None] + place[None]).flatten(0, 1).to(self.dtype)
+
+    def _content_groups(self, conditions: Conditions) -> list[Tensor]:
+        """Content tokens (B, S_c, C): all of them, or four interleaved grids of a quarter each (Fig. 11)."""
+        if not self._has_picture(conditions):
+            return []
+        features = conditions.content
+        if features is None:
+            features = self.content(cast(Tensor, conditions.keyframe))
+        rows, columns = features.shape[-2:]
+        config = self.config
+        spacing = STAGE_GRID * STRIDE / config.sample_size
+        place = grid_embedding(rows, columns, spacing=spacing, channels=config.width, device=self.device)
+        tokens = self.content_in(features.flatten(2).transpose(1, 2)) + place.to(self.dtype)  # (B, rows * columns, C)
+        if config.content_groups == 1:
+            return [tokens]
+        grid = rearrange(tokens, "b (h y w x) c -> y x b (h w) c", w=columns // 2, y=2, x=2)
+        return [grid[y, x] for y in range(2) for x in range(2)]
+
+    @staticmethod
+    def _has_picture(conditions: Conditions) -> bool:
+        return conditions.keyframe is not None or conditions.content is not None
+
+    def _check_latent(self, latent: Tensor, context: Context) -> None:
+        config = self.config
+        sides = [int(side) // config.spatial_compression_ratio for side in context.size[0]]
+        needed = (len(context.size), config.latent_channels, config.latent_frames, *sides)
+        if tuple(latent.shape) != needed:
+            raise InputError(f"latent has shape {tuple(latent.shape)}; these conditions need {needed}")
+
+
+def _mlp(channels: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(channels, width), nn.GELU(approximate="tanh"), nn.Linear(width, width))

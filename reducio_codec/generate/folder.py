@@ -1,0 +1,92 @@
+"""A transformer as a folder: config.json and model.safetensors, as every model of this package (``weights.io``)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from reducio_codec.errors import InputError, WeightsError
+from reducio_codec.generate.config import DiTConfig
+from reducio_codec.generate.dit import ReducioDiT
+from reducio_codec.weights.io import FORMAT, file_sha256, save_model
+from reducio_codec.weights.layout import CONFIG_FILE, TENSOR_FILE
+
+
+def save_dit(model: ReducioDiT, folder: str | Path, *, card: str, dtype: torch.dtype | None = None) -> Path:
+    """Write ``model`` into ``folder`` (made if missing); ``dtype`` is what floats are stored as. Returns the folder."""
+    return save_model(model, folder, card=card, dtype=dtype)
+
+
+def read_config(folder: str | Path) -> DiTConfig:
+    """The configuration of a transformer's folder.
+
+    Raises:
+        WeightsError: there is none, it is damaged, or it is another kind of model's.
+    """
+    path = Path(folder) / CONFIG_FILE
+    try:
+        document: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise WeightsError(
+            f"{folder} has no {CONFIG_FILE}; a model folder holds {CONFIG_FILE} and {TENSOR_FILE}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} isn't readable JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise WeightsError(f"{path} holds a {type(document).__name__}; it must hold an object")
+    architecture, layout = document.pop("architecture", None), document.pop("format", None)
+    if architecture != DiTConfig.architecture:
+        what = f"a codec ({architecture})" if architecture in ("lite", "reducio") else repr(architecture)
+        raise WeightsError(f"{path}: architecture is {what}; a transformer's is {DiTConfig.architecture!r}")
+    if layout != FORMAT:
+        raise WeightsError(f"{path}: format is {layout!r}; this version reads {FORMAT}")
+    try:
+        return DiTConfig.from_json(document)
+    except (InputError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: {error}") from error
+
+
+def load_dit(
+    folder: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    expected_sha256: str | None = None,
+) -> ReducioDiT:
+    """The transformer of a folder, in eval mode. Every key and shape must be what its configuration builds.
+
+    Raises:
+        WeightsError: a file is missing or damaged; the message names the first key that doesn't fit.
+    """
+    path = Path(folder) / TENSOR_FILE
+    config = read_config(folder)
+    if not path.is_file():
+        raise WeightsError(f"{folder} has no {TENSOR_FILE}; a model folder holds {CONFIG_FILE} and {TENSOR_FILE}")
+    digest = file_sha256(path) if expected_sha256 is not None else None
+    if expected_sha256 is not None and digest != expected_sha256.lower():
+        raise WeightsError(f"{path} is damaged or another file: sha256 {digest}, not {expected_sha256}")
+    with torch.device("meta"):  # random values that the file replaces would cost seconds
+        model = ReducioDiT(config)
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from error
+    expected = model.state_dict()
+    for key in expected:
+        if key not in tensors:
+            raise WeightsError(f"{path}: {key} is missing")
+        if tensors[key].shape != expected[key].shape:
+            raise WeightsError(
+                f"{path}: {key} has shape {tuple(tensors[key].shape)}; the configuration needs "
+                f"{tuple(expected[key].shape)}"
+            )
+    unknown = sorted(set(tensors) - set(expected))
+    if unknown:
+        raise WeightsError(f"{path}: {unknown[0]} isn't part of this model ({len(unknown)} such keys)")
+    model.load_state_dict({key: tensors[key].to(device, dtype) for key in expected}, strict=True, assign=True)
+    return model.requires_grad_(False).eval()

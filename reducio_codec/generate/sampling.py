@@ -1,0 +1,161 @@
+"""Noise to latents: diffusers' schedulers take the steps, the transformer predicts, guidance runs in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args
+
+import torch
+from torch import Tensor
+
+from reducio_codec.errors import InputError, ReducioError
+from reducio_codec.generate.config import Objective
+from reducio_codec.generate.dit import Context, ReducioDiT
+from reducio_codec.generate.optional import diffusers
+from reducio_codec.generate.schedule import BETAS, TRAIN_STEPS, add_noise
+
+SamplerName = Literal["dpm++", "unipc", "ddim", "euler", "heun"]
+
+SAMPLERS: dict[Objective, tuple[SamplerName, ...]] = {"noise": ("dpm++", "unipc", "ddim"), "flow": ("euler", "heun")}
+"""Samplers for what a model predicts; the first is the default."""
+
+Progress = Callable[[int, int | None], None]
+"""Called after each network evaluation with evaluations done and in all."""
+
+
+class GenerationCancelled(ReducioError):
+    """``should_stop`` said so."""
+
+
+class Monitor(Protocol):
+    """Called after each network evaluation; may raise to stop."""
+
+    def __call__(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Known:
+    """Part of the latents that is given, as when a clip continues another."""
+
+    latent: Tensor
+    """(B, z, t, h, w), right in the first ``slots`` positions of time."""
+    slots: int
+
+
+def check_sampler(name: str | None, *, objective: Objective) -> SamplerName:
+    """The sampler of that name, or the default, if it fits what the model predicts."""
+    allowed = SAMPLERS[objective]
+    if name is None:
+        return allowed[0]
+    for sampler in allowed:
+        if sampler == name:
+            return sampler
+    known = name in get_args(SamplerName)
+    why = f"; this model predicts {objective}" if known else ""
+    raise InputError(f"sampler is {name!r}; allowed: {', '.join(allowed)}{why}")
+
+
+def make_scheduler(name: SamplerName, *, steps: int, device: torch.device | str = "cpu") -> Any:
+    """A scheduler of diffusers, set to ``steps`` steps of the paper's schedule or of the straight path."""
+    if steps < 1:
+        raise InputError(f"steps is {steps}; it must be at least 1")
+    package = diffusers()
+    common = {"num_train_timesteps": TRAIN_STEPS}
+    linear = {**common, "beta_start": BETAS[0], "beta_end": BETAS[1], "beta_schedule": "linear"}
+    if name == "dpm++":
+        scheduler = package.DPMSolverMultistepScheduler(**linear, algorithm_type="dpmsolver++", solver_order=2)
+    elif name == "unipc":
+        scheduler = package.UniPCMultistepScheduler(**linear, solver_order=2)
+    elif name == "ddim":
+        # latents have no bounds to clip to; "trailing" starts at pure noise, as sampling does
+        scheduler = package.DDIMScheduler(
+            **linear, clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing"
+        )
+    elif name == "euler":
+        scheduler = package.FlowMatchEulerDiscreteScheduler(**common)
+    else:
+        scheduler = package.FlowMatchHeunDiscreteScheduler(**common)
+    scheduler.set_timesteps(steps, device=device)
+    return scheduler
+
+
+def evaluations(name: SamplerName, steps: int) -> int:
+    """How often the network runs in ``steps`` steps."""
+    return 2 * steps - 1 if name == "heun" else steps
+
+
+def make_generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """One for each clip, on the CPU: a clip's noise depends on its own seed alone, not on batch or device."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def draw_noise(shape: Sequence[int], *, generators: Sequence[torch.Generator]) -> Tensor:
+    """(B, *shape) float32, clip by clip from its own generator."""
+    return torch.stack([torch.randn(*shape, generator=generator) for generator in generators])
+
+
+@torch.inference_mode()
+def sample(
+    model: ReducioDiT,
+    context: Context,
+    *,
+    noise: Tensor,
+    sampler: SamplerName,
+    steps: int = 20,
+    guidance: float = 2.5,
+    known: Known | None = None,
+    after_evaluation: Monitor | None = None,
+) -> Tensor:
+    """Latents for the clips of ``context``.
+
+    Args:
+        model: in eval mode.
+        context: of B clips, without guidance.
+        noise: (B, z, t, h, w) float32, standard normal.
+        sampler: one that fits the model's objective.
+        steps: of the sampler.
+        guidance: 1 is none; larger follows the conditions more. Other values than 1 double the batch.
+        known: positions in time that are given; the rest is made to fit them.
+        after_evaluation: called after each evaluation of the network.
+
+    Returns:
+        (B, z, t, h, w) float32 on the model's device.
+
+    Raises:
+        ReducioError: the network gave a value that isn't a number.
+    """
+    if not guidance >= 0:
+        raise InputError(f"guidance is {guidance}; it must be 0 or more (1: none)")
+    objective = model.config.objective
+    scheduler = make_scheduler(check_sampler(sampler, objective=objective), steps=steps, device=model.device)
+    start = noise.to(model.device, torch.float32)
+    latent = start * getattr(scheduler, "init_noise_sigma", 1.0)
+    guided = context if guidance == 1 else context.guided()
+    for timestep in scheduler.timesteps:
+        if known is not None and getattr(scheduler, "state_in_first_order", True):
+            # the same noise at each step: what is given moves on a straight way, which multistep solvers can follow
+            given = add_noise(objective, known.latent.to(latent), start, timestep)
+            latent = torch.cat([given[:, :, : known.slots], latent[:, :, known.slots :]], dim=2)
+        prediction = _predict(model, latent, timestep, context=guided, guidance=guidance)
+        if not bool(torch.isfinite(prediction).all()):
+            raise ReducioError(
+                f"the transformer gave infinite or undefined values at time step {float(timestep):.0f} in "
+                f"{model.dtype}; its weights are damaged, or they need bfloat16 or float32"
+            )
+        latent = scheduler.step(prediction, timestep, latent, return_dict=False)[0]
+        if after_evaluation is not None:
+            after_evaluation()
+    if known is not None:
+        latent = torch.cat([known.latent.to(latent)[:, :, : known.slots], latent[:, :, known.slots :]], dim=2)
+    return latent.float()
+
+
+def _predict(model: ReducioDiT, latent: Tensor, timestep: Tensor, *, context: Context, guidance: float) -> Tensor:
+    batch = len(context.size)
+    inputs = latent if guidance == 1 else torch.cat([latent, latent])
+    out: Tensor = model(inputs, timestep.to(model.device).expand(batch), context).float()
+    if guidance == 1:
+        return out
+    told, untold = out.chunk(2)
+    return untold + guidance * (told - untold)
