@@ -52,9 +52,6 @@ def test_dct_floor_keeps_low_frequencies_only(clip: np.ndarray) -> None:
     assert np.array_equal(found.frames[7], clip[7])
     error = np.square(found.frames.astype(float) - clip).mean()
     assert error < 0.9 * np.square(clip[7].astype(float) - clip).mean()
-    brighter = np.repeat(clip[7:8], 16, axis=0)
-    brighter[8:] += 10  # a change of all pixels is the lowest frequency of all, but for the step in time
-    assert np.abs(floor("keyframe+dct4096", brighter).frames.astype(int) - brighter).mean() < 2
 
 
 def test_zone_is_a_fixed_corner() -> None:
@@ -174,9 +171,9 @@ def test_published_numbers_are_the_papers() -> None:
 
 def test_command(data: Path, tmp_path: Path) -> None:
     command = ["run", "reconstruction", "--data", str(data), "-o", str(tmp_path / "r"), "--limit", "1"]
-    done = CliRunner().invoke(main, [*command, "--methods", "repeat-keyframe,sd2.1-vae"])
+    done = CliRunner().invoke(main, [*command, "--methods", "repeat-keyframe,omnitokenizer"])
     assert done.exit_code == 0, done.output
-    assert "sd2.1-vae mode: not run" in done.output
+    assert "omnitokenizer mode: not run" in done.output
     done = CliRunner().invoke(main, ["table", str(tmp_path / "r")])
     assert done.exit_code == 0 and "| repeat-keyframe |" in done.output and "2 clips" in done.output
     done = CliRunner().invoke(main, [*command, "--methods", "mpeg1"])
