@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "numpy", "av", "Pillow", "constriction", "reducio-codec")
+PACKAGES = ("torch", "numpy", "av", "Pillow", "constriction", "scipy", "lpips", "diffusers", "reducio-codec")
 
 
 def describe() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from bench.protocol import KEYFRAME
 from bench.results import NOT_RUN
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError
-from reducio_codec.metrics.fvd import I3d, find_i3d
+from reducio_codec.metrics.fvd import PREPROCESSING, I3d, find_i3d
 from reducio_codec.metrics.lpips import Lpips, LpipsMeter, Net
 from reducio_codec.metrics.ms_ssim import MsSsimMeter
 from reducio_codec.metrics.psnr import PsnrMeter
@@ -85,10 +85,10 @@ class Quality:
 
     def describe(self) -> dict[str, Any]:
         """Which networks, for the result file."""
-        return {
-            "lpips": self.lpips if isinstance(self.lpips, str) else self.lpips.describe(),
-            "i3d": self.i3d if isinstance(self.i3d, str) else {"sha256": self.i3d.sha256},
-        }
+        i3d: Any = self.i3d
+        if not isinstance(self.i3d, str):
+            i3d = {"sha256": self.i3d.sha256, "preprocessing": PREPROCESSING}
+        return {"lpips": self.lpips if isinstance(self.lpips, str) else self.lpips.describe(), "i3d": i3d}
 
     def features(self, clip: NDArray[np.uint8]) -> str | None:
         """I3D features of one clip as base64 of little-endian float32, or None without the network."""

@@ -60,7 +60,7 @@ def reconstruction(store: ResultStore) -> str:
     source = methods.pop(SOURCE, Method(name=SOURCE)).points.get("exact", {})
     head = ["method", "latent positions", "latent values", *(HEADINGS[name] for name in METRICS), "rFVD"]
     table = [[*head, "published: PSNR / SSIM / LPIPS / rFVD"]]
-    for name, method in methods.items():
+    for name, method in sorted(methods.items(), key=lambda item: (item[1].why_not is not None, item[0])):
         told = _published(published["rows"].get(name))
         if method.why_not is not None or not method.points:
             table.append([name, *[""] * (len(head) - 2), NOT_RUN + (method.why_not or "no results"), told])
@@ -99,6 +99,8 @@ def _mean(rows: dict[str, dict[str, Any]], metric: str, samples: list[SampleInfo
         return reason
     found = bootstrap(values, groups=[info.video for info in samples])
     digits = DIGITS.get(metric, 2)
+    if len({info.video for info in samples}) < 2:
+        return f"{found.value:.{digits}f}"  # one video says nothing about others
     return f"{found.value:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
 
 
@@ -170,6 +172,8 @@ def _bd_cell(data: RdData, test: str, anchor: str, metric: str, **options: Any) 
     if not values:
         return "no common quality"
     found = bootstrap(list(values.values()), statistic="median", groups=[data.video_of(sample) for sample in values])
+    if len({data.video_of(sample) for sample in values}) < 2:
+        return f"{found.value:+.1f} ({found.count})"
     return f"{found.value:+.1f} [{found.low:+.1f}, {found.high:+.1f}] ({found.count})"
 
 
