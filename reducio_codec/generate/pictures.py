@@ -64,8 +64,11 @@ def natural_size(height: int, width: int, *, sample_size: int) -> tuple[int, int
 
     Sides below 32 count as 32, which they are padded to.
     """
-    area = max(height, PIXEL_MULTIPLE) * max(width, PIXEL_MULTIPLE)
-    scale = min(1.0, math.sqrt(sample_size**2 / area))
+    area = sample_size**2
+    scale = math.sqrt(area / (height * width))
+    if min(height, width) * scale < PIXEL_MULTIPLE:  # so long and thin that padding makes most of its area
+        scale = area / PIXEL_MULTIPLE / max(height, width)
+    scale = min(1.0, scale)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 

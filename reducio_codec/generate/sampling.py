@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -19,19 +19,6 @@ SamplerName = Literal["dpm++", "unipc", "ddim", "euler", "heun"]
 
 SAMPLERS: dict[Objective, tuple[SamplerName, ...]] = {"noise": ("dpm++", "unipc", "ddim"), "flow": ("euler", "heun")}
 """Samplers for what a model predicts; the first is the default."""
-
-Progress = Callable[[int, int | None], None]
-"""Called after each network evaluation with evaluations done and in all."""
-
-
-class GenerationCancelled(ReducioError):
-    """``should_stop`` said so."""
-
-
-class Monitor(Protocol):
-    """Called after each network evaluation; may raise to stop."""
-
-    def __call__(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -105,7 +92,7 @@ def sample(
     steps: int = 20,
     guidance: float = 2.5,
     known: Known | None = None,
-    after_evaluation: Monitor | None = None,
+    after_evaluation: Callable[[], None] | None = None,
 ) -> Tensor:
     """Latents for the clips of ``context``.
 
@@ -117,7 +104,7 @@ def sample(
         steps: of the sampler.
         guidance: 1 is none; larger follows the conditions more. Other values than 1 double the batch.
         known: positions in time that are given; the rest is made to fit them.
-        after_evaluation: called after each evaluation of the network.
+        after_evaluation: called after each evaluation of the network; may raise to stop.
 
     Returns:
         (B, z, t, h, w) float32 on the model's device.

@@ -42,7 +42,7 @@ class ImageEncoder:
         name = str(name_or_folder)
         local = Path(name_or_folder).is_dir()
         by_hand = (
-            f"Fetch open_clip_config.json and open_clip_model.safetensors of {DEFAULT_IMAGE_ENCODER} (about 4 GB) into "
+            f"Fetch open_clip_config.json and open_clip_model.safetensors of {DEFAULT_IMAGE_ENCODER} into "
             "a folder, and pass that folder as image_encoder"
         )
         if offline and not local:

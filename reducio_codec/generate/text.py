@@ -53,7 +53,7 @@ class TextEncoder:
         except (OSError, ValueError, KeyError) as error:
             raise WeightsError(
                 f"the text encoder {name!r} can't be loaded: {_first_line(error)} Fetch the repository "
-                f"{DEFAULT_TEXT_ENCODER} (config.json, tokenizer files, safetensors weights; about 45 GB) or another T5 "
+                f"{DEFAULT_TEXT_ENCODER} (config.json, tokenizer files, safetensors weights) or another T5 "
                 "with as many channels into a folder, and pass that folder as text_encoder"
             ) from error
         return cls(model.to(device).requires_grad_(False).eval(), tokenizer, max_tokens=max_tokens)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -43,9 +44,12 @@ class TextToImage:
         package = diffusers()
         name = str(name_or_folder)
         try:
-            pipeline = package.AutoPipelineForText2Image.from_pretrained(
-                name, torch_dtype=dtype, local_files_only=offline, use_safetensors=True
-            )
+            with warnings.catch_warnings():
+                # its new name, dtype, is not known to the oldest version that we take
+                warnings.filterwarnings("ignore", message=".*torch_dtype.*", category=FutureWarning)
+                pipeline = package.AutoPipelineForText2Image.from_pretrained(
+                    name, torch_dtype=dtype, local_files_only=offline, use_safetensors=True
+                )
         except (OSError, ValueError, KeyError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
             raise WeightsError(

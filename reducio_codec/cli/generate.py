@@ -1,0 +1,138 @@
+"""``reducio-codec generate``: a picture or a text to a video."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import click
+
+from reducio_codec.cli.group import traceback_option
+from reducio_codec.cli.options import check_new, force_option
+from reducio_codec.cli.progress import progress_bar
+from reducio_codec.errors import InputError
+
+_SIZE = re.compile(r"([1-9]\d*)x([1-9]\d*)")
+
+
+def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """``1024x512`` (width, then height) to (1024, 512)."""
+    if value is None:
+        return None
+    found = _SIZE.fullmatch(value)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is not WIDTHxHEIGHT, such as 1024x576", ctx, parameter)
+    return int(found[1]), int(found[2])
+
+
+@click.command()
+@click.option("--image", metavar="PICTURE", type=click.Path(path_type=Path), help="The picture to make move.")
+@click.option("--prompt", metavar="TEXT", help="What shall happen; without --image, also what shall be seen.")
+@click.option(
+    "-o", "--output", metavar="OUT.mp4", required=True, type=click.Path(path_type=Path), help="Video to write."
+)
+@click.option("-m", "--model", default="reducio-dit-lite", show_default=True, help="Name or folder of the transformer.")
+@click.option("--codec", help="Name or folder of the codec.  [default: the one that the transformer names]")
+@click.option("--text-encoder", metavar="FOLDER|NAME", help="T5 for models that take text.")
+@click.option("--image-encoder", metavar="FOLDER|NAME", help="OpenCLIP model for models that take semantic tokens.")
+@click.option("--text-to-image", metavar="FOLDER|NAME", help="What makes the picture from --prompt alone.")
+@click.option("--seconds", type=float, default=1.0, show_default=True, help="Length; 1 is one clip of 16 frames.")
+@click.option(
+    "--size",
+    metavar="WIDTHxHEIGHT",
+    callback=_size,
+    help="Size of the video.  [default: the picture's, reduced to what the model was trained at]",
+)
+@click.option("--steps", type=click.IntRange(1), default=20, show_default=True, help="Steps of the sampler.")
+@click.option(
+    "--guidance",
+    type=click.FloatRange(0),
+    default=2.5,
+    show_default=True,
+    help="How strongly picture and text are followed; 1 is without guidance and twice as fast.",
+)
+@click.option(
+    "--sampler",
+    type=click.Choice(["dpm++", "unipc", "ddim", "euler", "heun"]),
+    help="The first three are for models that predict noise, the others for flow matching.  [default: dpm++ or euler]",
+)
+@click.option("--decoder", help="One of the codec's decoders.  [default: the codec's choice]")
+@click.option("--seed", type=click.IntRange(0), help="The same seed makes the same video.  [default: a new one]")
+@click.option("--lossless", is_flag=True, help="Write FFV1 in Matroska: exactly what was generated.")
+@click.option("--device", default="cpu", show_default=True, help="Where the models run: cpu, cuda or cuda:N.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "float16", "auto"]),
+    default="auto",
+    show_default=True,
+    help="What the models compute in; auto is bfloat16 where the device multiplies it natively.",
+)
+@click.option("--threads", type=click.IntRange(1), help="CPU threads of the models.  [default: torch's own choice]")
+@click.option("--offload", is_flag=True, help="Load each model when its turn comes: less memory, more time.")
+@click.option("--offline", is_flag=True, help="Read names from local folders and caches only; fetch nothing.")
+@force_option
+@traceback_option
+def command(
+    image: Path | None,
+    prompt: str | None,
+    output: Path,
+    model: str,
+    seconds: float,
+    size: tuple[int, int] | None,
+    steps: int,
+    guidance: float,
+    sampler: Any,
+    decoder: str | None,
+    seed: int | None,
+    lossless: bool,
+    precision: str,
+    threads: int | None,
+    force: bool,
+    **stages: Any,
+) -> None:
+    """Make a video from a picture, a text, or both (extra [generate])."""
+    if image is None and prompt is None:
+        raise InputError("neither --image nor --prompt is given; at least one is needed")
+    check_new(output, force=force)
+    import torch
+
+    from reducio_codec.generate import ReducioDiTPipeline
+    from reducio_codec.generate.continuation import FRAME_RATE
+    from reducio_codec.io import VideoWriter, check_output
+
+    if output.suffix and "%" not in output.name:
+        check_output(output, inputs=() if image is None else (image,))
+    if threads is not None:
+        torch.set_num_threads(threads)
+    dtype: Any = "auto" if precision == "auto" else getattr(torch, precision)
+    pipeline = ReducioDiTPipeline.from_pretrained(model, dtype=dtype, **stages)
+    seed = secrets.randbits(31) if seed is None else seed
+    with progress_bar("generating") as progress:
+        video = pipeline(
+            prompt,
+            image=image,
+            seed=seed,
+            seconds=seconds,
+            height=None if size is None else size[1],
+            width=None if size is None else size[0],
+            steps=steps,
+            guidance=guidance,
+            sampler=sampler,
+            decoder=decoder,
+            progress=progress,
+        )
+    frames, height, width, _ = video.shape
+    with VideoWriter(
+        output,
+        width=width,
+        height=height,
+        time_base=Fraction(1, FRAME_RATE),
+        rate=Fraction(FRAME_RATE),
+        lossless=lossless,
+    ) as writer:
+        for number, frame in enumerate(video):
+            writer.write(frame, number)
+    click.echo(f"{output}: {frames} frames, {width}x{height}, seed {seed}")

@@ -1,0 +1,75 @@
+"""``reducio-codec generate`` from its arguments to its file; what goes wrong is one line and leaves nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from reducio_codec.cli import main
+from reducio_codec.io import open_video, read_clip
+from tests.generate.conftest import SaveDit
+from tests.helpers import moving_video
+
+
+def run(*arguments: Any) -> Result:
+    return CliRunner().invoke(main, ["generate", *(str(argument) for argument in arguments)])
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    Image.fromarray(moving_video(1, 48, 64)[0]).save(path)
+    return path
+
+
+def test_picture_to_video(dit_folder: SaveDit, codec_folder: Path, photo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mkv"
+    same = ("--image", photo, "-m", dit_folder(), "--codec", codec_folder, "--steps", 2, "--seed", 3, "--lossless")
+    done = run(*same, "--seconds", 1.5, "-o", out)
+    assert done.exit_code == 0, done.stderr
+    assert "24 frames, 64x48, seed 3" in done.stdout
+    with open_video(out) as reader:
+        assert (reader.info.width, reader.info.height, float(reader.info.rate)) == (64, 48, 16.0)
+        assert len(list(reader)) == 24
+    again = tmp_path / "again.mkv"
+    assert run(*same, "--seconds", 1.5, "-o", again).exit_code == 0
+    assert (read_clip(out) == read_clip(again)).all()
+    refused = run(*same, "-o", out)
+    assert refused.exit_code == 2 and "--force" in refused.stderr
+    assert run(*same, "-o", out, "--force", "--size", "96x32").exit_code == 0
+    with open_video(out) as reader:
+        assert (reader.info.width, reader.info.height) == (96, 32)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "code"),
+    [
+        (("--seconds", "3"), "neither --image nor --prompt", 2),
+        (("--image", "none.png"), "none.png doesn't exist", 2),
+        (("--image", "PHOTO", "--size", "0x3"), "'0x3' is not WIDTHxHEIGHT", 2),
+        (("--image", "PHOTO", "--seconds", "0.5"), "seconds is 0.5", 2),
+        (("--image", "PHOTO", "--sampler", "heun"), "this model predicts noise", 2),
+        (("--prompt", "a boat"), "text-to-image stage", 2),
+        (("--image", "PHOTO", "--model", "no-such-model"), "no model 'no-such-model'", 1),
+        (("--image", "BROKEN"), "broken.png", 1),
+    ],
+    ids=str,
+)
+def test_what_goes_wrong(
+    dit_folder: SaveDit, codec_folder: Path, photo: Path, tmp_path: Path, arguments: Any, words: str, code: int
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(photo.read_bytes()[:60])
+    places = {"PHOTO": photo, "BROKEN": broken}
+    folder = dit_folder()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    done = run("--model", folder, "--codec", codec_folder, "-o", tmp_path / "out.mp4", "--steps", 2,
+               *(places.get(argument, argument) for argument in arguments))  # fmt: skip
+    assert done.exit_code == code, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and words in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == before

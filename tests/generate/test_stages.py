@@ -1,0 +1,163 @@
+"""Text encoders, image encoders and text-to-image pipelines, through the code that loads real ones."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from reducio_codec.errors import InputError, WeightsError
+from reducio_codec.generate import ImageEncoder, ReducioDiTPipeline, TextEncoder, TextToImage
+from tests.generate.conftest import SEMANTIC_CHANNELS, TEXT_CHANNELS, SaveDit
+from tests.helpers import moving_video
+
+PICTURE = moving_video(1, 64, 64, seed=3)[0]
+FAST: dict[str, Any] = {"steps": 2, "seed": 0}
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An OpenCLIP model of toy size in the layout of the hub."""
+    open_clip = pytest.importorskip("open_clip", reason="open_clip_torch isn't installed (extra [generate])")
+    folder = tmp_path_factory.mktemp("clip")
+    model = {
+        "embed_dim": 8,
+        "vision_cfg": {
+            "image_size": 28,
+            "layers": 2,
+            "width": SEMANTIC_CHANNELS,
+            "head_width": 16,
+            "patch_size": 14,
+        },
+        "text_cfg": {"context_length": 8, "vocab_size": 32, "width": 8, "heads": 1, "layers": 1},
+    }
+    torch.manual_seed(0)
+    network = open_clip.model.CLIP(model["embed_dim"], model["vision_cfg"], model["text_cfg"])
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model, "preprocess_cfg": {}}))
+    save_file(
+        {key: value.contiguous() for key, value in network.state_dict().items()}, folder / "open_clip_model.safetensors"
+    )
+    return folder
+
+
+def test_prompts_to_tokens(t5_folder: Path) -> None:
+    encoder = TextEncoder.from_pretrained(t5_folder, max_tokens=20, offline=True)
+    assert encoder.channels == TEXT_CHANNELS
+    tokens, mask = encoder.encode(["a boat", "wind"])
+    assert tokens.shape == (2, mask.shape[1], TEXT_CHANNELS) and tokens.dtype == torch.float32
+    lengths = mask.sum(dim=1).tolist()
+    assert lengths[0] > lengths[1] and max(lengths) == mask.shape[1]
+    alone, _ = encoder.encode(["wind"])  # padding has no influence
+    torch.testing.assert_close(tokens[1, : lengths[1]], alone[0], atol=1e-5, rtol=1e-4)
+    with pytest.raises(InputError, match="list of strings"):
+        encoder.encode("a boat")
+
+
+def test_a_prompt_over_the_limit_is_cut_and_told(t5_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    encoder = TextEncoder.from_pretrained(t5_folder, max_tokens=6, offline=True)
+    with caplog.at_level(logging.WARNING):
+        tokens, mask = encoder.encode(["abcdefghijkl", "abc"])
+    assert tokens.shape[1] == 6 and mask[0].all()
+    (record,) = caplog.records
+    assert "is cut to 6" in record.getMessage() and "abcd" in record.getMessage()
+
+
+def test_missing_models_say_what_to_fetch(tmp_path: Path) -> None:
+    for load, words in (
+        (lambda: TextEncoder.from_pretrained(tmp_path, max_tokens=8, offline=True), "google/flan-t5-xxl"),
+        (lambda: TextToImage.from_pretrained(tmp_path, offline=True), "PixArt-alpha/PixArt-XL-2-1024-MS"),
+        (lambda: TextEncoder.from_pretrained("nobody/nothing", max_tokens=8, offline=True), "pass that folder"),
+        (lambda: TextToImage.from_pretrained("nobody/nothing", offline=True), "pass that folder"),
+    ):
+        with pytest.raises(WeightsError) as caught:
+            load()
+        assert words in str(caught.value)
+
+
+def test_missing_image_encoder(tmp_path: Path) -> None:
+    pytest.importorskip("open_clip", reason="open_clip_torch isn't installed (extra [generate])")
+    for name in (tmp_path, "nobody/nothing"):
+        with pytest.raises(WeightsError, match=r"open_clip_config\.json"):
+            ImageEncoder.from_pretrained(name, offline=True)
+
+
+def test_pictures_to_semantic_tokens(clip_folder: Path) -> None:
+    encoder = ImageEncoder.from_pretrained(clip_folder, offline=True)
+    keyframe = torch.rand(2, 3, 48, 80) * 2 - 1
+    tokens = encoder.encode(keyframe)
+    assert tokens.shape == (2, 1 + 4, SEMANTIC_CHANNELS)
+    torch.testing.assert_close(encoder.encode(keyframe[1:]), tokens[1:], atol=1e-5, rtol=1e-4)
+    assert (tokens[0] - tokens[1]).abs().max() > 1e-3
+    # the reference's own forward, projected, agrees with the picture's own token
+    open_clip = pytest.importorskip("open_clip")
+    whole = open_clip.create_model(f"local-dir:{clip_folder}").eval()
+    normed = torch.nn.functional.interpolate(keyframe, size=(28, 28), mode="bicubic", antialias=True).clamp(-1, 1)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (whole.visual.image_mean, whole.visual.image_std))
+    with torch.no_grad():
+        expected = whole.encode_image(((normed + 1) / 2 - mean) / std)
+        torch.testing.assert_close(tokens[:, 0] @ whole.visual.proj, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_text_to_picture(pixart_folder: Path) -> None:
+    maker = TextToImage.from_pretrained(pixart_folder, offline=True)
+    both = maker.make(["a boat", "wind"], height=20, width=40, seeds=[1, 2])
+    assert [picture.shape for picture in both] == [(20, 40, 3)] * 2
+    (alone,) = maker.make(["wind"], height=20, width=40, seeds=[2])
+    assert np.abs(alone.astype(int) - both[1]).max() <= 2
+
+
+def test_text_to_video(
+    dit_folder: SaveDit, codec_folder: Path, pixart_folder: Path, t5_folder: Path, clip_folder: Path
+) -> None:
+    """All stages of the paper: text to picture, text and picture to tokens, latent, video; kept and offloaded."""
+    folder = dit_folder(
+        image_condition="both",
+        semantic_channels=SEMANTIC_CHANNELS,
+        text_channels=TEXT_CHANNELS,
+        text_tokens=12,
+        content_groups=4,
+    )
+    videos = []
+    for offload in (False, True):
+        pipe = ReducioDiTPipeline.from_pretrained(
+            folder,
+            codec=codec_folder,
+            text_encoder=t5_folder,
+            image_encoder=clip_folder,
+            text_to_image=pixart_folder,
+            dtype=torch.float32,
+            offload=offload,
+            offline=True,
+        )
+        videos.append(pipe("a boat", **FAST))
+        stages = (pipe._text_encoder, pipe._image_encoder, pipe._text_to_image, pipe._model, pipe._codec)
+        assert [stage.loaded for stage in stages if stage is not None] == [not offload] * 5
+    assert videos[0].shape == (16, 64, 64, 3)
+    assert np.array_equal(*videos)
+    other = pipe("wind", image=PICTURE, height=40, width=64, **FAST)
+    assert other.shape == (16, 40, 64, 3)
+    assert not np.array_equal(other, pipe("a boat", image=PICTURE, height=40, width=64, **FAST))
+    assert pipe(["a boat", "wind"], **FAST).shape == (2, 16, 64, 64, 3)
+
+
+def test_stages_that_are_missing_or_do_not_fit(
+    dit_folder: SaveDit, codec_folder: Path, t5_folder: Path, pixart_folder: Path
+) -> None:
+    text = dit_folder(text_channels=TEXT_CHANNELS, text_tokens=12)
+    pipe = ReducioDiTPipeline.from_pretrained(text, codec=codec_folder)
+    assert pipe(image=PICTURE, **FAST).shape == (16, 64, 64, 3)  # text is optional
+    with pytest.raises(InputError, match=r"a prompt needs a text encoder: pass text_encoder=.*google/flan-t5-xxl"):
+        pipe("a boat", image=PICTURE, **FAST)
+    wide = dit_folder("wide", text_channels=24, text_tokens=12)
+    pipe = ReducioDiTPipeline.from_pretrained(wide, codec=codec_folder, text_encoder=t5_folder, offline=True)
+    with pytest.raises(InputError, match="has 16 channels; this model was made for 24"):
+        pipe("a boat", image=PICTURE, **FAST)
+    semantic = dit_folder("semantic", image_condition="semantic", semantic_channels=SEMANTIC_CHANNELS)
+    with pytest.raises(InputError, match="image_encoder="):
+        ReducioDiTPipeline.from_pretrained(semantic, codec=codec_folder)(image=PICTURE, **FAST)
