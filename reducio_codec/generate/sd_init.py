@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.generate.content import ImageVaeContent
 from reducio_codec.generate.dit import ReducioDiT
 from reducio_codec.generate.optional import diffusers
+from reducio_codec.weights.sd_init import part, start_content
 
 DEFAULT_IMAGE_VAE = "stabilityai/stable-diffusion-2-1"
-
-_RULES = (
-    (r"conv_in\.", "conv_in."),
-    (r"down_blocks\.(\d+)\.resnets\.(\d+)\.conv_shortcut\.", r"down.\1.block.\2.nin_shortcut."),
-    (r"down_blocks\.(\d+)\.resnets\.(\d+)\.", r"down.\1.block.\2."),
-    (r"down_blocks\.(\d+)\.downsamplers\.0\.", r"down.\1.downsample."),
-    (r"mid_block\.resnets\.0\.", "mid.block_1."),
-    (r"mid_block\.attentions\.0\.group_norm\.", "mid.attn_1.norm."),
-    (r"mid_block\.attentions\.0\.to_([qkv])\.", r"mid.attn_1.\1."),
-    (r"mid_block\.attentions\.0\.to_out\.0\.", "mid.attn_1.proj_out."),
-)
-_UNUSED = ("mid_block.resnets.1.", "conv_norm_out.", "conv_out.")
-"""What makes that VAE's latent out of its features."""
 
 
 def start_from_image_vae(
@@ -58,26 +42,4 @@ def start_from_image_vae(
             f"the image VAE {name!r} can't be loaded: {reason}. Fetch the folder vae of {DEFAULT_IMAGE_VAE} "
             "(config.json and diffusion_pytorch_model.safetensors), and pass that folder"
         ) from error
-    expected = content.trunk.state_dict()
-    renamed: dict[str, Tensor] = {}
-    for key, value in vae.encoder.state_dict().items():
-        if not key.startswith(_UNUSED):
-            renamed[_our_name(key)] = value
-    for key, tensor in expected.items():
-        if key not in renamed or renamed[key].numel() != tensor.numel():
-            found = tuple(renamed[key].shape) if key in renamed else "nothing"
-            raise WeightsError(f"{name}: {key} needs {tuple(tensor.shape)}, and the VAE has {found} there")
-    unknown = sorted(set(renamed) - set(expected))
-    if unknown:
-        raise WeightsError(f"{name}: {unknown[0]} has no place in the content encoder ({len(unknown)} such tensors)")
-    with torch.no_grad():
-        for key, tensor in expected.items():  # linear layers of its attention are 1x1 convolutions here
-            tensor.copy_(renamed[key].reshape(tensor.shape))
-
-
-def _our_name(key: str) -> str:
-    for pattern, ours in _RULES:
-        renamed, count = re.subn(f"^{pattern}", ours, key)
-        if count:
-            return renamed
-    return key
+    start_content(content.trunk, part(vae.state_dict(), "encoder"), name=name)
