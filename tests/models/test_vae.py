@@ -1,0 +1,185 @@
+"""The paper's model: its interface, its fusions, its fast path. That it computes what the published code does is tested
+with the checkpoints (tests/weights/test_convert.py)."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from reducio_codec.config import ReducioConfig
+from reducio_codec.errors import InputError
+from reducio_codec.models.fusion import build_fusion
+from reducio_codec.models.vae import ReducioVAE
+
+ALL = ("attention", "add", "linear", "none")
+
+
+def tiny(**changes: object) -> ReducioVAE:
+    torch.manual_seed(0)
+    return ReducioVAE(ReducioConfig(**{"base_channels": 32, "content_channels": 32, "depth": 1, **changes}))  # type: ignore[arg-type]
+
+
+def clip(*, height: int = 64, width: int = 96, batch: int = 1) -> Tensor:
+    coarse = torch.randn(batch, 3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    return functional.interpolate(coarse, size=(16, height, width), mode="trilinear").clamp(-1, 1)
+
+
+def decibels(a: Tensor, b: Tensor) -> float:
+    return 10 * math.log10(4 / max((a - b).square().mean().item(), 1e-12))
+
+
+def test_posterior() -> None:
+    model = tiny()
+    posterior = model.encode(clip(batch=2))
+    assert posterior.mean.shape == posterior.logvar.shape == (2, 16, 4, 2, 3)
+    assert torch.equal(posterior.mode(), posterior.mean)
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.stack([posterior.sample(generator) for _ in range(64)])
+    deviation = (0.5 * posterior.logvar).exp()
+    assert ((drawn.mean(0) - posterior.mean).abs() / deviation).mean() < 0.2  # 64 draws: 0.1 expected
+    latent = model.latent(posterior.mean)
+    torch.testing.assert_close(latent.mean((1, 2, 3, 4)), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(latent.var((1, 2, 3, 4), correction=0), torch.ones(2), atol=1e-3, rtol=0)
+
+
+def test_decoders_share_one_latent() -> None:
+    model, video = tiny(decoders=ALL), clip()
+    with torch.no_grad():
+        latent = model.latent(model.encode(video).mode())
+        outputs = {name: model.decode(latent, video[:, :, 7], decoder=name) for name in ALL}
+    assert model.default_decoder == "attention"
+    for name, output in outputs.items():
+        assert output.shape == video.shape, name
+        assert output.isfinite().all(), name
+    others = model.decode(latent, -video[:, :, 7], decoder="none")
+    assert torch.equal(outputs["none"], others)  # it doesn't see the key frame
+
+
+@pytest.mark.parametrize("name", ["add", "linear", "attention"])
+def test_a_fusion_learns_what_the_key_frame_holds(name: str) -> None:
+    """The target is in the context alone. The published add and linear stay at their start: zeros times zeros."""
+    torch.manual_seed(0)
+    fusion = build_fusion(name, channels=32, context_channels=32, frames=4, kind="3d")  # type: ignore[arg-type]
+    assert fusion is not None
+    x, context = 0.1 * torch.randn(2, 32, 4, 8, 8), torch.randn(2, 32, 8, 8)
+    target = context[:, :, None].expand(-1, -1, 4, -1, -1).relu()
+    if name != "attention":
+        assert torch.equal(fusion(x, context), x)  # at first it changes nothing
+    optimizer = torch.optim.Adam(fusion.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(80):
+        loss = functional.mse_loss(fusion(x, context), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.75 * losses[0]
+    for key, parameter in fusion.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, key
+
+
+def test_gradient_checkpointing_gives_the_same_gradients() -> None:
+    plain = tiny(decoders=("add",))
+    saving = copy.deepcopy(plain)
+    saving.gradient_checkpointing = True
+    for model in (plain, saving):
+        torch.manual_seed(0)
+        decoded, posterior = model(clip(height=32, width=32))
+        (decoded.square().mean() + posterior.mean.square().mean()).backward()
+    for (key, ours), theirs in zip(plain.named_parameters(), saving.parameters(), strict=True):
+        if ours.grad is None:
+            assert theirs.grad is None, key
+        else:
+            torch.testing.assert_close(theirs.grad, ours.grad, atol=1e-7, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"decoders": ALL},
+        {"temporal_compression_ratio": 2},
+        {"temporal_compression_ratio": 1, "spatial_compression_ratio": 16, "channel_multipliers": (1, 2, 2, 4, 4)},
+        {
+            "conv": "2d",
+            "temporal_compression_ratio": 1,
+            "spatial_compression_ratio": 64,
+            "channel_multipliers": (1, 1, 2, 2, 2, 2, 2),
+        },
+    ],
+    ids=["ft4", "ft2", "ft1-fs16", "ft1-fs64-2d"],
+)
+@pytest.mark.parametrize(("dtype", "least_db"), [(torch.float32, 100.0), (torch.bfloat16, 40.0)])
+def test_the_fast_path_is_the_same_model(changes: dict[str, object], dtype: torch.dtype, least_db: float) -> None:
+    """float32 differs by rounding. Full-size figures are measured by ``python -m bench speed``; toys have a weak signal."""
+    model = tiny(**changes).eval()
+    video = clip(height=64, width=64)
+    fast = copy.deepcopy(model).optimize_for_inference(dtype=dtype)
+    with torch.no_grad():
+        mean = model.encode(video).mode()
+        latent = model.latent(mean)
+        assert decibels(model.latent(fast.encode(video).mode()), latent) > (90 if dtype == torch.float32 else 30)
+        for name in model.decoder_names:
+            expected = model.decode(latent, video[:, :, 7], decoder=name)
+            found = fast.decode(latent, video[:, :, 7], decoder=name)
+            assert found.dtype == torch.float32
+            assert decibels(found, expected) > least_db, name
+
+
+@pytest.mark.parametrize("winograd", [False, True])
+def test_the_fast_path_in_windows(winograd: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut into bands of a few rows and pairs of frames, as large pictures are, it is still the same function."""
+    from reducio_codec.models import windows
+    from reducio_codec.models.inference import optimize_for_inference
+
+    monkeypatch.setattr(windows, "CPU_BAND_BYTES", 40_000)
+    model = tiny().eval()
+    fast = copy.deepcopy(model)
+    optimize_for_inference(fast, dtype=torch.float32, winograd=winograd)
+    video = clip(batch=2)
+    with torch.no_grad():
+        latent = model.latent(model.encode(video).mode())
+        assert decibels(fast.decode(latent, video[:, :, 7]), model.decode(latent, video[:, :, 7])) > 100
+
+
+def test_an_optimised_model_is_neither_saved_nor_optimised_again() -> None:
+    model = tiny(decoders=("none",)).optimize_for_inference()
+    with pytest.raises(InputError, match="save it before"):
+        model.state_dict()
+    with pytest.raises(InputError, match="optimised already"):
+        model.optimize_for_inference()
+    with pytest.raises(InputError, match=r"dtype is torch\.int8"):
+        tiny().optimize_for_inference(dtype=torch.int8)
+
+
+def test_bad_input_names_the_value() -> None:
+    model, video = tiny(), clip()
+    latent = torch.zeros(1, 16, 4, 2, 3)
+    for call, message in [
+        (lambda: model.encode(video[:, :, :15]), r"video has shape \(1, 3, 15, 64, 96\)"),
+        (lambda: model.encode(video[..., :90]), "multiples of 32"),
+        (lambda: model.encode(video.to(torch.uint8)), r"video is torch\.uint8"),
+        (lambda: model.encode(video, keyframe_index=3), "trained with the middle frame, 7"),
+        (lambda: model.encode(video, keyframe=video[:, :, 7, :32]), r"keyframe has shape \(1, 3, 32, 96\)"),
+        (lambda: model.decode(latent[:, :8], video[:, :, 7]), r"latent has shape \(1, 8, 4, 2, 3\)"),
+        (lambda: model.decode(latent, video[:, :, 7], decoder="warp"), "decoder is 'warp'; this model has: attention"),
+        (lambda: model.decode(latent, video[:, :, 7, :, :40]), "keyframe has shape"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            call()
+
+
+def test_other_key_frames() -> None:
+    with torch.no_grad():
+        assert tiny(content_frame="first").default_keyframe_index == 0
+        free = tiny(content_frame="random")
+        free.encode(clip(), keyframe_index=15)
+        with pytest.raises(InputError, match="from 0 to 15"):
+            free.encode(clip(), keyframe_index=16)
+        alone = tiny(content_frame="none", decoders=("none",))
+        assert alone.content is None
+        assert alone(clip())[0].shape == clip().shape
