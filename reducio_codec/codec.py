@@ -47,7 +47,9 @@ class ReducioCodec:
 
     Args:
         model: the bare network; moved to ``device`` and set to eval mode.
-        model_id, model_hash: what a file says about its model, and is checked against.
+        model_id, model_hash: which model this is, for reports. Files name the id.
+        latent_hash: what a file is checked against: encoder and coder's tables, the same for all decoders. By default
+            ``model_hash``.
         coder: the entropy coder of this model's latent, for files; by default one with general tables.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
         dtype: what convolutions compute in; results are float32. ``"auto"`` takes bfloat16 where the device multiplies
@@ -66,6 +68,7 @@ class ReducioCodec:
         *,
         model_id: str = "unnamed",
         model_hash: str = "",
+        latent_hash: str | None = None,
         coder: LatentCoder | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype | Literal["auto"] = torch.float32,
@@ -82,6 +85,7 @@ class ReducioCodec:
         self.model = model
         self.model_id = model_id
         self.model_hash = model_hash
+        self.latent_hash = model_hash if latent_hash is None else latent_hash
         self.coder = coder or LatentCoder(LatentTables.default(model.config.latent_channels))
         self.tiling = resolve_tiling(
             tiling or TilingConfig(),
@@ -133,6 +137,7 @@ class ReducioCodec:
             cast(CodecModel, model),
             model_id=info.id,
             model_hash=info.short_hash,
+            latent_hash=info.latent_hash,
             coder=LatentCoder.load(info.folder, channels=cast(CodecModel, model).config.latent_channels),
             device=place,
             dtype=dtype,
@@ -261,7 +266,7 @@ class ReducioCodec:
 
     @property
     def _engine(self) -> Engine:
-        return Engine(runner=self.runner, coder=self.coder, model_id=self.model_id, model_hash=self.model_hash)
+        return Engine(runner=self.runner, coder=self.coder, model_id=self.model_id, latent_hash=self.latent_hash)
 
     def compress(
         self,

@@ -126,7 +126,7 @@ def _header(
     try:
         return RdcHeader(
             model=engine.model_id,
-            model_hash=engine.model_hash,
+            model_hash=engine.latent_hash,
             width=width,
             height=height,
             time_base=source.time_base,

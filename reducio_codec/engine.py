@@ -15,5 +15,5 @@ class Engine:
     runner: ClipRunner
     coder: LatentCoder
     model_id: str
-    model_hash: str
-    """Files name both; a file is read only with the model that has this hash."""
+    latent_hash: str
+    """Files name both; a file is read only with a model that has this hash, whatever its decoders."""

@@ -41,6 +41,8 @@ class RdcInfo:
     model: str
     model_hash: str
     keyframe_codec: str
+    colour: str
+    """``bt709``: what the decoded RGB values mean."""
     latent_step: float
     parts: dict[str, Part]
     """``keyframe``, ``latent``, ``audio``, ``timestamps``, ``index``, ``container``, and ``unknown`` records."""
@@ -123,6 +125,7 @@ def describe_rdc(file: BinaryIO) -> RdcInfo:
         model=header.model,
         model_hash=header.model_hash,
         keyframe_codec=header.keyframe_codec,
+        colour=header.colour,
         latent_step=header.step / 1024,
         parts={name: part(size) for name, size in sizes.items()},
         total=part(total),

@@ -156,11 +156,11 @@ def _named(file: BinaryIO, name: str, *, engine: Engine) -> RdcVideo:
 
 def _check_model(reader: RdcReader, engine: Engine) -> None:
     header = reader.header
-    if header.model_hash != engine.model_hash:
+    if header.model_hash != engine.latent_hash:
         other = "another version of it" if header.model == engine.model_id else f"{engine.model_id!r}"
         raise WeightsError(
             f"the file needs model {header.model!r} (hash {header.model_hash}); "
-            f"loaded is {other} (hash {engine.model_hash})"
+            f"loaded is {other} (hash {engine.latent_hash})"
         )
     found = (engine.runner.latent_channels, engine.runner.latent_frames)
     if header.latent != found:

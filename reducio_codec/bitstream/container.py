@@ -56,7 +56,7 @@ class RdcHeader:
     model: str
     """Model id, as ``ReducioCodec.from_pretrained`` takes it."""
     model_hash: str
-    """Start of the model's sha256, hex."""
+    """What the latent depends on, 16 hex digits: encoder, statistics and tables. A model's decoders all share it."""
     width: int
     height: int
     time_base: Fraction
@@ -68,13 +68,15 @@ class RdcHeader:
     step: int
     """``latent_step`` in 1/1024."""
     keyframe_codec: str = "avif"
+    colour: str = "bt709"
+    """What the decoded RGB values mean: full-range R'G'B' with BT.709's primaries. Writers convert to it; there is no other."""
     keyframe_index: int = 7
     """Which of a clip's 16 frames is its key frame."""
     latent: tuple[int, int] = (16, 4)
     """Channels and time positions of a clip's latent."""
     sample_aspect_ratio: Fraction = Fraction(1)
     rate: Fraction = field(default=Fraction(0))
-    """Nominal frames a second where timestamps vary; 0: one over the frame's duration."""
+    """Nominal frames a second, stored where timestamps vary; 0: one over the frame's duration."""
 
     def __post_init__(self) -> None:
         def bad(name: str, allowed: str) -> FormatError:
@@ -99,6 +101,8 @@ class RdcHeader:
             lowest = 0 if name == "rate" else Fraction(1, 1 << 31)
             if not isinstance(value, Fraction) or not lowest <= value < 1 << 31 or value.denominator >= 1 << 31:
                 raise bad(name, "a positive fraction of 31-bit numbers")
+        if self.colour != "bt709":
+            raise bad("colour", "bt709")
         for name in ("model", "model_hash", "keyframe_codec"):
             value = getattr(self, name)
             if not isinstance(value, str) or len(value) > 256 or not value.isprintable():

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import cast
 
-import torch
 from torch import nn
 
 from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.generate.config import DiTConfig
 from reducio_codec.models.interface import CodecModel
-
-ID_DIGITS = 16
-"""Hex digits of an identity: it tells spaces apart, it signs nothing."""
-
-_NO_PART_OF_IT = ("decoders.", "content.")
-"""Decoders share the encoder's latent space, and so does what they read the key frame with."""
+from reducio_codec.weights.latent_space import tensors_id
 
 
 def latent_space_id(model: CodecModel) -> str:
@@ -33,17 +26,7 @@ def latent_space_id(model: CodecModel) -> str:
             "the codec was prepared for reduced precision, so its latent space can't be identified; give its name or "
             "folder, or load it with dtype=torch.float32"
         )
-    config = model.config
-    total = hashlib.sha256(
-        f"{config.architecture} {config.latent_channels} {config.temporal_compression_ratio} "
-        f"{config.spatial_compression_ratio}\n".encode()
-    )
-    tensors = cast(nn.Module, model).state_dict()
-    for key in sorted(key for key in tensors if not key.startswith(_NO_PART_OF_IT)):
-        values = tensors[key].detach().to("cpu", torch.float32).contiguous()
-        total.update(f"{key} {tuple(values.shape)}\n".encode())
-        total.update(values.numpy().astype("<f4", copy=False).tobytes())
-    return total.hexdigest()[:ID_DIGITS]
+    return tensors_id(cast(nn.Module, model).state_dict(), model.config)
 
 
 def check_latent_space(config: DiTConfig, codec: CodecModel, *, codec_name: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,13 +22,14 @@ from torch import Tensor, nn
 from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.io.files import PendingFile, atomic_write, writing_errors
 from reducio_codec.weights.card import read_licence
+from reducio_codec.weights.latent_space import tensors_id
 from reducio_codec.weights.layout import CARD_FILE, CONFIG_FILE, ENTROPY_FILE, TENSOR_FILE
 
 FORMAT = 1
 """Version of the folder's layout. A reader refuses a larger one."""
 
 SHORT_HASH = 16
-"""Hex digits of the model hash that an ``.rdc`` file stores (64 bits tell models apart; they sign nothing)."""
+"""Hex digits of a hash that reports and ``.rdc`` files name (64 bits tell models apart; they sign nothing)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,8 @@ class ModelInfo:
     """The name it was asked for by: a bundled name, a folder's name, or ``org/name@commit``."""
     hash: str
     """sha256 (hex) over config.json, model.safetensors and entropy.json."""
+    latent_space: str
+    """Identity of the latent space; see ``weights.latent_space``."""
     folder: Path
     licence: str
     decoders: tuple[str, ...]
@@ -48,6 +52,12 @@ class ModelInfo:
     @property
     def short_hash(self) -> str:
         return self.hash[:SHORT_HASH]
+
+    @property
+    def latent_hash(self) -> str:
+        """What an ``.rdc`` file depends on: the latent space and the coder's tables, but none of the decoders."""
+        tables = file_sha256(self.entropy_file) if self.entropy_file else ""
+        return hashlib.sha256(f"{self.latent_space} {tables}".encode()).hexdigest()[:SHORT_HASH]
 
     @property
     def entropy_file(self) -> Path | None:
@@ -106,13 +116,16 @@ def load_model(
     if expected_sha256 is not None and digest != expected_sha256.lower():
         raise WeightsError(f"{source / TENSOR_FILE} is damaged or another file: sha256 {digest}, not {expected_sha256}")
     model, skipped = _empty_model(source / CONFIG_FILE, decoders=decoders)
-    state = _read_tensors(source / TENSOR_FILE, model=model, skipped=skipped, device=device, dtype=dtype)
+    tensors = _read_tensors(source / TENSOR_FILE, model=model, skipped=skipped)
+    latent_space = tensors_id(tensors, model.config)
+    state = {key: _loaded(value, device=device, dtype=dtype) for key, value in tensors.items()}
     model.load_state_dict(state, strict=True, assign=True)
     _assert_no_meta(model)
     model.requires_grad_(False).eval()
     info = ModelInfo(
         id=source.resolve().name if model_id is None else model_id,
         hash=_model_hash(source, tensor_digest=digest),
+        latent_space=latent_space,
         folder=source,
         licence=read_licence(source),
         decoders=tuple(cast(Any, model).decoder_names),
@@ -185,15 +198,8 @@ def _read_config(path: Path) -> tuple[Any, Any, dict[str, Any]]:
     raise WeightsError(f"{path}: architecture is {architecture!r}; known: lite, reducio")
 
 
-def _read_tensors(
-    path: Path,
-    *,
-    model: nn.Module,
-    skipped: Iterable[str],
-    device: torch.device | str,
-    dtype: torch.dtype | None,
-) -> dict[str, Tensor]:
-    """The tensors that ``model`` has, checked key by key before any is read."""
+def _read_tensors(path: Path, *, model: nn.Module, skipped: Iterable[str]) -> dict[str, Tensor]:
+    """The tensors that ``model`` has as they are stored, checked key by key before any is read."""
     expected = model.state_dict()
     prefixes = tuple(f"decoders.{name}." for name in skipped)
     try:
@@ -206,7 +212,7 @@ def _read_tensors(
                     raise WeightsError(
                         f"{path}: {key} has shape {shape}; the configuration needs {tuple(tensor.shape)}"
                     )
-            return {key: _loaded(file.get_tensor(key), device=device, dtype=dtype) for key in expected}
+            return {key: file.get_tensor(key) for key in expected}
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from error
 
@@ -243,9 +249,16 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     try:
         with writing_errors(path):
             save_file(dict(tensors), pending.temporary, metadata={"format": "pt"})
+            pending.temporary.chmod(0o666 & ~_umask())  # safetensors makes it readable for its owner alone
         pending.commit()
     finally:
         pending.discard()
+
+
+def _umask() -> int:
+    current = os.umask(0o022)
+    os.umask(current)
+    return current
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -75,6 +75,12 @@ def test_header_keeps_what_differs_from_the_default() -> None:
     assert RdcReader(io.BytesIO(build(1, header))).header == header
 
 
+def test_unknown_colour_is_refused() -> None:
+    """A file of a later version that means other colours by its numbers must not come out with wrong ones."""
+    with pytest.raises(FormatError, match="colour is 'bt2020'; allowed: bt709"):
+        RdcHeader(**{**HEADER.__dict__, "colour": "bt2020"})
+
+
 def test_timestamps() -> None:
     file = io.BytesIO()
     writer = RdcWriter(file, RdcHeader(**{**HEADER.__dict__, "frame_duration": 0}))

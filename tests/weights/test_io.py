@@ -154,6 +154,24 @@ def test_hash_sees_weights_configuration_and_tables_but_not_the_card(model: Redu
     assert len({first.hash, tables.hash, other.hash}) == 3
 
 
+def test_latent_hash_sees_encoder_and_tables_but_no_decoder(model: ReducioLite, tmp_path: Path) -> None:
+    """A file goes on being readable when a decoder is trained again, or left out."""
+    tables = {"tables": [1, 2]}
+    first = io.load_model(io.save_model(model, tmp_path / "a", card=CARD, entropy=tables))[1]
+    io.save_model(model, tmp_path / "b", card=CARD, entropy=tables)
+    change_tensors(tmp_path / "b", lambda tensors: tensors["decoders.warp.out_4.bias"].add_(1))
+    other = io.load_model(tmp_path / "b")[1]
+    assert other.hash != first.hash
+    assert other.latent_hash == first.latent_hash == io.load_model(tmp_path / "b", decoders=("warp",))[1].latent_hash
+    assert first.latent_hash != io.load_model(io.save_model(model, tmp_path / "c", card=CARD))[1].latent_hash
+    change_tensors(tmp_path / "b", lambda tensors: tensors["encoder.in_conv.bias"].add_(1))
+    assert io.load_model(tmp_path / "b")[1].latent_hash != first.latent_hash
+
+
+def test_everyone_may_read_what_the_umask_lets(folder: Path) -> None:
+    assert (folder / TENSOR_FILE).stat().st_mode == (folder / CONFIG_FILE).stat().st_mode
+
+
 def test_expected_hash_is_checked(folder: Path) -> None:
     digest = io.file_sha256(folder / TENSOR_FILE)
     io.load_model(folder, expected_sha256=digest.upper())

@@ -1,0 +1,37 @@
+"""Which latents a model speaks: all its decoders share them, and a retrained decoder still reads what is there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ID_DIGITS = 16
+"""Hex digits of an identity: it tells spaces apart, it signs nothing."""
+
+_NO_PART_OF_IT = ("decoders.", "content.")
+"""Decoders share the encoder's latent space, and so does what they read the key frame with."""
+
+
+def tensors_id(tensors: Mapping[str, Tensor], config: Any) -> str:
+    """Identity of the space that an encoder writes and its decoders read: 16 hex digits.
+
+    It is a hash over the encoder's weights and the latent's statistics as float32, and the latent's shape: another set of
+    decoders, or another stored precision of the decoders, does not change it.
+
+    Args:
+        tensors: a model's state dict, or as much of it as isn't decoders.
+        config: the model's configuration.
+    """
+    total = hashlib.sha256(
+        f"{config.architecture} {config.latent_channels} {config.temporal_compression_ratio} "
+        f"{config.spatial_compression_ratio}\n".encode()
+    )
+    for key in sorted(key for key in tensors if not key.startswith(_NO_PART_OF_IT)):
+        values = tensors[key].detach().to("cpu", torch.float32).contiguous()
+        total.update(f"{key} {tuple(values.shape)}\n".encode())
+        total.update(values.numpy().astype("<f4", copy=False).tobytes())
+    return total.hexdigest()[:ID_DIGITS]
