@@ -84,8 +84,11 @@ def roundtrip(
     keyframe_codec: str = "avif",
     latent_step: float = 0.5,
     progress: Progress | None = None,
+    decoding: Progress | None = None,
 ) -> Roundtrip:
     """Compress ``src`` into ``folder``, decode the file, and compare; options as for ``ReducioCodec.compress``.
+
+    ``progress`` is called while the file is written, ``decoding`` while it is read back and compared.
 
     Raises:
         InputError, VideoError: as ``ReducioCodec.compress``; InputError also if ``folder`` is a file.
@@ -108,7 +111,7 @@ def roundtrip(
         latent_step=latent_step,
         progress=progress,
     )
-    decoded, copied, seconds = _compare(codec, source, paths, decoder=name)
+    decoded, copied, seconds = _compare(codec, source, paths, decoder=name, progress=decoding)
     return Roundtrip(
         file=report,
         decoder=name,
@@ -125,10 +128,11 @@ def _writer(path: Path, video: RdcVideo, *, width: int, height: int) -> VideoWri
 
 
 def _compare(
-    codec: ReducioCodec, source: Path, paths: tuple[Path, ...], *, decoder: str
+    codec: ReducioCodec, source: Path, paths: tuple[Path, ...], *, decoder: str, progress: Progress | None
 ) -> tuple[Quality, Quality, float]:
     """Decodes the file beside its source, writes the videos and the strip; both qualities and the seconds it took."""
     decoded_meters, copied_meters, seconds = _Meters(), _Meters(), 0.0
+    done = 0
     liveliest: tuple[float, Clip, Clip, Clip] | None = None  # motion, source, key frame, decoded
     with codec.open_file(paths[0]) as video, open_video(source) as reader:
         header, frames = video.header, iter(reader)
@@ -156,6 +160,9 @@ def _compare(
                 for before, after, when in zip(original, decoded, video.times(record), strict=True):
                     plain.write(after, when)
                     beside.write(pair.frame(before, after), when)
+                done += len(decoded)
+                if progress is not None:
+                    progress(done, video.frames)
     assert liveliest is not None  # a file holds at least one clip
     with atomic_write(paths[3]) as file:
         Image.fromarray(strip(*liveliest[1:])).save(file, "PNG")

@@ -64,7 +64,7 @@ def command(
     stream = standard_input() if source == STANDARD else None
     name = model_of(source if stream is None else stream) if model is None else model
     codec = open_codec(name, decoders=None if decoder is None else (decoder,), **run)
-    with progress_bar("decoding") as progress:
+    with progress_bar("decoding") as (progress,):
         report = codec.decompress(
             source if stream is None else stream,
             target,

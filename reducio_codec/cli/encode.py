@@ -52,7 +52,7 @@ def command(
     check_new(target, force=force)
     destination = standard_output() if target == STANDARD else target
     codec = open_codec(model, **run)
-    with progress_bar("encoding") as report:
+    with progress_bar("encoding") as (report,):
         result = codec.compress(
             source,
             destination,

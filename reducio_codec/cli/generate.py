@@ -110,7 +110,7 @@ def command(
     dtype: Any = "auto" if precision == "auto" else getattr(torch, precision)
     pipeline = ReducioDiTPipeline.from_pretrained(model, dtype=dtype, **stages)
     seed = secrets.randbits(31) if seed is None else seed
-    with progress_bar("generating") as progress:
+    with progress_bar("generating") as (progress,):
         video = pipeline(
             prompt,
             image=image,

@@ -68,7 +68,7 @@ def command(
     folder = FOLDER if output is None else output
     check_new(*output_paths(folder, name=video.stem or video.name), force=force or output is None)
     codec = open_codec(model, decoders=None if decoder is None else (decoder,), **run)
-    with progress_bar("encoding") as report:
+    with progress_bar("encoding", "decoding") as (encoding, decoding):
         result = roundtrip(
             codec,
             video,
@@ -77,7 +77,8 @@ def command(
             keyframe_quality=quality,
             keyframe_codec=keyframe_codec,
             latent_step=step,
-            progress=report,
+            progress=encoding,
+            decoding=decoding,
         )
     _show(result, title=video.name, model=codec.model_id)
 
