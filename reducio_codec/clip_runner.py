@@ -133,10 +133,10 @@ class ClipRunner:
     def _encoded_tiles(
         self, clip: Tensor, *, plan: TilePlan, keyframe_index: int, keyframe: Tensor | None
     ) -> Iterator[Posterior]:
-        for places in self._batches(plan, batch=clip.shape[0]):
-            video = self._cut(clip, places, plan=plan)  # (n*B, 3, 16, tile, tile)
-            picture = None if keyframe is None else self._cut(keyframe, places, plan=plan)
-            with torch.inference_mode(), self._autocast():
+        for places in self.batches(plan, batch=clip.shape[0]):
+            video = self.cut(clip, places, plan=plan)  # (n*B, 3, 16, tile, tile)
+            picture = None if keyframe is None else self.cut(keyframe, places, plan=plan)
+            with torch.inference_mode(), self.autocast():
                 found = self._encode(video, keyframe_index=keyframe_index, keyframe=picture)
             for mean, logvar in zip(found.mean.chunk(len(places)), found.logvar.chunk(len(places)), strict=True):
                 yield Posterior(mean, logvar)
@@ -145,23 +145,23 @@ class ClipRunner:
         self, latent: Tensor, keyframe: Tensor, *, plan: TilePlan, decoder: str, keyframe_index: int
     ) -> Iterator[Tensor]:
         latent_plan = plan.divided(self.ratio)
-        for places in self._batches(plan, batch=latent.shape[0]):
+        for places in self.batches(plan, batch=latent.shape[0]):
             corners = [(y // self.ratio, x // self.ratio) for y, x in places]
-            motion = self._cut(latent, corners, plan=latent_plan)  # (n*B, z, t, tile h, tile w)
-            picture = self._cut(keyframe, places, plan=plan)  # (n*B, 3, tile, tile)
-            with torch.inference_mode(), self._autocast():
+            motion = self.cut(latent, corners, plan=latent_plan)  # (n*B, z, t, tile h, tile w)
+            picture = self.cut(keyframe, places, plan=plan)  # (n*B, 3, tile, tile)
+            with torch.inference_mode(), self.autocast():
                 video = self._decode(motion, picture, decoder=decoder, keyframe_index=keyframe_index)
             yield from video.to(latent.device, torch.float32).chunk(len(places))
 
-    def _batches(self, plan: TilePlan, *, batch: int) -> Iterator[list[tuple[int, int]]]:
+    def batches(self, plan: TilePlan, *, batch: int) -> Iterator[list[tuple[int, int]]]:
         """Corners of the tiles that run together; ``tile_batch`` counts tiles of all videos of a batch."""
         windows = plan.windows
         together = max(1, self.tiling.tile_batch // batch)
         for first in range(0, len(windows), together):
             yield windows[first : first + together]
 
-    def _cut(self, tensor: Tensor, places: list[tuple[int, int]], *, plan: TilePlan) -> Tensor:
-        """The tiles at ``places`` along the batch axis, as floats where the model is."""
+    def cut(self, tensor: Tensor, places: list[tuple[int, int]], *, plan: TilePlan) -> Tensor:
+        """The tiles at ``places`` along the batch axis, as floats where the model is: (n*B, ..., tile, tile)."""
         tiles = [
             to_unit(window(tensor, top=y, left=x, height=plan.rows.tile, width=plan.columns.tile).to(self.device))
             for y, x in places
@@ -169,5 +169,6 @@ class ClipRunner:
         # one memory layout, whatever the input had: else the same video as bytes and as floats takes other kernels
         return torch.cat(tiles).contiguous()
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
+        """What the model computes in, as a context."""
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)

@@ -34,9 +34,10 @@ from reducio_codec.models.interface import CodecModel
 from reducio_codec.pixels import to_unit
 from reducio_codec.precision import resolve_device, resolve_dtype
 from reducio_codec.rdc_video import RdcVideo, open_rdc
+from reducio_codec.refine import Refinement, plan_refinement
 from reducio_codec.report import CompressReport, DecompressReport
 from reducio_codec.sources import Rate, open_source
-from reducio_codec.streaming import EncodedClip, join_clips
+from reducio_codec.streaming import EncodedClip, encode_clip, join_clips
 from reducio_codec.weights.zoo import load_pretrained
 
 Output = Literal["float", "uint8"]
@@ -160,13 +161,24 @@ class ReducioCodec:
 
     # ------------------------------------------------------------------ tensors
 
-    def encode(self, video: Any, *, keyframe_index: int | None = None) -> tuple[Latent, Tensor]:
+    def encode(
+        self,
+        video: Any,
+        *,
+        keyframe_index: int | None = None,
+        effort: int = 0,
+        decoder: str | None = None,
+        latent_step: float = 0.5,
+    ) -> tuple[Latent, Tensor]:
         """Video to latent and key frames; the same input gives the same bits.
 
         Args:
             video: uint8 ``(T, H, W, 3)`` or ``(B, T, H, W, 3)``, float ``(B, 3, T, H, W)`` in [-1, 1], or a path to a
                 video file or a folder of pictures. Any T, H, W from 1 on.
             keyframe_index: which of a clip's 16 frames is the key frame, by default the model's choice.
+            effort: gradient steps that refine each clip's latent: slower, better, for the same decoders.
+            decoder, latent_step: what ``effort`` refines for: the decoder, by default the model's choice, and the step
+                that the latent will be quantised with.
 
         Returns:
             The latent ``(B, z, N*t, h, w)`` of N clips, which knows the number of frames, and the key frames
@@ -176,9 +188,13 @@ class ReducioCodec:
             InputError: wrong shape, dtype or range. VideoError: the path isn't a readable video.
         """
         index = check_keyframe_index(keyframe_index, default=self.model.default_keyframe_index)
+        refinement = self._refinement(effort, decoder=decoder, latent_step=latent_step)
         if isinstance(video, str | os.PathLike):
             with open_source(video, audio=False) as source:
-                return join_clips(self.encode_stream((frame.rgb for frame in source.frames), keyframe_index=index))
+                frames_of_file = (frame.rgb for frame in source.frames)
+                return join_clips(
+                    streaming.encode_stream(self.runner, frames_of_file, keyframe_index=index, refinement=refinement)
+                )
         clips = as_video(video)  # (B, 3, T, H, W)
         batch, _, frames, height, width = clips.shape
         spans = plan_clips(frames, keyframe_index=index)
@@ -186,7 +202,7 @@ class ReducioCodec:
         latents = []
         for number, span in enumerate(spans):
             clip = take_clip(clips, span, dim=2)  # (B, 3, 16, H, W)
-            latents.append(self.runner.encode(clip, keyframe_index=index))
+            latents.append(encode_clip(self.runner, clip, keyframe_index=index, span=span, refinement=refinement))
             keyframes[:, :, number] = to_unit(clip[:, :, index])
         return Latent.of(torch.cat(latents, dim=2), num_frames=frames, keyframe_index=index), keyframes
 
@@ -253,14 +269,30 @@ class ReducioCodec:
     # ------------------------------------------------------------------ streams
 
     def encode_stream(
-        self, frames: Iterable[NDArray[np.uint8] | Tensor], *, keyframe_index: int | None = None
+        self,
+        frames: Iterable[NDArray[np.uint8] | Tensor],
+        *,
+        keyframe_index: int | None = None,
+        effort: int = 0,
+        decoder: str | None = None,
+        latent_step: float = 0.5,
     ) -> Iterator[EncodedClip]:
-        """Frames ``(H, W, 3)`` uint8 one by one to clips: see :func:`reducio_codec.streaming.encode_stream`."""
-        return streaming.encode_stream(self.runner, frames, keyframe_index=keyframe_index)
+        """Frames ``(H, W, 3)`` uint8 one by one to clips: see :func:`reducio_codec.streaming.encode_stream`.
+
+        ``effort``, ``decoder`` and ``latent_step`` as for ``encode``.
+        """
+        refinement = self._refinement(effort, decoder=decoder, latent_step=latent_step)
+        return streaming.encode_stream(self.runner, frames, keyframe_index=keyframe_index, refinement=refinement)
 
     def decode_stream(self, clips: Iterable[EncodedClip], *, decoder: str | None = None) -> Iterator[NDArray[np.uint8]]:
         """Clips one by one to frames ``(H, W, 3)`` uint8: see :func:`reducio_codec.streaming.decode_stream`."""
         return streaming.decode_stream(self.runner, clips, decoder=self.check_decoder(decoder))
+
+    def _refinement(self, effort: int, *, decoder: str | None, latent_step: float) -> Refinement | None:
+        name = self.check_decoder(decoder)
+        if effort == 0 and decoder is not None:
+            raise InputError(f"decoder is {decoder!r}, which has no effect on encoding without effort")
+        return plan_refinement(effort, runner=self.runner, coder=self.coder, decoder=name, latent_step=latent_step)
 
     # ------------------------------------------------------------------ files
 
@@ -277,6 +309,8 @@ class ReducioCodec:
         keyframe_codec: KeyframeCodec = "avif",
         latent_step: float = 0.5,
         keyframe_index: int | None = None,
+        effort: int = 0,
+        decoder: str | None = None,
         rate: Rate | None = None,
         audio: bool = True,
         progress: Progress | None = None,
@@ -290,6 +324,8 @@ class ReducioCodec:
             keyframe_codec: ``"avif"``, ``"webp"``, ``"jpeg"`` or ``"png"`` (lossless).
             latent_step: the latent's quantiser step, in its standard deviations; smaller is finer and larger.
             keyframe_index: which of a clip's 16 frames is its key frame, by default the model's choice.
+            effort: gradient steps that refine each clip's latent, at about equal bits: slower to write, better to see.
+            decoder: the one that ``effort`` refines for, by default the model's choice.
             rate: frames per second of an iterable (needed) or a folder.
             audio: carry the sound, unchanged.
             progress: called after each clip with the frames done and, if known, in all.
@@ -305,6 +341,7 @@ class ReducioCodec:
             keyframe_codec=keyframe_codec,
             latent_step=latent_step,
             keyframe_index=keyframe_index,
+            refinement=self._refinement(effort, decoder=decoder, latent_step=latent_step),
             rate=rate,
             audio=audio,
             progress=progress,

@@ -20,9 +20,10 @@ from reducio_codec.errors import FormatError, InputError, VideoError
 from reducio_codec.inputs import check_keyframe_index
 from reducio_codec.io.audio import AudioTrack
 from reducio_codec.io.files import atomic_write, writing_errors
+from reducio_codec.refine import Refinement
 from reducio_codec.report import CompressReport
 from reducio_codec.sources import FrameSource, Rate, open_source
-from reducio_codec.streaming import FrameClip
+from reducio_codec.streaming import FrameClip, encode_clip
 from reducio_codec.timing import Clock, fit_clock
 
 _AUDIO_BLOCK = 1 << 20
@@ -56,6 +57,7 @@ def compress(
     keyframe_codec: str = "avif",
     latent_step: float = 0.5,
     keyframe_index: int | None = None,
+    refinement: Refinement | None = None,
     rate: Rate | None = None,
     audio: bool = True,
     progress: Progress | None = None,
@@ -81,6 +83,7 @@ def compress(
             header=header,
             clock=clock,
             quality=keyframe_quality,
+            refinement=refinement,
             progress=progress,
             expected=source.expected_frames,
         )
@@ -154,6 +157,7 @@ class _Job:
         header: RdcHeader,
         clock: Clock | None,
         quality: int,
+        refinement: Refinement | None,
         progress: Progress | None,
         expected: int | None,
     ) -> None:
@@ -163,6 +167,7 @@ class _Job:
         self._header = header
         self._clock = clock
         self._quality = quality
+        self._refinement = refinement
         self._progress = progress
         self._expected = expected
 
@@ -172,7 +177,14 @@ class _Job:
         # closed loop: the encoder sees the key frame that the decoder will have, so the latent can mend it
         seen = decode_keyframe(coded, codec=header.keyframe_codec, width=header.width, height=header.height)
         picture = torch.from_numpy(seen).permute(2, 0, 1)[None]  # (1, 3, H, W)
-        latent = engine.runner.encode(clip.padded(), keyframe_index=header.keyframe_index, keyframe=picture)[0]
+        latent = encode_clip(
+            engine.runner,
+            clip.padded(),
+            keyframe_index=header.keyframe_index,
+            span=clip.span,
+            refinement=self._refinement,
+            keyframe=picture,
+        )[0]
         step = step_of(header)
         motion = engine.coder.encode(engine.coder.quantize(latent.numpy(), step=step), step=step)
         guess = None if self._clock is None else self._clock.times(self.frames, len(times))

@@ -83,6 +83,7 @@ def roundtrip(
     keyframe_quality: int = 50,
     keyframe_codec: str = "avif",
     latent_step: float = 0.5,
+    effort: int = 0,
     progress: Progress | None = None,
     decoding: Progress | None = None,
 ) -> Roundtrip:
@@ -109,6 +110,8 @@ def roundtrip(
         keyframe_quality=keyframe_quality,
         keyframe_codec=keyframe_codec,  # type: ignore[arg-type]  # checked there
         latent_step=latent_step,
+        effort=effort,
+        decoder=name if effort else None,
         progress=progress,
     )
     decoded, copied, seconds = _compare(codec, source, paths, decoder=name, progress=decoding)

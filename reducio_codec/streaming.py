@@ -17,6 +17,7 @@ from reducio_codec.geometry.clips import ClipSpan, clip_span, group_frames, take
 from reducio_codec.geometry.latent import Latent
 from reducio_codec.inputs import as_frame, check_keyframe_index
 from reducio_codec.pixels import to_unit
+from reducio_codec.refine import Refinement, refine
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,24 +90,64 @@ def cut_clips(frames: Iterable[NDArray[np.uint8] | Tensor], *, keyframe_index: i
         raise InputError("video has 0 frames; it needs at least one")
 
 
+def encode_clip(
+    runner: ClipRunner,
+    clip: Tensor,
+    *,
+    keyframe_index: int,
+    span: ClipSpan,
+    refinement: Refinement | None,
+    keyframe: Tensor | None = None,
+) -> Tensor:
+    """The latent (B, z, t, h, w) of one clip (B, 3, 16, H, W), refined where that is asked for.
+
+    ``span`` says which of the 16 frames are real; ``keyframe`` (B, 3, H, W) is the picture that the decoder will have, by
+    default the frame itself.
+    """
+    latent = runner.encode(clip, keyframe_index=keyframe_index, keyframe=keyframe)
+    if refinement is None:
+        return latent
+    picture = clip[:, :, keyframe_index] if keyframe is None else keyframe
+    return refine(
+        runner,
+        latent,
+        clip,
+        keyframe=picture,
+        keyframe_index=keyframe_index,
+        frames=span.keep,
+        refinement=refinement,
+    )
+
+
 def encode_stream(
-    runner: ClipRunner, frames: Iterable[NDArray[np.uint8] | Tensor], *, keyframe_index: int | None = None
+    runner: ClipRunner,
+    frames: Iterable[NDArray[np.uint8] | Tensor],
+    *,
+    keyframe_index: int | None = None,
+    refinement: Refinement | None = None,
 ) -> Iterator[EncodedClip]:
     """Encode frames as they arrive: a clip comes out after every 16th frame, and a shorter one at the end.
 
     Args:
         frames: uint8 ``(H, W, 3)``, all of one size; read no faster than clips are taken.
         keyframe_index: which of 16 frames is the key frame, by default the model's choice.
+        refinement: what to refine latents for, if at all.
     """
     index = check_keyframe_index(keyframe_index, default=runner.model.default_keyframe_index)
-    return _encode_stream(runner, frames, keyframe_index=index)
+    return _encode_stream(runner, frames, keyframe_index=index, refinement=refinement)
 
 
 def _encode_stream(
-    runner: ClipRunner, frames: Iterable[NDArray[np.uint8] | Tensor], *, keyframe_index: int
+    runner: ClipRunner,
+    frames: Iterable[NDArray[np.uint8] | Tensor],
+    *,
+    keyframe_index: int,
+    refinement: Refinement | None,
 ) -> Iterator[EncodedClip]:
     for number, clip in enumerate(cut_clips(frames, keyframe_index=keyframe_index)):
-        latent = runner.encode(clip.padded(), keyframe_index=keyframe_index)[0]
+        latent = encode_clip(
+            runner, clip.padded(), keyframe_index=keyframe_index, span=clip.span, refinement=refinement
+        )[0]
         yield EncodedClip(
             index=number,
             latent=latent,

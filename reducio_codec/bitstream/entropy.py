@@ -18,6 +18,8 @@ from typing import Any
 import constriction
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from reducio_codec.bitstream.tables import FREQUENCY_TOTAL, LADDER, THRESHOLDS, UNIT, LatentTables, frequencies
 from reducio_codec.errors import FormatError, InputError, WeightsError
@@ -57,6 +59,10 @@ class LatentCoder:
     def channel_step(self, channel: int, step: float) -> int:
         """Quantiser step of a channel in units of 1/1024 standard deviation."""
         return max(1, (step_units(step) * self.tables.multipliers[channel] + UNIT // 2) // UNIT)
+
+    def steps(self, step: float) -> Tensor:
+        """Quantiser step of each channel, (z, 1, 1, 1) float32."""
+        return torch.from_numpy(self._steps(step))
 
     def _steps(self, step: float) -> npt.NDArray[np.float32]:
         steps = [self.channel_step(channel, step) / UNIT for channel in range(self.channels)]

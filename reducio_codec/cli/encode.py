@@ -33,6 +33,7 @@ from reducio_codec.cli.progress import progress_bar
 )
 @model_option
 @rate_options
+@click.option("--decoder", help="The decoder that --effort refines for.  [default: the model's choice]")
 @codec_options
 @force_option
 @traceback_option
@@ -42,6 +43,8 @@ def command(
     model: str,
     quality: int,
     step: float,
+    effort: int,
+    decoder: str | None,
     keyframe_codec: Any,
     force: bool,
     **run: Any,
@@ -59,6 +62,8 @@ def command(
             keyframe_quality=quality,
             keyframe_codec=keyframe_codec,
             latent_step=step,
+            effort=effort,
+            decoder=decoder,
             progress=report,
         )
     sound = f" (and {result.audio_bytes:,} bytes of sound)" if result.audio_bytes else ""

@@ -52,6 +52,7 @@ def command(
     decoder: str | None,
     quality: int,
     step: float,
+    effort: int,
     keyframe_codec: str,
     force: bool,
     **run: Any,
@@ -77,6 +78,7 @@ def command(
             keyframe_quality=quality,
             keyframe_codec=keyframe_codec,
             latent_step=step,
+            effort=effort,
             progress=encoding,
             decoding=decoding,
         )

@@ -1,0 +1,73 @@
+"""Refinement: better clips for the same decoder, the same bits every time."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from reducio_codec import ReducioCodec
+from reducio_codec.config import TilingConfig
+from reducio_codec.errors import InputError
+from reducio_codec.io.video import open_video
+from tests.helpers import TinyModel, moving_video
+
+
+@pytest.fixture(scope="module")
+def frames() -> NDArray[np.uint8]:
+    from reducio_codec.cli.roundtrip import EXAMPLE
+
+    with open_video(EXAMPLE) as reader:
+        return np.stack([frame.rgb[96:192, 160:256] for _, frame in zip(range(20), reader, strict=False)])
+
+
+def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    return float(10 * np.log10(255**2 / np.square(a.astype(np.float64) - b).mean()))
+
+
+def test_effort_gains_at_about_equal_bytes(frames: NDArray[np.uint8]) -> None:
+    """20 frames: two clips, the second padded; 96 px in tiles of 64."""
+    tiling = TilingConfig(tile_size=64, tile_overlap=32)
+    codec = ReducioCodec.from_pretrained("reducio-lite", decoders=("warp",), tiling=tiling)
+    files, quality = [], []
+    for effort in (0, 8):
+        file = io.BytesIO()
+        report = codec.compress(list(frames), file, rate=16, effort=effort)
+        file.seek(0)
+        with codec.open_file(file) as video:
+            decoded = np.concatenate([video.decode_clip(index, decoder="warp") for index in range(video.clips)])
+        files.append(report.latent_bytes)
+        quality.append(psnr(frames, decoded))
+    assert quality[1] > quality[0] + 0.2
+    assert files[1] < 1.2 * files[0]
+
+
+def test_the_same_input_gives_the_same_bits(frames: NDArray[np.uint8]) -> None:
+    codec = ReducioCodec.from_pretrained("reducio-lite", decoders=("warp",))
+    video = frames[:16, :64, :64]
+    first, second = (codec.encode(video, effort=2)[0] for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, codec.encode(video)[0])
+    clip = next(codec.encode_stream(iter(video), effort=2))
+    assert torch.equal(clip.latent[None], first.plain())
+
+
+def test_a_still_video_and_the_key_frame_alone_are_left_in_peace() -> None:
+    codec = ReducioCodec(TinyModel())
+    for count in (1, 16):
+        latent, _ = codec.encode(np.full((count, 32, 32, 3), 90, np.uint8), effort=3)
+        assert latent.isfinite().all()
+
+
+def test_what_is_refused() -> None:
+    codec, video = ReducioCodec(TinyModel()), moving_video(4, 32, 32)
+    for effort in (-1, 1001, True, 2.5):
+        with pytest.raises(InputError, match="allowed: 0 to 1000"):
+            codec.encode(video, effort=effort)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="no effect on encoding without effort"):
+        codec.encode(video, decoder="copy")
+    with pytest.raises(InputError, match="latent_step is 0"):
+        codec.encode(video, effort=1, latent_step=0)
