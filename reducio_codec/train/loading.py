@@ -1,0 +1,153 @@
+"""Batches in order, prepared ahead by worker processes: torch's DataLoader around the sampler's plans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from reducio_codec.errors import ReducioError, VideoError
+from reducio_codec.train.render import render
+from reducio_codec.train.sampling import ClipSampler
+from reducio_codec.train.store import FrameStore
+
+_ATTEMPTS = 20
+_PATIENCE_S = 600.0
+"""A worker that gives nothing for so long is taken for dead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipKey:
+    """Which clip a worker is to make."""
+
+    step: int
+    index: int
+    """Place in the whole batch of the step, over all processes and accumulated batches."""
+    stage: int
+    side: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Clips of one process for one backward pass."""
+
+    video: Tensor
+    """(B, 3, 16, side, side) uint8."""
+    keyframe: Tensor
+    """(B, 3, side, side) uint8, as the decoder will have it."""
+    keyframe_index: Tensor
+    """(B,) int64."""
+    step: int
+    indices: tuple[int, ...]
+    """Places of the clips in the step's whole batch."""
+    stage: int
+    names: tuple[str, ...]
+    """The video of each clip, and its first frame."""
+    failures: tuple[str, ...]
+    """Videos that couldn't be read any more, for which others were taken; with the reason."""
+
+
+Item = tuple[ClipKey, Tensor, Tensor, int, str, tuple[str, ...]]
+
+
+class ClipDataset(Dataset[Item]):
+    """Makes clips of keys. A video that can't be read any more is replaced by the next attempt's draw."""
+
+    def __init__(self, sampler: ClipSampler, store: FrameStore, *, codec: str) -> None:
+        self._sampler, self._store, self._codec = sampler, store, codec
+
+    def __getitem__(self, key: ClipKey) -> Item:
+        failures: list[str] = []
+        for attempt in range(_ATTEMPTS):
+            plan = self._sampler.plan(key.step, key.index, side=key.side, attempt=attempt)
+            name = self._sampler.videos[plan.video].name
+            try:
+                video, keyframe = render(self._store, plan, codec=self._codec)
+            except (ReducioError, OSError) as error:
+                failures.append(f"{name}: {error}")
+                continue
+            return key, video, keyframe, plan.keyframe_index, f"{name} (frame {plan.frames[0]})", tuple(failures)
+        raise VideoError(f"{_ATTEMPTS} clips in a row couldn't be read; the last: {failures[-1]}")
+
+
+class PlannedBatches(Sampler[list[ClipKey]]):
+    """Keys of this process's batches from ``first_step`` on, without end.
+
+    Args:
+        stage_at: a step to (number of its stage, batch, side). It is asked a few steps ahead.
+    """
+
+    def __init__(
+        self,
+        stage_at: Callable[[int], tuple[int, int, int]],
+        *,
+        first_step: int,
+        accumulate: int,
+        rank: int,
+        processes: int,
+    ) -> None:
+        self._stage_at, self._first = stage_at, first_step
+        self._accumulate, self._rank, self._processes = accumulate, rank, processes
+
+    def __iter__(self) -> Iterator[list[ClipKey]]:
+        step = self._first
+        while True:
+            stage, batch, side = self._stage_at(step)
+            for part in range(self._accumulate):
+                first = (part * self._processes + self._rank) * batch
+                yield [ClipKey(step=step, index=first + i, stage=stage, side=side) for i in range(batch)]
+            step += 1
+
+
+def collate(items: list[Item]) -> Batch:
+    keys, videos, keyframes, places, names, failures = zip(*items, strict=True)
+    return Batch(
+        video=torch.stack(videos),
+        keyframe=torch.stack(keyframes),
+        keyframe_index=torch.tensor(places),
+        step=keys[0].step,
+        indices=tuple(key.index for key in keys),
+        stage=keys[0].stage,
+        names=names,
+        failures=tuple(reason for reasons in failures for reason in reasons),
+    )
+
+
+def load_batches(dataset: ClipDataset, batches: PlannedBatches, *, workers: int, pinned: bool) -> Iterator[Batch]:
+    """Batches in their order.
+
+    Raises:
+        ReducioError: a worker died or hangs.
+    """
+    loader = DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate,
+        timeout=_PATIENCE_S if workers else 0,
+        pin_memory=pinned,
+        worker_init_fn=_quiet_worker if workers else None,
+        # Forking a process that has threads of FFmpeg and torch can hang; a forkserver starts clean.
+        multiprocessing_context="forkserver" if workers else None,
+        prefetch_factor=2 if workers else None,
+    )
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader" not in str(error):
+            raise
+        raise ReducioError(
+            f"a process that prepares clips has died or hangs ({str(error).splitlines()[0]}); "
+            "the last checkpoint is kept, the same command goes on from it; data.workers = 0 does without such processes"
+        ) from error
+
+
+def _quiet_worker(_number: int) -> None:
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process, which ends its workers
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)

@@ -1,0 +1,66 @@
+"""Which videos a run is made of: a folder, or a CSV or JSONL file that lists them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+from reducio_codec.errors import InputError
+
+SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".gif", ".mpg", ".mpeg", ".ts", ".y4m"})
+"""What counts as a video in a folder; a list may name any file."""
+
+_COLUMNS = ("path", "file", "video")
+
+
+def find_videos(source: str | Path) -> list[Path]:
+    """Paths of the videos in a folder (searched to any depth, sorted), or in a manifest (in its order).
+
+    A manifest is a CSV file with a header, or JSONL with an object a line; the column or key is ``path``, ``file`` or
+    ``video``. Relative paths start from the manifest's folder. Whether the files can be read is found out later.
+
+    Raises:
+        InputError: it doesn't exist, is of another kind, or lists nothing.
+    """
+    source = Path(source)
+    if source.is_dir():
+        found = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        if not found:
+            raise InputError(f"{source} has no videos; looked for {', '.join(sorted(SUFFIXES))}")
+        return found
+    kind = source.suffix.lower()
+    if kind not in (".csv", ".jsonl"):
+        raise InputError(f"{source} is neither a folder nor a .csv or .jsonl file")
+    try:
+        text = source.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{source} can't be read: {error}") from error
+    names = _from_csv(source, text) if kind == ".csv" else _from_jsonl(source, text)
+    if not names:
+        raise InputError(f"{source} lists no videos")
+    return [source.parent / name for name in names]
+
+
+def _from_csv(source: Path, text: str) -> list[str]:
+    rows = csv.DictReader(text.splitlines())
+    column = next((name for name in _COLUMNS if name in (rows.fieldnames or ())), None)
+    if column is None:
+        raise InputError(f"{source}: its first line must name a column {', '.join(_COLUMNS)}; it has {rows.fieldnames}")
+    return [row[column] for row in rows if row[column]]
+
+
+def _from_jsonl(source: Path, text: str) -> list[str]:
+    names = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{source}, line {number} isn't JSON: {error}") from error
+        key = next((name for name in _COLUMNS if isinstance(entry, dict) and name in entry), None)
+        if key is None:
+            raise InputError(f"{source}, line {number} must be an object with {', '.join(_COLUMNS)}")
+        names.append(str(entry[key]))
+    return names

@@ -1,0 +1,208 @@
+"""Every video is decoded once, to learn its scenes and motion, and to keep its frames where that is wanted.
+
+What is found goes into a cache folder, a file or two for each video, so an added video costs only itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from reducio_codec.config import CLIP_LENGTH
+from reducio_codec.errors import InputError, ReducioError
+from reducio_codec.io.decode import VideoFrame
+from reducio_codec.io.files import PendingFile, atomic_write, writing_errors
+from reducio_codec.io.video import open_video
+from reducio_codec.train.scenes import THUMBNAIL, clip_motion, find_scenes, sample_points, thumbnail
+
+_log = logging.getLogger(__name__)
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video:
+    """One video that was scanned; frames are counted after thinning to the recipe's frame rate."""
+
+    path: Path
+    name: str
+    """The path below the data folder, as messages show it."""
+    shape: tuple[int, int, int, int]
+    """(T, H, W, 3) of the stored frames; H and W are the video's own where none are stored."""
+    times: tuple[int, ...]
+    """pts of each frame, in the file's time base."""
+    numbers: tuple[int, ...]
+    """Number of each frame in the file."""
+    scenes: tuple[tuple[int, int], ...]
+    motion: npt.NDArray[np.float32]
+    """(T - 15,): of the clip that starts at each frame, in grey levels."""
+    pixels: Path | None
+    """Raw uint8 frames, or None where they are decoded anew for each clip."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanOptions:
+    """What the cached result of a scan depends on, beside the video."""
+
+    frame_rate: float
+    stored_side: int
+    store: bool
+    find_cuts: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanResult:
+    videos: list[Video]
+    skipped: list[tuple[str, str]]
+    """(name, reason) of each video that can't be used."""
+
+
+def scan(
+    paths: Sequence[Path],
+    *,
+    cache: Path,
+    options: ScanOptions,
+    report: Callable[[int, int], None] | None = None,
+) -> ScanResult:
+    """Scan videos, or read what an earlier scan found. A video that can't be read is named and left out.
+
+    Raises:
+        InputError: none of them has 16 frames in one scene.
+    """
+    with writing_errors(cache):
+        cache.mkdir(parents=True, exist_ok=True)
+    root = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
+    videos: list[Video] = []
+    skipped: list[tuple[str, str]] = []
+    with ThreadPoolExecutor(max_workers=max(1, min(4, (os.cpu_count() or 1)))) as pool:  # FFmpeg runs outside the lock
+        found = pool.map(lambda path: _scan_or_reason(path, cache=cache, options=options, root=root), paths)
+        for count, (path, result) in enumerate(zip(paths, found, strict=True), start=1):
+            if isinstance(result, Video):
+                videos.append(result)
+            else:
+                skipped.append((str(path), result))
+                _log.warning("skipped %s: %s", path, result)
+            if report is not None:
+                report(count, len(paths))
+    if not videos:
+        raise InputError(
+            f"none of {len(paths)} videos can be used for training; the first, {skipped[0][0]}: {skipped[0][1]}"
+            if skipped
+            else "there are no videos to train on"
+        )
+    return ScanResult(videos=videos, skipped=skipped)
+
+
+def _scan_or_reason(path: Path, *, cache: Path, options: ScanOptions, root: Path) -> Video | str:
+    """The video, or why it can't be used."""
+    try:
+        video = _scan_one(path, cache=cache, options=options, root=root)
+    except ReducioError as error:
+        if "no space left" in str(error):
+            raise
+        return str(error)
+    longest = max((last - first for first, last in video.scenes), default=0)
+    if longest < CLIP_LENGTH:
+        return f"its longest scene has {longest} frames, a clip has {CLIP_LENGTH}"
+    return video
+
+
+def _scan_one(path: Path, *, cache: Path, options: ScanOptions, root: Path) -> Video:
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise InputError(f"{error.strerror}") from error
+    key = repr((_FORMAT, str(path.resolve()), state.st_size, state.st_mtime_ns, options))
+    base = cache / hashlib.sha256(key.encode()).hexdigest()[:24]
+    index, pixels = base.with_suffix(".json"), base.with_suffix(".rgb")
+    if not index.is_file() or (options.store and not pixels.is_file()):
+        _decode(path, index=index, pixels=pixels if options.store else None, options=options)
+    entry: dict[str, Any] = json.loads(index.read_text())
+    return Video(
+        path=path,
+        name=str(path.relative_to(root)),
+        shape=tuple(entry["shape"]),
+        times=tuple(entry["times"]),
+        numbers=tuple(entry["numbers"]),
+        scenes=tuple((first, last) for first, last in entry["scenes"]),
+        motion=np.array(entry["motion"], np.float32),
+        pixels=pixels if options.store else None,
+    )
+
+
+def _decode(path: Path, *, index: Path, pixels: Path | None, options: ScanOptions) -> None:
+    """Write what one video is. Pixels go straight to the disk: a video may be longer than memory."""
+    pending = PendingFile(pixels) if pixels is not None else None
+    thumbnails, points, times, numbers = [], [], [], []
+    size = (0, 0)
+    try:
+        with open_video(path) as reader:
+            rate = Fraction(options.frame_rate).limit_denominator(1000)
+            chosen = thin(reader, time_base=reader.info.time_base, rate=rate)
+            with open(pending.temporary if pending else os.devnull, "wb") as out:  # noqa: PTH123
+                for number, frame in chosen:
+                    rgb = _reduced(frame.rgb, side=options.stored_side) if pending else frame.rgb
+                    if min(rgb.shape[:2]) < max(THUMBNAIL):
+                        raise InputError(f"it is {rgb.shape[1]}x{rgb.shape[0]} pixels, too small")
+                    size = rgb.shape[:2]
+                    thumbnails.append(thumbnail(rgb))
+                    points.append(sample_points(rgb))
+                    times.append(frame.pts)
+                    numbers.append(number)
+                    if pending:
+                        with writing_errors(pending.target):
+                            out.write(rgb.tobytes())
+        if not times:
+            raise InputError("it has no frames")
+        scenes = find_scenes(np.stack(thumbnails)) if options.find_cuts else [(0, len(times))]
+        if pending:
+            pending.commit()
+    finally:
+        if pending:
+            pending.discard()
+    entry = {
+        "shape": (len(times), *size, 3),
+        "times": times,
+        "numbers": numbers,
+        "scenes": scenes,
+        "motion": [round(float(value), 3) for value in clip_motion(np.stack(points))],
+    }
+    with atomic_write(index) as file:
+        file.write(json.dumps(entry).encode())
+
+
+def thin(frames: Iterable[VideoFrame], *, time_base: Fraction, rate: Fraction) -> Iterator[tuple[int, VideoFrame]]:
+    """Frames at most ``rate`` a second, with their numbers; all of them if ``rate`` is 0 or they are slower.
+
+    A quarter of a period early is not early: containers round times to milliseconds.
+    """
+    period = 1 / rate if rate else Fraction(0)
+    due: Fraction | None = None
+    for number, frame in enumerate(frames):
+        time = frame.pts * time_base
+        if due is None or time >= due - period / 4:
+            yield number, frame
+            # a slow or irregular video doesn't run up a debt of frames
+            due = time + period if due is None else max(due + period, time + period / 2)
+
+
+def _reduced(rgb: npt.NDArray[np.uint8], *, side: int) -> npt.NDArray[np.uint8]:
+    """The frame with its shorter side reduced to ``side`` (0: as it is)."""
+    height, width = rgb.shape[:2]
+    shorter = min(height, width)
+    if not side or shorter <= side:
+        return rgb
+    size = (max(1, round(width * side / shorter)), max(1, round(height * side / shorter)))
+    return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BOX, reducing_gap=None))
