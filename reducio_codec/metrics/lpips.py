@@ -15,6 +15,7 @@ import lpips
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.metrics.weights import NeedsFileError, checked, torch_cache
@@ -65,6 +66,11 @@ class Lpips:
     def describe(self) -> dict[str, str]:
         """What a result has to say about this metric."""
         return {"net": self.net, "version": "0.1", "range": "[-1, 1]", "trunk_sha256": self.sha256}
+
+    def distance(self, reference: Tensor, decoded: Tensor) -> Tensor:
+        """Frames (N, 3, H, W) float in [-1, 1] each to distances (N, 1, 1, 1), with gradients: for training losses."""
+        found: Tensor = self._model(reference, decoded)
+        return found
 
     def __call__(self, reference: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Frames ``(T, H, W, 3)`` uint8 each to ``(T,)`` distances; 0 is equal."""

@@ -72,7 +72,9 @@ class DataOptions:
         check("data.stored_side", self.stored_side, self.stored_side == 0 or self.stored_side >= 32, "0, or 32 or more")
         check("data.workers", self.workers, self.workers >= 0, "0 or more")
         if self.storage == "device":
-            check("data.workers", self.workers, self.workers == 0, "0 with data.storage 'device': other processes can't")
+            check(
+                "data.workers", self.workers, self.workers == 0, "0 with data.storage 'device': other processes can't"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +172,9 @@ class GanOptions:
             check(f"gan.{name}", getattr(self, name), getattr(self, name) >= 0, "0 or more")
         check("gan.channels", self.channels, self.channels >= 4, "4 or more")
         check("gan.learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
-        check("gan.betas", self.betas, len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas), "two in [0, 1)")
+        check(
+            "gan.betas", self.betas, len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas), "two in [0, 1)"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -369,10 +373,15 @@ class Recipe:
         ends = [stage.until for stage in self.stages]
         check("stages.until", ends, bool(ends) and ends == sorted(set(ends)) and ends[-1] == 1, "rising, the last 1.0")
         multiple = max(PIXEL_MULTIPLE, self.model.spatial_compression_ratio)
-        for name, sides in (("stages.side", [s.side for s in self.stages]), ("validation.side", [self.validation.side])):
+        for name, sides in (
+            ("stages.side", [s.side for s in self.stages]),
+            ("validation.side", [self.validation.side]),
+        ):
             check(name, sides, all(side % multiple == 0 for side in sides), f"multiples of {multiple} for this model")
         unknown = [name for name in self.train.decoders if name not in self.model.decoders]
-        check("train.decoders", self.train.decoders, not unknown, f"among the model's: {', '.join(self.model.decoders)}")
+        check(
+            "train.decoders", self.train.decoders, not unknown, f"among the model's: {', '.join(self.model.decoders)}"
+        )
         self._check_combinations()
 
     def _check_combinations(self) -> None:
@@ -387,9 +396,8 @@ class Recipe:
             raise InputError(f"loss.kl is {self.loss.kl}; lite's posterior has a constant variance, it must be 0")
         if lite and "content" in self.train.freeze:
             raise InputError("train.freeze names content; lite's decoders have a content encoder each, there is none")
-        if "encoder" in self.train.freeze:
-            if not self.start.weights:
-                raise InputError("train.freeze names encoder, but there are no weights to keep: give start.weights")
+        if "encoder" in self.train.freeze and not self.start.weights:
+            raise InputError("train.freeze names encoder, but there are no weights to keep: give start.weights")
         names = [stage.perceptual or self.loss.perceptual for stage in self.stages]
         if self.loss.perceptual != "none" and self.loss.perceptual not in names:
             raise InputError(f"loss.perceptual is {self.loss.perceptual!r}, but every stage replaces it")

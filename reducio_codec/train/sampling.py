@@ -115,7 +115,7 @@ class ClipSampler:
     def _crop(self, rng: np.random.Generator, *, side: int, size: tuple[int, ...]) -> tuple[int, int]:
         """Height and width of the crop, at most the picture's."""
         height, width = size
-        amount = rng.uniform(*self._data.crop_range)
+        amount = rng.uniform(self._data.crop_range[0], self._data.crop_range[1])
         area = amount * height * width if self._data.crop == "area" else (amount * side) ** 2
         aspect = float(np.exp(rng.uniform(*np.log(self._data.crop_aspect))))
         wide, high = (area * aspect) ** 0.5, (area / aspect) ** 0.5

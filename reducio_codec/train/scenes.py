@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
@@ -38,7 +40,7 @@ def find_scenes(thumbnails: Thumbnails) -> list[tuple[int, int]]:
         if change[index] > CUT_RATIO * (usual + 1):
             cuts.append(int(index) + 1)
     borders = [0, *cuts, count]
-    return [(first, last) for first, last in zip(borders[:-1], borders[1:], strict=True) if last > first]
+    return [(first, last) for first, last in pairwise(borders) if last > first]
 
 
 def sample_points(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
