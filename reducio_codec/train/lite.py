@@ -256,7 +256,7 @@ def main(
             saved = time.monotonic()
         if ended:
             break
-        side, size, squared = (128, 6, False) if progress < 0.6 else (final_side, 3, progress > 0.8)
+        side, size, squared = (128, 6, False) if progress < 0.1 else (192, 3, True) if progress < 0.6 else (256, 2, True)
         rng = np.random.default_rng((1, step))
         video = sampler.batch(step, size=size, side=side)
         keyframe = video[:, :, model.default_keyframe_index]
