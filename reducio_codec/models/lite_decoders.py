@@ -63,14 +63,16 @@ class WarpDecoder(nn.Module):
         x = self.in_8(torch.cat((x, moved_8, content_8, (flow / 8).to(x.dtype)), 1))
         x = self.blocks_8(act(x))  # (B*16, C8, H/8, W/8)
         flow = flow + self.flow_8(x).float()
-        key = per_frame(keyframe.float())
-        moved = warp(key, upsample(flow, 8))  # (B*16, 3, H, W)
+        moved = warp(per_frame(keyframe.float()), upsample(flow, 8))  # (B*16, 3, H, W)
         moved_4 = _warp_features(content_4, upsample(flow, 2) / 4)
         x = F.pixel_shuffle(self.up_4(x), 2)  # (B*16, C16, H/4, W/4)
         x = self.in_4(torch.cat((act(x), moved_4, F.pixel_unshuffle(moved, 4).to(x.dtype), linear.to(x.dtype)), 1))
-        x = self.out_4(act(self.blocks_4(act(x)))).float()  # (B*16, 64, H/4, W/4)
-        residual, gate = F.pixel_shuffle(x[:, :48], 4), F.pixel_shuffle(x[:, 48:], 4)
-        return moved + gate * (key - moved) + residual + upsample(linear, 4)
+        x = self.out_4(act(self.blocks_4(act(x))))  # (B*16, 64, H/4, W/4)
+        # Whole pictures in float32 are what memory goes to from here on: as few at a time as can be.
+        gate = F.pixel_shuffle(x[:, 48:].float(), 4).unflatten(0, (-1, CLIP_LENGTH))  # (B, 16, 1, H, W)
+        moved = moved.unflatten(0, (-1, CLIP_LENGTH)).lerp(keyframe.float()[:, None], gate).flatten(0, 1)
+        del gate
+        return moved.add_(F.pixel_shuffle(x[:, :48].float(), 4)).add_(upsample(linear, 4))
 
 
 def _warp_features(features: Tensor, flow: Tensor) -> Tensor:
