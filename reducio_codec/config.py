@@ -39,8 +39,8 @@ class TilingConfig(JsonConfig):
     """Side of a tile in pixels, a multiple of 32. Pictures no larger than this are not cut."""
     tile_overlap: int = 64
     """Pixels that neighbouring tiles share, a multiple of 32, at most half the tile."""
-    tile_batch: int = 4
-    """Tiles that run through the network together."""
+    tile_batch: int = 2
+    """Tiles that run through the network together. More is no faster on a CPU, and takes its multiple of memory."""
 
     def __post_init__(self) -> None:
         if self.tile_size < PIXEL_MULTIPLE or self.tile_size % PIXEL_MULTIPLE:

@@ -20,6 +20,9 @@ class ReducioLite(nn.Module):
     the clip's gain, and the size of a motion is a gain.
     """
 
+    peak_bytes_per_pixel = 200
+    """Memory for each pixel of the 16 frames of a tile, for ``tile_size="auto"``: 140 measured (``python -m bench speed``)."""
+
     latent_mean: Tensor
     latent_std: Tensor
 

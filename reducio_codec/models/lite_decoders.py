@@ -36,13 +36,17 @@ class WarpDecoder(nn.Module):
         self.flow_out = nn.ConvTranspose2d(
             SLOTS * config.latent_channels, 2 * CLIP_LENGTH, 2, 2, groups=SLOTS, bias=False
         )
+        self.residual_out = nn.ConvTranspose2d(
+            SLOTS * config.latent_channels, 3 * CLIP_LENGTH, 8, 8, groups=SLOTS, bias=False
+        )
+        nn.init.zeros_(self.residual_out.weight)
         self.trunk = LatentTrunk(config)
         self.content = ContentEncoder(config)
         self.in_8 = conv(c16 + 2 * c4 + 2, c8)
         self.blocks_8 = nn.Sequential(ResBlock(c8, temporal=True), ResBlock(c8, temporal=True))
         self.flow_8 = zero_conv(c8, 2)
         self.up_4 = conv(c8, 4 * c16)
-        self.in_4 = conv(c16 + c4 // 2 + 48, c4)
+        self.in_4 = conv(c16 + c4 // 2 + 48 + 3, c4)
         self.blocks_4 = nn.Sequential(ResBlock(c4), ResBlock(c4))
         self.out_4 = zero_conv(c4, 48 + 16)
 
@@ -50,6 +54,8 @@ class WarpDecoder(nn.Module):
         """latent (B, z, 4, h, w) normalised, raw the same before, keyframe (B, 3, H, W) -> (B*16, 3, H, W)."""
         with torch.autocast(raw.device.type, enabled=False):  # a flow of 30 px in bfloat16 is wrong by 0.1 px
             flow = self.flow_out(fold_slots(raw.float()))  # (B, 32, H/16, W/16), pixels
+            linear = self.residual_out(fold_slots(raw.float()))  # (B, 48, H/4, W/4)
+        linear = rearrange(linear, "b (t c) h w -> (b t) c h w", t=CLIP_LENGTH)
         flow = upsample(rearrange(flow, "b (t c) h w -> (b t) c h w", t=CLIP_LENGTH).float(), 2)  # (B*16, 2, H/8, W/8)
         content_4, content_8 = (per_frame(x) for x in self.content(keyframe))
         x = upsample(self.trunk(latent), 2)  # (B*16, C16, H/8, W/8)
@@ -57,14 +63,16 @@ class WarpDecoder(nn.Module):
         x = self.in_8(torch.cat((x, moved_8, content_8, (flow / 8).to(x.dtype)), 1))
         x = self.blocks_8(act(x))  # (B*16, C8, H/8, W/8)
         flow = flow + self.flow_8(x).float()
-        key = per_frame(keyframe.float())
-        moved = warp(key, upsample(flow, 8))  # (B*16, 3, H, W)
+        moved = warp(per_frame(keyframe.float()), upsample(flow, 8))  # (B*16, 3, H, W)
         moved_4 = _warp_features(content_4, upsample(flow, 2) / 4)
         x = F.pixel_shuffle(self.up_4(x), 2)  # (B*16, C16, H/4, W/4)
-        x = self.in_4(torch.cat((act(x), moved_4, F.pixel_unshuffle(moved, 4).to(x.dtype)), 1))
-        x = self.out_4(act(self.blocks_4(act(x)))).float()  # (B*16, 64, H/4, W/4)
-        residual, gate = F.pixel_shuffle(x[:, :48], 4), F.pixel_shuffle(x[:, 48:], 4)
-        return moved + gate * (key - moved) + residual
+        x = self.in_4(torch.cat((act(x), moved_4, F.pixel_unshuffle(moved, 4).to(x.dtype), linear.to(x.dtype)), 1))
+        x = self.out_4(act(self.blocks_4(act(x))))  # (B*16, 64, H/4, W/4)
+        # Whole pictures in float32 are what memory goes to from here on: as few at a time as can be.
+        gate = F.pixel_shuffle(x[:, 48:].float(), 4).unflatten(0, (-1, CLIP_LENGTH))  # (B, 16, 1, H, W)
+        moved = moved.unflatten(0, (-1, CLIP_LENGTH)).lerp(keyframe.float()[:, None], gate).flatten(0, 1)
+        del gate
+        return moved.add_(F.pixel_shuffle(x[:, :48].float(), 4)).add_(upsample(linear, 4))
 
 
 def _warp_features(features: Tensor, flow: Tensor) -> Tensor:

@@ -33,12 +33,13 @@ _log = logging.getLogger(__name__)
 _FLOW_CHANNELS = 12
 _PIXEL_STEP = 1.5
 """Quantiser step of a flow component, in pixels, at ``latent_step`` 0.5: costs the searched flow 0.3 dB."""
+_RESIDUAL_STEP = 0.6
+"""The same for a component of the residual, in pixel values over 127.5: per component it costs what one of flow does."""
 
 
 @torch.no_grad()
 def start_from_flow(model: ReducioLite, sampler: ClipSampler, *, clips: int = 288) -> None:
     """Sets the linear route of the motion to the leading principal components of searched flow, and the statistics."""
-    config = model.config
     found = []
     for i in range(clips):
         video = sampler.batch(i, size=1, side=256)
@@ -46,15 +47,56 @@ def start_from_flow(model: ReducioLite, sampler: ClipSampler, *, clips: int = 28
         found.append(rearrange(flow, "(s t) c (h y) (w x) -> s (h w) (t c y x)", s=SLOTS, y=2, x=2))
     samples = torch.cat(found, 1)  # (4, N, 32)
     variance, basis = torch.linalg.eigh(samples.transpose(1, 2) @ samples / samples.shape[1])
-    basis = basis.flip(2)[:, :, :_FLOW_CHANNELS]  # (4, 32, 12)
-    weight = torch.zeros(SLOTS, config.latent_channels, basis.shape[1])
-    weight[:, :_FLOW_CHANNELS] = basis.transpose(1, 2)
-    weight = rearrange(weight, "s z (t c y x) -> (s z) (t c) y x", c=2, y=2, x=2)
+    weight = _as_weight(basis.flip(2)[:, :, :_FLOW_CHANNELS], model, first=0, side=2)
     model.encoder.flow_in.weight.copy_(weight)
+    model.encoder.flow_basis.copy_(weight)
     for decoder in model.decoders.values():
         if isinstance(decoder, WarpDecoder):
             decoder.flow_out.weight.copy_(weight)
     model.latent_std[:_FLOW_CHANNELS] = variance.flip(1)[:, :_FLOW_CHANNELS].mean(0).sqrt()
+
+
+@torch.no_grad()
+def start_residual(model: ReducioLite, sampler: ClipSampler, *, clips: int = 160, side: int = 256) -> None:
+    """Sets the linear route of the residual: in, its leading principal components; out, least squares.
+
+    Out is fitted to what the model as it is leaves unexplained, so that it helps a model that has been trained, too.
+    Every clip counts by the inverse of its error, as in a mean of PSNRs.
+    """
+    seen, left, weights = [], [], []
+    inputs: list[Tensor] = []
+    hook = model.encoder.residual_in.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    for i in range(clips):
+        video = sampler.batch(10_000 + i, size=1, side=side)
+        decoded = model.decode(model.latent(model.encode(video).mode()), video[:, :, model.default_keyframe_index])
+        rest = F.avg_pool2d(rearrange(video - decoded, "b c t h w -> (b t) c h w"), 4)
+        seen.append(_blocks(inputs.pop()))
+        left.append(_blocks(rearrange(rest, "(b t) c h w -> b (t c) h w", t=CLIP_LENGTH)))
+        weights.append(1 / (seen[-1].square().mean().sqrt() + 0.02))
+    hook.remove()
+    covariance = sum(x.transpose(1, 2) @ x * w * w for x, w in zip(seen, weights, strict=True))
+    basis = torch.linalg.eigh(covariance)[1].flip(2)[:, :, : model.config.latent_channels - _FLOW_CHANNELS]  # (4, 768, 4)
+    codes = [x @ basis for x in seen]
+    pairs = list(zip(codes, left, weights, strict=True))
+    gram = sum(c.transpose(1, 2) @ c * w * w for c, _, w in pairs)
+    out = torch.linalg.solve(gram, sum(c.transpose(1, 2) @ r * w * w for c, r, w in pairs))  # (4, 4, 768)
+    model.encoder.residual_in.weight.copy_(_as_weight(basis, model, first=_FLOW_CHANNELS, side=8))
+    for decoder in model.decoders.values():
+        if isinstance(decoder, WarpDecoder):
+            decoder.residual_out.weight.copy_(_as_weight(out.transpose(1, 2), model, first=_FLOW_CHANNELS, side=8))
+    model.latent_std[_FLOW_CHANNELS:] = torch.cat(codes, 1).square().mean((0, 1)).sqrt()
+
+
+def _blocks(x: Tensor) -> Tensor:
+    """(1, 48, 8h, 8w) -> (4, h*w, 768): what each position of the latent stands for."""
+    return rearrange(x, "b (s t c) (h y) (w x) -> s (b h w) (t c y x)", s=SLOTS, c=3, y=8, x=8)
+
+
+def _as_weight(basis: Tensor, model: ReducioLite, *, first: int, side: int) -> Tensor:
+    """(4, values of a block, k) -> weight of a grouped convolution whose channels from ``first`` on are those k."""
+    weight = torch.zeros(SLOTS, model.config.latent_channels, basis.shape[1])
+    weight[:, first : first + basis.shape[2]] = basis.transpose(1, 2)
+    return rearrange(weight, "s z (c y x) -> (s z) c y x", y=side, x=side)
 
 
 def step_multipliers(model: ReducioLite, *, ratio: Tensor | None = None) -> Tensor:
@@ -63,9 +105,25 @@ def step_multipliers(model: ReducioLite, *, ratio: Tensor | None = None) -> Tens
     ``ratio`` undoes what ``export.set_unit_variance`` did to the standard deviations since training.
     """
     trained = model.latent_std if ratio is None else model.latent_std / ratio
-    steps = torch.ones_like(trained)
-    steps[:_FLOW_CHANNELS] = 2 * _PIXEL_STEP / trained[:_FLOW_CHANNELS]
+    steps = torch.full_like(trained, 2 * _RESIDUAL_STEP)
+    steps[:_FLOW_CHANNELS] = 2 * _PIXEL_STEP
+    steps = steps / trained
     return steps if ratio is None else steps / ratio
+
+
+@torch.no_grad()
+def adopt(model: ReducioLite, old: dict[str, Tensor]) -> None:
+    """Takes weights of a model from before it had a residual route."""
+    new = model.state_dict()
+    for name, value in old.items():
+        if new[name].shape != value.shape:
+            grown = torch.zeros_like(new[name])
+            grown[:, : value.shape[1]] = value
+            value = grown
+        new[name] = value
+    new["encoder.block_8.conv1.weight"][:, -2:] = 0
+    new["encoder.residual_in.weight"].zero_()
+    model.load_state_dict(new)
 
 
 def clip_loss(decoded: Tensor, video: Tensor, *, squared: bool) -> Tensor:
@@ -147,9 +205,18 @@ def main(
         state = torch.load(latest, weights_only=True)
         model.load_state_dict(state["model"])
     elif init:
-        model.load_state_dict(torch.load(init, weights_only=True)["ema"])
+        weights = torch.load(init, weights_only=True)["ema"]
+        if "encoder.flow_basis" in weights:
+            model.load_state_dict(weights)
+        else:
+            start_from_flow(model, sampler)
+            basis = model.encoder.flow_basis.clone()
+            adopt(model, weights)
+            model.encoder.flow_basis.copy_(basis)
+            start_residual(model, sampler)
     else:
         start_from_flow(model, sampler)
+        start_residual(model, sampler)
     model = model.to(memory_format=torch.channels_last)
     average = copy.deepcopy(model).eval()
     if "ema" in state:
@@ -157,8 +224,8 @@ def main(
     model.encoder.requires_grad_(not freeze_encoder)
     parts = [model.decoders[decoder]] + ([] if freeze_encoder else [model.encoder])
     named = [(n, p) for part in parts for n, p in part.named_parameters()]
-    slow = [p for n, p in named if n.startswith("flow_")]  # in pixels: a tenth of the rate
-    groups = [{"params": [p for n, p in named if not n.startswith("flow_")], "scale": 1.0}]
+    slow = [p for n, p in named if n.startswith(("flow_", "residual_"))]  # in pixels: a tenth of the rate
+    groups = [{"params": [p for n, p in named if not n.startswith(("flow_", "residual_"))], "scale": 1.0}]
     optimizer = torch.optim.AdamW(groups + ([{"params": slow, "scale": 0.1}] if slow else []), lr=lr, weight_decay=1e-4)
     if "optimizer" in state:
         optimizer.load_state_dict(state["optimizer"])
@@ -189,7 +256,7 @@ def main(
             saved = time.monotonic()
         if ended:
             break
-        side, size, squared = (128, 6, False) if progress < 0.6 else (final_side, 3, progress > 0.8)
+        side, size, squared = (128, 6, False) if progress < 0.1 else (192, 3, True) if progress < 0.6 else (256, 2, True)
         rng = np.random.default_rng((1, step))
         video = sampler.batch(step, size=size, side=side)
         keyframe = video[:, :, model.default_keyframe_index]
@@ -199,8 +266,8 @@ def main(
         with torch.autocast("cpu", torch.bfloat16):
             with torch.set_grad_enabled(not freeze_encoder):
                 latent = model.latent(model.encode(video).mode())
-            # latent_step log-uniform in 0.15 to 1.2, and a fifth of the batches unquantised
-            q = steps_of * (0.0 if rng.random() < 0.2 else math.exp(rng.uniform(math.log(0.15), math.log(1.2))))
+            # latent_step log-uniform in 0.15 to 1.5, and a fifth of the batches unquantised
+            q = steps_of * (0.0 if rng.random() < 0.2 else math.exp(rng.uniform(math.log(0.15), math.log(1.5))))
             noisy = latent + q * (torch.rand_like(latent) - 0.5)
             decoded = model.decode(noisy, keyframe, decoder=decoder)
         bits = torch.log2(1 + (latent / (0.5 * steps_of)).abs()).mean()
