@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,21 +54,28 @@ class SideBySide:
         return result
 
 
-def strip(source: Picture, keyframe: Picture, decoded: Picture) -> Picture:
-    """Four labelled rows (source, key frame repeated, decoded, its error) of eight frames of a clip.
+def strip(source: Picture, keyframe: Picture, decoded: Mapping[str, Picture]) -> Picture:
+    """Labelled rows of eight frames of a clip: source, key frame repeated, and each result with its error.
 
     Args:
-        source, decoded: ``(n, H, W, 3)`` uint8, at most 16 frames; of fewer than eight, some are shown twice.
+        source: ``(n, H, W, 3)`` uint8, at most 16 frames; of fewer than eight, some are shown twice.
         keyframe: ``(H, W, 3)`` uint8.
+        decoded: label to ``(n, H, W, 3)`` uint8.
     """
     places = np.rint(np.linspace(0, len(source) - 1, STRIP_COLUMNS)).astype(int)
     size = fit(width=source.shape[2], height=source.shape[1], widths=STRIP_WIDTHS)
     rows: list[tuple[str, Sequence[Picture]]] = [
         ("source, frames " + ", ".join(str(place) for place in places), [source[i] for i in places]),
         ("key frame repeated", [keyframe] * STRIP_COLUMNS),
-        ("decoded", [decoded[i] for i in places]),
-        (f"difference of source and decoded x {ERROR_GAIN}", [amplified_error(source[i], decoded[i]) for i in places]),
     ]
+    for label, result in decoded.items():
+        rows += [
+            (label, [result[i] for i in places]),
+            (
+                f"difference of source and {label} x {ERROR_GAIN}",
+                [amplified_error(source[i], result[i]) for i in places],
+            ),
+        ]
     lines = []
     for label, pictures in rows:
         lines.append(text_bar(label, size[0] * STRIP_COLUMNS))

@@ -167,6 +167,7 @@ def _compare(
                 if progress is not None:
                     progress(done, video.frames)
     assert liveliest is not None  # a file holds at least one clip
+    _, original, keyframe, decoded = liveliest
     with atomic_write(paths[3]) as file:
-        Image.fromarray(strip(*liveliest[1:])).save(file, "PNG")
+        Image.fromarray(strip(original, keyframe, {"decoded": decoded})).save(file, "PNG")
     return decoded_meters.result(), copied_meters.result(), seconds

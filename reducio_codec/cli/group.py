@@ -19,7 +19,7 @@ from reducio_codec.errors import ReducioError
 EXIT_INTERRUPTED = 130
 """What a shell gives a program that Ctrl-C ended: 128 + SIGINT."""
 
-_COMMANDS = ("encode", "decode", "roundtrip", "generate", "info", "models", "convert")
+_COMMANDS = ("encode", "decode", "roundtrip", "generate", "info", "models", "convert", "train")
 
 
 class ReducioGroup(click.Group):

@@ -20,7 +20,7 @@ class PatchDiscriminator(nn.Module):
         plan = (((4, 4, 4), 2), ((3, 4, 4), 2), ((1, 4, 4), 1))
         for level, (kernel, stride) in enumerate(plan):
             inputs, outputs = channels * 2**level, channels * 2 ** (level + 1)
-            padding = tuple(int(size > 1) for size in kernel)
+            padding = (int(kernel[0] > 1), 1, 1)
             layers += [
                 nn.Conv3d(inputs, outputs, kernel, stride=stride, padding=padding, bias=False),
                 nn.BatchNorm3d(outputs),

@@ -72,7 +72,8 @@ class WarpDecoder(nn.Module):
         gate = F.pixel_shuffle(x[:, 48:].float(), 4).unflatten(0, (-1, CLIP_LENGTH))  # (B, 16, 1, H, W)
         moved = moved.unflatten(0, (-1, CLIP_LENGTH)).lerp(keyframe.float()[:, None], gate).flatten(0, 1)
         del gate
-        return moved.add_(F.pixel_shuffle(x[:, :48].float(), 4)).add_(upsample(linear, 4))
+        result: Tensor = moved.add_(F.pixel_shuffle(x[:, :48].float(), 4)).add_(upsample(linear, 4))
+        return result
 
 
 def _warp_features(features: Tensor, flow: Tensor) -> Tensor:

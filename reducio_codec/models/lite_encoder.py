@@ -26,7 +26,9 @@ class MotionEncoder(nn.Module):
         super().__init__()
         c4, c8, c32, z = config.channels_4 // 2, config.channels_8 // 2, config.channels_32, config.latent_channels
         self.flow_in = nn.Conv2d(2 * CLIP_LENGTH, SLOTS * z, 2, 2, groups=SLOTS, bias=False)
-        self.register_buffer("flow_basis", torch.zeros_like(self.flow_in.weight))  # orthonormal; what flow_in starts from
+        self.register_buffer(
+            "flow_basis", torch.zeros_like(self.flow_in.weight)
+        )  # orthonormal; what flow_in starts from
         self.residual_in = nn.Conv2d(3 * CLIP_LENGTH, SLOTS * z, 8, 8, groups=SLOTS, bias=False)
         nn.init.zeros_(self.residual_in.weight)
         self.in_conv = conv(24, c4)
@@ -42,8 +44,8 @@ class MotionEncoder(nn.Module):
     def forward(self, video: Tensor, keyframe: Tensor, keyframe_index: int) -> tuple[Tensor, Tensor]:
         """video (B, 3, 16, H, W) and keyframe (B, 3, H, W) in [-1, 1] -> two (B, z, 4, H/32, W/32).
 
-        The first is linear in the flow (pixels) and the residual (pixel values); the second is what learning adds, in standard deviations of the
-        latent's channels.
+        The first is linear in the flow (pixels) and the residual (pixel values); the second is what learning adds, in
+        standard deviations of the latent's channels.
         """
         with torch.no_grad(), torch.autocast(video.device.type, enabled=False):
             flow = estimate_flow(video, keyframe)  # (B, 16, 2, H/8, W/8)

@@ -1,35 +1,55 @@
-"""Makes a model folder of a training checkpoint: unit-variance latents, fitted entropy tables, float16 weights.
-
-python -m reducio_codec.train.export runs/lite/latest.pt --data VIDEOS --card CARD.md --out FOLDER
-"""
+"""A trained network as a model folder: unit-variance latents, fitted entropy tables, small weights, a card."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
-import click
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reducio_codec.bitstream.tables import fit_tables
-from reducio_codec.config import LiteConfig
+from reducio_codec.models.interface import CodecModel
 from reducio_codec.models.lite import ReducioLite
 from reducio_codec.models.lite_blocks import SLOTS
-from reducio_codec.train.data import ClipSampler, load_videos
-from reducio_codec.train.lite import step_multipliers
+from reducio_codec.pixels import to_unit
+from reducio_codec.train.recipe import Recipe
+from reducio_codec.weights.card import ModelCard
 from reducio_codec.weights.io import save_model
 
-_SAMPLES = 96
 _IDLE = 0.02
 """A channel with a standard deviation below this carries nothing; scaling it up would only code its noise."""
+_TABLE_STEPS = (0.35, 0.7, 1.4)
+
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
-@torch.no_grad()
-def sample_latents(model: ReducioLite, sampler: ClipSampler, *, clips: int = _SAMPLES) -> Tensor:
-    """(clips, 16, 4, 8, 8): normalised latents of training clips at 256 px."""
-    videos = (sampler.batch(1_000_000 + i, size=1, side=256) for i in range(clips))
-    return torch.cat([model.latent(model.encode(video).mode()) for video in videos])
+def export(
+    model: nn.Module, folder: Path, *, recipe: Recipe, widths: Tensor, clips: Iterable[Tensor], card: str
+) -> Path:
+    """Write ``folder``; ``model`` stays as it is.
+
+    Args:
+        widths: (z,), the quantiser's steps in training.
+        clips: training clips (1, 3, 16, H, W) uint8, for the latent's statistics; none: no tables.
+        card: text of the model card.
+    """
+    network = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
+    steps = widths.detach().flatten().cpu().clone()
+    with torch.inference_mode():
+        codec = cast(CodecModel, network)
+        found = [codec.latent(codec.encode(to_unit(clip)).mode()) for clip in clips]
+    entropy = None
+    if found:
+        latents = torch.cat(found).clone()  # (N, z, t, h, w)
+        if isinstance(network, ReducioLite):
+            ratio = set_unit_variance(network, latents)
+            latents, steps = latents / ratio[:, None, None, None], steps / ratio
+        entropy = fit_tables(list(np.asarray(latents)), multipliers=steps.tolist(), steps=_TABLE_STEPS).to_json()
+    return save_model(network, folder, card=card, dtype=DTYPES[recipe.export.dtype], entropy=entropy)
 
 
 @torch.no_grad()
@@ -52,24 +72,11 @@ def set_unit_variance(model: ReducioLite, latents: Tensor) -> Tensor:
     return ratio
 
 
-@click.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--data", required=True, help="Training videos, for the latent's statistics.")
-@click.option("--cache", type=click.Path(path_type=Path), required=True, help="Folder of the decoded videos.")
-@click.option("--card", type=click.Path(path_type=Path), required=True, help="Model card to copy into the folder.")
-@click.option("--out", type=click.Path(path_type=Path), required=True)
-def main(checkpoint: Path, data: str, cache: Path, card: Path, out: Path) -> None:
-    model = ReducioLite(LiteConfig())
-    model.load_state_dict(torch.load(checkpoint, weights_only=True)["ema"])
-    model.eval()
-    sampler = ClipSampler(load_videos(data, cache=cache / "train.bin"))
-    latents = sample_latents(model, sampler)
-    ratio = set_unit_variance(model, latents)
-    latents = latents / ratio[:, None, None, None]
-    multipliers = step_multipliers(model, ratio=ratio)
-    tables = fit_tables(list(np.asarray(latents)), multipliers=multipliers.tolist(), steps=(0.35, 0.7, 1.4))
-    save_model(model, out, card=card.read_text(), dtype=torch.float16, entropy=tables.to_json())
-
-
-if __name__ == "__main__":
-    main()
+def card_text(recipe: Recipe, *, command: str, results: str) -> str:
+    """A card that says what is known; who trains adds the rest."""
+    return ModelCard(
+        name=recipe.export.name,
+        licence=recipe.export.licence,
+        summary=f"Reducio-VAE ({recipe.model.architecture}) with the decoders {', '.join(recipe.model.decoders)}.",
+        source=f"Trained by `{command}`. {results}",
+    ).text()

@@ -75,7 +75,9 @@ def start_residual(model: ReducioLite, sampler: ClipSampler, *, clips: int = 160
         weights.append(1 / (seen[-1].square().mean().sqrt() + 0.02))
     hook.remove()
     covariance = sum(x.transpose(1, 2) @ x * w * w for x, w in zip(seen, weights, strict=True))
-    basis = torch.linalg.eigh(covariance)[1].flip(2)[:, :, : model.config.latent_channels - _FLOW_CHANNELS]  # (4, 768, 4)
+    basis = torch.linalg.eigh(covariance)[1].flip(2)[
+        :, :, : model.config.latent_channels - _FLOW_CHANNELS
+    ]  # (4, 768, 4)
     codes = [x @ basis for x in seen]
     pairs = list(zip(codes, left, weights, strict=True))
     gram = sum(c.transpose(1, 2) @ c * w * w for c, _, w in pairs)
@@ -256,7 +258,9 @@ def main(
             saved = time.monotonic()
         if ended:
             break
-        side, size, squared = (128, 6, False) if progress < 0.1 else (192, 3, True) if progress < 0.6 else (256, 2, True)
+        side, size, squared = (
+            (128, 6, False) if progress < 0.1 else (192, 3, True) if progress < 0.6 else (256, 2, True)
+        )
         rng = np.random.default_rng((1, step))
         video = sampler.batch(step, size=size, side=side)
         keyframe = video[:, :, model.default_keyframe_index]

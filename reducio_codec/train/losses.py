@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -124,4 +123,5 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Ten
         torch.autograd.grad(loss, last_layer, retain_graph=True)[0].float().norm()
         for loss in (reconstruction, adversarial)
     )
-    return (wanted / (found + 1e-4)).clamp(0, 1e4).detach()
+    weight: Tensor = (wanted / (found + 1e-4)).clamp(0, 1e4).detach()
+    return weight

@@ -105,7 +105,7 @@ def list_options() -> Iterator[tuple[str, str, str]]:
         if section.name == "model":
             continue
         kind = hints[section.name]
-        cls = kind if dataclasses.is_dataclass(kind) else get_args(kind)[0]
+        cls: Any = kind if dataclasses.is_dataclass(kind) else get_args(kind)[0]
         docs = attribute_docs(cls)
         for option in dataclasses.fields(cls):
             yield f"{section.name}.{option.name}", repr(option.default), docs[option.name]

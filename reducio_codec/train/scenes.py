@@ -57,4 +57,4 @@ def clip_motion(points: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     signed = points.astype(np.int16)
     for offset in range(CLIP_LENGTH):
         total += np.abs(signed[offset : offset + count] - signed[middle : middle + count]).mean((1, 2))
-    return total / CLIP_LENGTH
+    return np.asarray(total / CLIP_LENGTH, np.float32)

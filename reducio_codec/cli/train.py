@@ -1,0 +1,103 @@
+"""``reducio-codec train``: train a model on a folder of videos, or go on with a run."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reducio_codec.cli.group import traceback_option
+from reducio_codec.errors import InputError
+
+if TYPE_CHECKING:
+    from reducio_codec.train.loop import TrainReport
+
+
+def _show_options(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    from reducio_codec.train.recipe_file import bundled_recipes, list_options
+
+    click.echo(f"bundled recipes: {', '.join(bundled_recipes())}\n")
+    for name, default, meaning in list_options():
+        click.echo(f"{name} = {default}\n    {meaning}")
+    ctx.exit()
+
+
+@click.command()
+@click.argument("recipe", metavar="RECIPE")
+@click.option("--data", required=True, metavar="PATH", help="Videos to learn from: a folder, or a .csv or .jsonl list.")
+@click.option("--val", metavar="PATH", help="Videos to validate on, none of them in --data.")
+@click.option("--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Where the run lives.")
+@click.option("--cache", metavar="DIR", type=click.Path(path_type=Path), help="Decoded videos.  [default: OUT/cache]")
+@click.option("--set", "changes", multiple=True, metavar="SECTION.OPTION=VALUE", help="Change an option of the recipe.")
+@click.option("--decoder", "decoders", multiple=True, metavar="NAME", help="Train this decoder alone (repeatable).")
+@click.option("--freeze", multiple=True, type=click.Choice(["encoder", "content"]), help="A part that doesn't learn.")
+@click.option("--weights", metavar="MODEL", help="Start from a bundled model, a model folder, or another run's --out.")
+@click.option("--profile", is_flag=True, help="Run 20 steps, save nothing, and show where a step's time goes.")
+@click.option(
+    "--options",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_options,
+    help="List recipes and their options, and end.",
+)
+@traceback_option
+def command(
+    recipe: str,
+    data: str,
+    val: str | None,
+    out: Path,
+    cache: Path | None,
+    changes: tuple[str, ...],
+    decoders: tuple[str, ...],
+    freeze: tuple[str, ...],
+    weights: str | None,
+    profile: bool,
+) -> int:
+    """Train with RECIPE (a bundled name such as 'lite', or a TOML file), or go on with the run in --out.
+
+    Ctrl-C and SIGTERM save a checkpoint; the same command goes on from it. The finished model is OUT/model.
+    """
+    from reducio_codec.train.loop import train
+    from reducio_codec.train.recipe_file import read_recipe
+
+    extra = list(changes)
+    extra += [f"train.decoders=[{_quoted(decoders)}]"] if decoders else []
+    extra += [f"train.freeze=[{_quoted(freeze)}]"] if freeze else []
+    extra += [f"start.weights={_quoted((weights,))}", "start.flow=false"] if weights else []
+    plan = read_recipe(recipe, changes=extra)
+    if profile and out.exists():
+        raise InputError(f"--profile saves nothing and needs a new --out; {out} exists")
+    logging.getLogger("reducio_codec").setLevel(logging.INFO)
+    report = train(plan, data=data, val=val, out=out, cache=cache, profile=profile)
+    return _tell(report, out=out)
+
+
+def _quoted(names: Any) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def _tell(report: TrainReport, *, out: Path) -> int:
+    """The result in words; the exit code."""
+    if report.profile:
+        total = sum(report.profile.values())
+        for name, seconds in sorted(report.profile.items(), key=lambda item: -item[1]):
+            click.echo(f"{1000 * seconds:8.1f} ms  {100 * seconds / total:4.0f}%  {name}")
+        return 0
+    if report.skipped:
+        click.echo(f"{len(report.skipped)} videos were skipped:", err=True)
+        for name, reason in report.skipped:
+            click.echo(f"  {name}: {reason}", err=True)
+    if report.stopped_by is not None:
+        click.echo(f"stopped at step {report.step}; the same command goes on from there", err=True)
+        return 128 + report.stopped_by
+    if report.validation is not None:
+        for name, psnr in report.validation.decoders.items():
+            click.echo(f"{name}: {psnr:.2f} dB, {psnr - report.validation.copied:+.2f} over repeating the key frame")
+    if report.model is not None:
+        click.echo(f"{report.model}: written after {report.step} steps, {report.minutes:.1f} minutes ({out}/log.jsonl)")
+    return 0

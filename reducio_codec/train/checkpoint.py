@@ -1,0 +1,110 @@
+"""Checkpoints that a killed run can't spoil: each is a folder, written under another name and renamed when it is whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from reducio_codec.errors import InputError, ReducioError
+from reducio_codec.io.files import atomic_write, writing_errors
+from reducio_codec.train.recipe_file import differences
+
+STATE_FILE = "state.json"
+RECIPE_FILE = "recipe.json"
+
+_HARMLESS = ("run.steps", "run.minutes", "run.checkpoint_", "run.validate_", "run.log_steps", "data.workers",
+             "data.storage", "validation.", "export.")  # fmt: skip
+"""Options that may change between resumes: they don't change what a step computes."""
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """Where a run is; everything else that resuming needs is in tensors."""
+
+    step: int = 0
+    seconds: float = 0.0
+    """Of training, over all resumes."""
+    best: float | None = None
+    """Highest validation PSNR so far."""
+    skipped: int = 0
+    """Clips that were replaced since their video couldn't be read."""
+
+
+class Checkpoints:
+    """``OUT/checkpoints/step-N``; ``OUT/latest`` and ``OUT/best`` name one each."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.folder = out / "checkpoints"
+
+    def find(self, name: str = "latest") -> Path | None:
+        """The newest (or ``best``) checkpoint, or None."""
+        try:
+            folder = self.folder / (self.out / name).read_text(encoding="utf-8").strip()
+        except OSError:
+            return None
+        return folder if (folder / STATE_FILE).is_file() else None
+
+    def save(self, progress: Progress, write: Callable[[Path], None], *, best: bool, main: bool) -> None:
+        """Write a checkpoint with ``write(folder)``, then forget the ones that neither name needs.
+
+        Args:
+            main: whether this process does the renaming; ``write`` runs in all of them.
+
+        Raises:
+            ReducioError: it can't be written; the checkpoint before it is kept.
+        """
+        target = self.folder / f"step-{progress.step:08d}"
+        temporary = self.folder / f".{target.name}.part"
+        try:
+            with writing_errors(target):
+                if main:
+                    shutil.rmtree(temporary, ignore_errors=True)
+                    temporary.mkdir(parents=True, exist_ok=True)
+                write(temporary)
+                if not main:
+                    return
+                (temporary / STATE_FILE).write_text(json.dumps(asdict(progress)), encoding="utf-8")
+                if target.exists():
+                    shutil.rmtree(target)
+                temporary.rename(target)
+                for name in ("latest", "best") if best else ("latest",):
+                    with atomic_write(self.out / name) as file:
+                        file.write(target.name.encode())
+        except ReducioError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            kept = self.find()
+            raise ReducioError(f"{error}; {f'{kept} is kept' if kept else 'there is no checkpoint yet'}") from error
+        needed = {found.name for name in ("latest", "best") if (found := self.find(name))}
+        for old in self.folder.glob("step-*"):
+            if old.name not in needed:
+                shutil.rmtree(old, ignore_errors=True)
+
+
+def read_progress(folder: Path) -> Progress:
+    """What ``save`` was given."""
+    return Progress(**json.loads((folder / STATE_FILE).read_text(encoding="utf-8")))
+
+
+def claim_folder(out: Path, document: dict[str, Any]) -> None:
+    """Make OUT and write the recipe into it; or, where a run is in it, check that this is the same run.
+
+    Raises:
+        InputError: OUT holds a run with another recipe (the differences are named), or something else.
+    """
+    path = out / RECIPE_FILE
+    if path.is_file():
+        changed = differences(json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(document)))
+        changed = [line for line in changed if not line.startswith(_HARMLESS)]
+        if changed:
+            raise InputError(f"{out} holds a run with another recipe ({'; '.join(changed)}); choose another --out")
+    elif out.is_dir() and any(out.iterdir()):
+        raise InputError(f"{out} isn't empty and holds no run; choose another --out")
+    with writing_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        file.write((json.dumps(document, indent=1) + "\n").encode())

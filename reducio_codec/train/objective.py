@@ -1,0 +1,139 @@
+"""What one batch costs: the model, the noise on its latent, and the loss. One module, so that DDP and FSDP can wrap it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from reducio_codec.models.interface import CodecModel
+from reducio_codec.models.latents import Posterior
+from reducio_codec.models.lite import ReducioLite
+from reducio_codec.pixels import to_unit
+from reducio_codec.train.loading import Batch
+from reducio_codec.train.losses import (
+    PerceptualLoss,
+    outlier_loss,
+    rate_loss,
+    reconstruction_loss,
+)
+from reducio_codec.train.recipe import Recipe, Stage
+
+_NOISE, _SAMPLE = 1, 2  # streams of random numbers, beside the sampler's own (0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Of one batch."""
+
+    loss: Tensor
+    """Scalar."""
+    parts: Mapping[str, Tensor]
+    """Its terms before weighting, detached, for the log."""
+    decoded: Mapping[str, Tensor]
+    """(B, 3, 16, H, W) of each decoder, with gradients."""
+    reconstruction: Mapping[str, Tensor]
+    """Each decoder's reconstruction and perceptual loss: what the adversarial loss is balanced against."""
+
+
+class Objective(nn.Module):
+    """``forward(batch, stage, decoders)`` gives an ``Outcome``.
+
+    Noise is a function of the seed, the step and the clip's place in the whole batch: the same after a resume, and the same
+    however many processes share the batch.
+    """
+
+    widths: Tensor
+    """(z, 1, 1, 1): quantiser step of each channel at ``latent_step`` 1, in standard deviations."""
+
+    def __init__(
+        self, model: CodecModel, recipe: Recipe, *, widths: Tensor, perceptual: Mapping[str, PerceptualLoss]
+    ) -> None:
+        super().__init__()
+        assert isinstance(model, nn.Module)
+        self.model = model
+        self.register_buffer("widths", widths.reshape(-1, 1, 1, 1).clone())
+        self._recipe = recipe
+        self._perceptual = dict(perceptual)  # not a submodule: its trunk is neither trained nor saved
+
+    def forward(self, batch: Batch, stage: Stage, decoders: Sequence[str]) -> Outcome:
+        recipe, model = self._recipe, self.model
+        frozen = "encoder" in recipe.train.freeze
+        video, keyframe = to_unit(batch.video), to_unit(batch.keyframe)  # (B, 3, 16, H, W), (B, 3, H, W)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            posterior: Posterior = model.encode(video, keyframe=keyframe)
+            clean: Tensor = model.latent(self._draw(posterior, batch))
+        latent = self._disturb(clean, batch, stage)
+        skip = batch.keyframe_index if recipe.loss.skip_keyframe else None
+        total = latent.new_zeros((), dtype=torch.float32)
+        parts: dict[str, Tensor] = {}
+        decoded: dict[str, Tensor] = {}
+        balance: dict[str, Tensor] = {}
+        if recipe.loss.kl:
+            parts["kl"] = posterior.kl().mean()
+            total = total + recipe.loss.kl * parts["kl"]
+        if recipe.loss.rate:
+            parts["bits"] = rate_loss(clean, self.widths)
+            total = total + recipe.loss.rate * parts["bits"]
+        for name in decoders:
+            out: Tensor = model.decode(latent, keyframe, decoder=name)
+            kind = stage.reconstruction or recipe.loss.reconstruction
+            error = parts[f"{name}/{kind}"] = reconstruction_loss(out, video, kind=kind, skip=skip)
+            if (look := stage.perceptual or recipe.loss.perceptual) != "none":
+                parts[f"{name}/{look}"] = self._perceptual[look](out, video)
+                error = error + recipe.loss.perceptual_weight * parts[f"{name}/{look}"]
+            balance[name], decoded[name] = error, out
+            if recipe.loss.outliers:
+                parts[f"{name}/outliers"] = outlier_loss(out)
+                error = error + recipe.loss.outliers * parts[f"{name}/outliers"]
+            total = total + error / len(decoders)
+        return Outcome(
+            loss=total,
+            parts={key: value.detach() for key, value in parts.items()},
+            decoded=decoded,
+            reconstruction=balance,
+        )
+
+    def _draw(self, posterior: Posterior, batch: Batch) -> Tensor:
+        if not self._recipe.latent.sample:
+            return posterior.mode()
+        noise = self._per_clip(batch, _SAMPLE, lambda rng: rng.standard_normal(posterior.mean.shape[1:], np.float32))
+        return posterior.mean + (0.5 * posterior.logvar).exp() * noise.to(posterior.mean)
+
+    def _disturb(self, latent: Tensor, batch: Batch, stage: Stage) -> Tensor:
+        """Gaussian noise, and the uniform noise that stands for rounding."""
+        options = self._recipe.latent
+        shape = tuple(latent.shape[1:])
+        widths = self.widths.cpu().numpy()
+
+        def draw(rng: np.random.Generator) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+            unquantized, place = rng.random(2)
+            noise = options.noise * rng.standard_normal(shape, np.float32)
+            if options.quantize and stage.quantize and unquantized >= options.unquantized:
+                low, high = (math.log(step) for step in options.quantize)
+                step = math.exp(low + place * (high - low))
+                noise = noise + step * widths * (rng.random(shape, np.float32) - 0.5)
+            return noise.astype(np.float32)
+
+        if not options.noise and not (options.quantize and stage.quantize):
+            return latent
+        return latent + self._per_clip(batch, _NOISE, draw).to(latent)
+
+    def _per_clip(self, batch: Batch, stream: int, draw: object) -> Tensor:
+        assert callable(draw)
+        seed = self._recipe.run.seed
+        rngs = (np.random.default_rng((seed, stream, batch.step, index)) for index in batch.indices)
+        return torch.stack([torch.from_numpy(draw(rng)) for rng in rngs])  # (B, z, t, h, w)
+
+
+def last_layer(model: nn.Module, decoder: str) -> Tensor:
+    """The weight at which the adversarial loss is balanced: the decoder's last convolution."""
+    part = model.get_submodule(f"decoders.{decoder}")
+    layer = part.get_submodule("out_4" if isinstance(model, ReducioLite) else "conv_out")
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight
