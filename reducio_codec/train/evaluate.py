@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import click
 import numpy as np
@@ -23,8 +23,10 @@ from reducio_codec.bitstream.keyframe import decode_keyframe, encode_keyframe
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.models.interface import CodecModel
-from reducio_codec.train.data import load_videos
-from reducio_codec.train.lite import centre_clips
+from reducio_codec.train.manifest import find_videos
+from reducio_codec.train.scan import ScanOptions, scan
+from reducio_codec.train.store import open_store
+from reducio_codec.train.validate import validation_clips
 
 Clip = npt.NDArray[np.uint8]
 
@@ -89,8 +91,11 @@ def summary(rows: list[dict[str, float]]) -> dict[str, Any]:
 @click.option("--every", default=1, help="Take one clip in so many.")
 def main(model: str, data: str, cache: Path, out: Path, quality: int, step: float, every: int) -> None:
     codec = ReducioCodec.from_pretrained(model, dtype="auto")
-    clips = centre_clips(load_videos(data, cache=cache / f"{Path(data).name}.bin"), every=every)
-    rows = [measure(codec, cast(Clip, clip), quality=quality, step=step) for clip in clips]
+    options = ScanOptions(frame_rate=16.0, stored_side=0, store=True, find_cuts=False)
+    videos = scan(find_videos(data), cache=cache, options=options).videos
+    store = open_store(videos, storage="disk", device=torch.device("cpu"))
+    clips = validation_clips(videos, store, side=256)[::every]
+    rows = [measure(codec, clip, quality=quality, step=step) for clip in clips]
     found = {
         "model": codec.model_hash,
         "clips": len(rows),
