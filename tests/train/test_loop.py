@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from reducio_codec.errors import InputError, ReducioError
 from reducio_codec.train import loop
 from reducio_codec.train.checkpoint import Checkpoints
 from reducio_codec.train.monitor import read_log
+from reducio_codec.train.objective import Objective
 from reducio_codec.train.recipe import Recipe
 
 Make = Callable[..., Recipe]
@@ -116,13 +118,13 @@ def to_toml(document: dict[str, Any]) -> str:
 def test_a_loss_that_is_not_finite_names_its_clips(
     recipe: Make, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = loop.Objective.forward
+    real = Objective.forward
 
     def broken(self: Any, batch: Any, *args: Any) -> Any:
         outcome = real(self, batch, *args)
-        return outcome if batch.step < 3 else loop.replace(outcome, loss=outcome.loss * float("nan"))
+        return outcome if batch.step < 3 else replace(outcome, loss=outcome.loss * float("nan"))
 
-    monkeypatch.setattr(loop.Objective, "forward", broken)
+    monkeypatch.setattr(Objective, "forward", broken)
     with pytest.raises(ReducioError, match=r"isn't finite at step 3; its clips: v\d\.mkv \(frame \d+\), v\d\.mkv"):
         loop.train(recipe(run={"steps": 9}), data=videos, val=None, out=tmp_path / "run", cache=tmp_path / "cache")
     folder = Checkpoints(tmp_path / "run").find()
@@ -132,17 +134,17 @@ def test_a_loss_that_is_not_finite_names_its_clips(
 def test_a_full_disk_keeps_the_last_good_checkpoint(
     recipe: Make, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = loop._write
+    real = loop.write_state
 
-    def full(run: Any, folder: Path) -> None:
-        real(run, folder)
-        if run.progress.step > 2:
+    def full(session: Any, folder: Path) -> None:
+        real(session, folder)
+        if session.progress.step > 2:
             raise OSError(28, "No space left on device", str(folder))
 
-    monkeypatch.setattr(loop, "_write", full)
+    monkeypatch.setattr(loop, "write_state", full)
     with pytest.raises(ReducioError, match=r"no space left.*step-00000002 is kept"):
         loop.train(recipe(run={"steps": 6}), data=videos, val=None, out=tmp_path / "run", cache=tmp_path / "cache")
-    monkeypatch.setattr(loop, "_write", real)
+    monkeypatch.setattr(loop, "write_state", real)
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000002"]
     report = loop.train(recipe(run={"steps": 6}), data=videos, val=None, out=tmp_path / "run", cache=tmp_path / "cache")
     assert report.step == 6
