@@ -164,7 +164,9 @@ def _steps(session: Session, batches: Iterator[Batch], *, stopped: list[int], ba
         progress.seconds, stop = _agree(session, time.monotonic() - begun, bool(stopped))
         share = share_done(recipe.run, progress)
         ended = share >= 1 or stop or (session.profile and progress.step >= PROFILE_STEPS)
-        due = _is_due(recipe.run.validate_steps, recipe.run.validate_minutes, progress, since=validated)
+        due = progress.step == 0 or _is_due(
+            recipe.run.validate_steps, recipe.run.validate_minutes, progress, since=validated
+        )
         if not session.profile and session.clips and ((ended and not stop) or due):
             better = _validate(session)
             validated = progress.seconds
