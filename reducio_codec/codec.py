@@ -33,6 +33,7 @@ from reducio_codec.inputs import as_video, check_choice, check_keyframe_index, c
 from reducio_codec.models.interface import CodecModel
 from reducio_codec.pixels import to_unit
 from reducio_codec.precision import resolve_device, resolve_dtype
+from reducio_codec.rate_control import KeyframeChoice, RateControl
 from reducio_codec.rdc_video import RdcVideo, open_rdc
 from reducio_codec.refine import Refinement, plan_refinement
 from reducio_codec.report import CompressReport, DecompressReport
@@ -309,6 +310,9 @@ class ReducioCodec:
         keyframe_codec: KeyframeCodec = "avif",
         latent_step: float = 0.5,
         keyframe_index: int | None = None,
+        keyframe: KeyframeChoice = "middle",
+        target_kbps: float | None = None,
+        target_psnr: float | None = None,
         effort: int = 0,
         decoder: str | None = None,
         rate: Rate | None = None,
@@ -324,8 +328,11 @@ class ReducioCodec:
             keyframe_codec: ``"avif"``, ``"webp"``, ``"jpeg"`` or ``"png"`` (lossless).
             latent_step: the latent's quantiser step, in its standard deviations; smaller is finer and larger.
             keyframe_index: which of a clip's 16 frames is its key frame, by default the model's choice.
+            keyframe: ``"best"`` tries three places for each clip's key frame and keeps the best.
+            target_kbps, target_psnr: a rate (key frames, latent and container) or a PSNR pooled over each clip, in dB.
+                Quality and step are then searched for each clip, and ``keyframe_quality`` and ``latent_step`` ignored.
             effort: gradient steps that refine each clip's latent, at about equal bits: slower to write, better to see.
-            decoder: the one that ``effort`` refines for, by default the model's choice.
+            decoder: the one that effort, targets and the best key frame are for, by default the model's choice.
             rate: frames per second of an iterable (needed) or a folder.
             audio: carry the sound, unchanged.
             progress: called after each clip with the frames done and, if known, in all.
@@ -333,6 +340,11 @@ class ReducioCodec:
         Raises:
             InputError: a wrong argument or path. VideoError: the source can't be read.
         """
+        searching = target_kbps is not None or target_psnr is not None
+        if decoder is not None and not (effort or searching or keyframe == "best"):
+            raise InputError(f"decoder is {decoder!r}, which has no effect without effort, a target or keyframe='best'")
+        name = self.check_decoder(decoder)
+        control = RateControl(target_kbps=target_kbps, target_psnr=target_psnr, decoder=name) if searching else None
         return compress(
             self._engine,
             src,
@@ -341,7 +353,10 @@ class ReducioCodec:
             keyframe_codec=keyframe_codec,
             latent_step=latent_step,
             keyframe_index=keyframe_index,
-            refinement=self._refinement(effort, decoder=decoder, latent_step=latent_step),
+            keyframe=keyframe,
+            decoder=name,
+            control=control,
+            refinement=self._refinement(effort, decoder=decoder if effort else None, latent_step=latent_step),
             rate=rate,
             audio=audio,
             progress=progress,

@@ -8,18 +8,21 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, get_args
 
 import torch
 
 from reducio_codec.bitstream.container import RdcHeader, RdcWriter
 from reducio_codec.bitstream.entropy import step_units
 from reducio_codec.bitstream.keyframe import check_keyframe_codec, decode_keyframe, encode_keyframe
+from reducio_codec.bitstream.tables import UNIT
+from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.engine import Engine
 from reducio_codec.errors import FormatError, InputError, VideoError
-from reducio_codec.inputs import check_keyframe_index
+from reducio_codec.inputs import check_choice, check_keyframe_index
 from reducio_codec.io.audio import AudioTrack
 from reducio_codec.io.files import atomic_write, writing_errors
+from reducio_codec.rate_control import KeyframeChoice, RateControl, best_keyframe
 from reducio_codec.refine import Refinement
 from reducio_codec.report import CompressReport
 from reducio_codec.sources import FrameSource, Rate, open_source
@@ -57,6 +60,9 @@ def compress(
     keyframe_codec: str = "avif",
     latent_step: float = 0.5,
     keyframe_index: int | None = None,
+    keyframe: KeyframeChoice = "middle",
+    decoder: str | None = None,
+    control: RateControl | None = None,
     refinement: Refinement | None = None,
     rate: Rate | None = None,
     audio: bool = True,
@@ -68,6 +74,11 @@ def compress(
     if isinstance(keyframe_quality, bool) or not isinstance(keyframe_quality, int) or not 0 <= keyframe_quality <= 100:
         raise InputError(f"keyframe_quality is {keyframe_quality!r}; allowed: 0 to 100")
     units = step_units(latent_step)
+    check_choice(keyframe, name="keyframe", allowed=get_args(KeyframeChoice))
+    if control is not None and keyframe_codec == "png":
+        raise InputError("a target needs key frames whose quality can be chosen; png is lossless")
+    if keyframe == "best" and keyframe_index is not None:
+        raise InputError(f"keyframe_index is {keyframe_index}, which keyframe='best' would not keep to")
     index = check_keyframe_index(keyframe_index, default=engine.runner.model.default_keyframe_index)
     inputs = [Path(src)] if isinstance(src, str | os.PathLike) else []
     with open_source(src, rate=rate, audio=audio) as source, open_target(dst, inputs=inputs) as file:
@@ -83,7 +94,11 @@ def compress(
             header=header,
             clock=clock,
             quality=keyframe_quality,
+            best_keyframe=keyframe == "best",
+            decoder=engine.runner.model.default_decoder if decoder is None else decoder,
+            control=control,
             refinement=refinement,
+            seconds=float(16 / source.rate),
             progress=progress,
             expected=source.expected_frames,
         )
@@ -157,7 +172,11 @@ class _Job:
         header: RdcHeader,
         clock: Clock | None,
         quality: int,
+        best_keyframe: bool,
+        decoder: str,
+        control: RateControl | None,
         refinement: Refinement | None,
+        seconds: float,
         progress: Progress | None,
         expected: int | None,
     ) -> None:
@@ -167,30 +186,45 @@ class _Job:
         self._header = header
         self._clock = clock
         self._quality = quality
+        self._best_keyframe = best_keyframe
+        self._decoder = decoder
+        self._control = control
         self._refinement = refinement
+        self._seconds = seconds  # of a whole clip
         self._progress = progress
         self._expected = expected
 
     def add(self, clip: FrameClip, times: list[int]) -> None:
-        header, engine = self._header, self._engine
-        coded = encode_keyframe(clip.keyframe, codec=header.keyframe_codec, quality=self._quality)
+        header, engine, codec = self._header, self._engine, self._header.keyframe_codec
+        quality, step, before = self._quality, header.step / UNIT, self.writer.size
+        seconds = self._seconds * len(times) / CLIP_LENGTH
+        if self._control is not None:
+            quality, step = self._control.choose(engine, clip, codec=codec, seconds=seconds)
+        if self._best_keyframe:
+            clip = best_keyframe(engine, clip, codec=codec, quality=quality, step=step, decoder=self._decoder)
+        coded = encode_keyframe(clip.keyframe, codec=codec, quality=quality)
         # closed loop: the encoder sees the key frame that the decoder will have, so the latent can mend it
-        seen = decode_keyframe(coded, codec=header.keyframe_codec, width=header.width, height=header.height)
-        picture = torch.from_numpy(seen).permute(2, 0, 1)[None]  # (1, 3, H, W)
+        seen = decode_keyframe(coded, codec=codec, width=header.width, height=header.height)
         latent = encode_clip(
             engine.runner,
             clip.padded(),
-            keyframe_index=header.keyframe_index,
+            keyframe_index=clip.keyframe_index,
             span=clip.span,
-            refinement=self._refinement,
-            keyframe=picture,
+            refinement=None if self._refinement is None else self._refinement.at(engine.coder.steps(step)),
+            keyframe=torch.from_numpy(seen).permute(2, 0, 1)[None],  # (1, 3, H, W)
         )[0]
-        step = step_of(header)
         motion = engine.coder.encode(engine.coder.quantize(latent.numpy(), step=step), step=step)
         guess = None if self._clock is None else self._clock.times(self.frames, len(times))
         self.writer.write_clip(
-            frames=len(times), keyframe=coded, latent=motion, timestamps=None if guess == times else times
+            frames=len(times),
+            keyframe=coded,
+            latent=motion,
+            timestamps=None if guess == times else times,
+            step=step_units(step),
+            keyframe_index=clip.keyframe_index,
         )
+        if self._control is not None:
+            self._control.spend(self.writer.size - before, seconds=seconds)
         self.frames += len(times)
         self.clips += 1
         self.keyframe_bytes += len(coded)
@@ -198,11 +232,6 @@ class _Job:
         self.last_time = times[-1]
         if self._progress is not None:
             self._progress(self.frames, self._expected)
-
-
-def step_of(header: RdcHeader) -> float:
-    """The quantiser's step; files hold it in units of 1/1024."""
-    return header.step / 1024
 
 
 def _copy_audio(writer: RdcWriter, track: AudioTrack) -> int:

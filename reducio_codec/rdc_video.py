@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from reducio_codec.bitstream.container import ClipRecord, RdcReader
 from reducio_codec.bitstream.keyframe import decode_keyframe
-from reducio_codec.compress import step_of
+from reducio_codec.bitstream.tables import UNIT
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.engine import Engine
 from reducio_codec.errors import FormatError, InputError, WeightsError
@@ -90,7 +90,7 @@ class RdcVideo:
             raise FormatError(record.damage[0])
         keyframe = self.keyframe(record)
         assert record.latent is not None
-        coder, step = self._engine.coder, step_of(self.header)
+        coder, step = self._engine.coder, record.step / UNIT
         shape = (*self.header.latent, *self._engine.runner.grid(self.header.height, self.header.width))
         try:
             symbols = coder.decode(record.latent, shape, step=step)
@@ -101,7 +101,7 @@ class RdcVideo:
             latent=torch.from_numpy(coder.dequantize(symbols, step=step)),
             keyframe=keyframe,
             num_frames=record.frames,
-            keyframe_index=self.header.keyframe_index,
+            keyframe_index=record.keyframe_index,
         )
 
     def decode_clip(self, index: int, *, decoder: str) -> NDArray[np.uint8]:

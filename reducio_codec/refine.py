@@ -8,7 +8,7 @@ clip's error and the latent's bits together (semi-amortised inference, arXiv 180
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -37,6 +37,10 @@ class Refinement:
     """The decoder that will be used. Others read the latent too, and gain less."""
     widths: Tensor
     """(z, 1, 1, 1): quantiser step of each channel, in its standard deviations."""
+
+    def at(self, widths: Tensor) -> Refinement:
+        """The same for other quantiser steps."""
+        return replace(self, widths=widths)
 
 
 def plan_refinement(

@@ -154,7 +154,7 @@ def _compare(
                     raise VideoError(f"{source} gave fewer frames when it was read a second time")
                 keyframe = video.keyframe(record)
                 copied = np.repeat(keyframe[None], len(decoded), 0)
-                place = own_keyframe(len(decoded), keyframe_index=header.keyframe_index)
+                place = own_keyframe(len(decoded), keyframe_index=record.keyframe_index)
                 decoded_meters.add(original, decoded, keyframe=place)
                 copied_meters.add(original, copied, keyframe=place)
                 motion = float(np.abs(original.astype(np.int16) - copied).mean())

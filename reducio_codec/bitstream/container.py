@@ -4,10 +4,11 @@
     header   JSON without defaults, deflated with a dictionary of its key names
     record   type (u8) | payload length (varint) | check (u8, of the two before) | CRC-32 of the payload | payload
 
-Records of a clip start with its number, so a repeated or moved record is noticed. After damage the reader looks for the
-next record whose checks agree. Unknown types are skipped. The INDEX record at the end says how many clips there are. A
-reader finds the records in one pass when it opens the file (files are small: an hour is some 50 MB) and then reads any
-clip by itself. Numbers are little-endian.
+Records of a clip start with its number, so a repeated or moved record is noticed. A latent record goes on with a byte: its
+frames (1 to 16), plus 32 where the clip has a quantiser step of its own (varint, 1/1024) and 64 where its key frame has a
+place of its own (u8). After damage the reader looks for the next record whose checks agree. Unknown types are skipped. The
+INDEX record at the end says how many clips there are. A reader finds the records in one pass when it opens the file (files
+are small: an hour is some 50 MB) and then reads any clip by itself. Numbers are little-endian.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ AUDIO_CHUNK = 1 << 20
 MAX_CLIPS = 1 << 24
 
 _LONGEST_HEAD = 1 + 9 + 1 + 4
+_OWN_STEP, _OWN_KEYFRAME = 32, 64
 
 
 class RecordType(IntEnum):
@@ -172,6 +174,10 @@ class ClipRecord:
     """Real frames, 1 to 16."""
     keyframe: bytes | None
     latent: bytes | None
+    step: int
+    """Of the latent's quantiser, in 1/1024."""
+    keyframe_index: int
+    """Which of the model's 16 frames the key frame is."""
     timestamps: tuple[int, ...] | None
     """In ticks, where the file has them; None where they follow from ``start`` and ``frame_duration``."""
     damage: tuple[str, ...]
@@ -182,6 +188,7 @@ class RdcWriter:
 
     def __init__(self, file: BinaryIO, header: RdcHeader) -> None:
         self._file = file
+        self._header = header
         self._clips = 0
         packed = header.pack()
         start = bytearray(MAGIC + bytes([VERSION]))
@@ -191,14 +198,31 @@ class RdcWriter:
         self._put(bytes(start))
 
     def write_clip(
-        self, *, frames: int, keyframe: bytes, latent: bytes, timestamps: Sequence[int] | None = None
+        self,
+        *,
+        frames: int,
+        keyframe: bytes,
+        latent: bytes,
+        timestamps: Sequence[int] | None = None,
+        step: int | None = None,
+        keyframe_index: int | None = None,
     ) -> None:
-        """The next clip: its real frames (1 to 16), coded key frame, coded latent, and timestamps if they vary."""
+        """The next clip: its real frames (1 to 16), coded key frame, coded latent, and timestamps if they vary.
+
+        ``step`` (1/1024) and ``keyframe_index`` are the header's unless given.
+        """
         number = bytearray()
         write_varint(number, self._clips)
         self._clips += 1
         self.record(RecordType.KEYFRAME, bytes(number) + keyframe)
-        self.record(RecordType.LATENT, bytes(number) + bytes([frames]) + latent)
+        own = bytearray([frames])
+        if step is not None and step != self._header.step:
+            own[0] |= _OWN_STEP
+            write_varint(own, step)
+        if keyframe_index is not None and keyframe_index != self._header.keyframe_index:
+            own[0] |= _OWN_KEYFRAME
+            own.append(keyframe_index)
+        self.record(RecordType.LATENT, bytes(number + own) + latent)
         if timestamps is not None:
             assert len(timestamps) == frames
             deltas, last = bytearray(), 0
@@ -269,6 +293,7 @@ class RdcReader:
         self._audio: list[tuple[int, int]] = []
         self._bytes: dict[str, int] = {}
         self._frames: dict[int, int] = {}
+        self._own: dict[int, tuple[int, int]] = {}  # clip -> quantiser step, place of the key frame
         self._count: int | None = None
         self._scan()
 
@@ -293,7 +318,7 @@ class RdcReader:
             payloads[kind] = self._payload(places[kind]) if kind in places else None
             if payloads[kind] is None:
                 damage.append(f"clip {index}: its {kind.name.lower()} record is damaged or missing")
-        latent = payloads[RecordType.LATENT]
+        step, keyframe_index = self._own.get(index, (self.header.step, self.header.keyframe_index))
         timestamps = self._timestamps(places, self._frames.get(index, CLIP_LENGTH))
         if self.header.frame_duration == 0 and timestamps is None:
             damage.append(f"clip {index}: its timestamps are damaged or missing")
@@ -301,7 +326,9 @@ class RdcReader:
             index=index,
             frames=self._frames.get(index, CLIP_LENGTH),
             keyframe=payloads[RecordType.KEYFRAME],
-            latent=None if latent is None else latent[1:],
+            latent=payloads[RecordType.LATENT],
+            step=step,
+            keyframe_index=keyframe_index,
             timestamps=timestamps,
             damage=tuple(damage),
         )
@@ -379,12 +406,29 @@ class RdcReader:
             self.damage.append(f"clip {number} has a second {name} record, which is ignored")
             return True
         if kind == RecordType.LATENT:
-            if length <= skip or not 1 <= payload[skip] <= CLIP_LENGTH:
+            try:
+                skip = self._read_own(number, payload, skip)
+            except (FormatError, IndexError):
                 self.damage.append(f"clip {number}: its latent record holds no length")
                 return True
-            self._frames[number] = payload[skip]
         records[kind] = (offset + skip, length - skip)
         return True
+
+    def _read_own(self, number: int, payload: bytes, place: int) -> int:
+        """What a latent record says before the latent; where that begins. FormatError for what can't be."""
+        flags = payload[place]
+        frames, place = flags & (_OWN_STEP - 1), place + 1
+        step, keyframe_index = self.header.step, self.header.keyframe_index
+        if flags & _OWN_STEP:
+            step, place = read_varint(payload, place)
+        if flags & _OWN_KEYFRAME:
+            keyframe_index, place = payload[place], place + 1
+        if flags >= 2 * _OWN_KEYFRAME or not 1 <= frames <= CLIP_LENGTH:
+            raise FormatError(f"a clip of {frames} frames")
+        if not 1 <= step <= 1 << 16 or keyframe_index >= CLIP_LENGTH:
+            raise FormatError("a step or key frame that can't be")
+        self._frames[number], self._own[number] = frames, (step, keyframe_index)
+        return place
 
     def _resync(self, place: int) -> int:
         """The next place whose record head agrees, read in blocks; the end if there is none."""

@@ -17,6 +17,7 @@ from reducio_codec.cli.options import (
     model_option,
     open_codec,
     rate_options,
+    refuse_given,
     standard_output,
 )
 from reducio_codec.cli.progress import progress_bar
@@ -33,7 +34,16 @@ from reducio_codec.cli.progress import progress_bar
 )
 @model_option
 @rate_options
-@click.option("--decoder", help="The decoder that --effort refines for.  [default: the model's choice]")
+@click.option("--target-kbps", type=float, help="Wanted rate without sound; --quality and --step are then searched.")
+@click.option("--target-psnr", type=float, help="Wanted PSNR of each clip in dB, searched likewise.")
+@click.option(
+    "--keyframe",
+    type=click.Choice(["middle", "best"]),
+    default="middle",
+    show_default=True,
+    help="Where a clip's key frame is; best tries three places.",
+)
+@click.option("--decoder", help="The decoder that --effort, targets and --keyframe best are for.")
 @codec_options
 @force_option
 @traceback_option
@@ -44,6 +54,9 @@ def command(
     quality: int,
     step: float,
     effort: int,
+    target_kbps: float | None,
+    target_psnr: float | None,
+    keyframe: Any,
     decoder: str | None,
     keyframe_codec: Any,
     force: bool,
@@ -52,6 +65,8 @@ def command(
     """Compress IN (a video, a GIF, or a folder of pictures) into an .rdc file."""
     target = source.with_suffix(".rdc") if output is None else output
     check_quality(keyframe_codec)
+    if target_kbps is not None or target_psnr is not None:
+        refuse_given("quality", "step", because="a target searches for it")
     check_new(target, force=force)
     destination = standard_output() if target == STANDARD else target
     codec = open_codec(model, **run)
@@ -63,6 +78,9 @@ def command(
             keyframe_codec=keyframe_codec,
             latent_step=step,
             effort=effort,
+            keyframe=keyframe,
+            target_kbps=target_kbps,
+            target_psnr=target_psnr,
             decoder=decoder,
             progress=report,
         )

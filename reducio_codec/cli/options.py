@@ -126,6 +126,14 @@ def check_quality(keyframe_codec: str) -> None:
         raise InputError("--quality has no effect with --keyframe-codec png, which is lossless")
 
 
+def refuse_given(*names: str, because: str) -> None:
+    """Refuse options that were given and would do nothing."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise InputError(f"--{name} has no effect: {because}")
+
+
 def open_codec(
     model: str,
     *,

@@ -189,3 +189,31 @@ def test_other_files_are_refused_in_words() -> None:
             RdcReader(io.BytesIO(data))
     with pytest.raises(InputError, match="clips 0 to 2"):
         RdcReader(io.BytesIO(build())).read_clip(3)
+
+
+def test_a_clip_may_have_a_step_and_a_key_frame_of_its_own() -> None:
+    file = io.BytesIO()
+    writer = RdcWriter(file, HEADER)
+    for step, place in ((None, None), (77, None), (None, 0), (65536, 15), (HEADER.step, HEADER.keyframe_index)):
+        writer.write_clip(frames=16, keyframe=b"key", latent=b"latent", step=step, keyframe_index=place)
+    writer.close()
+    clips = list(RdcReader(io.BytesIO(file.getvalue())))
+    usual = HEADER.step, HEADER.keyframe_index
+    expected = [usual, (77, usual[1]), (usual[0], 0), (65536, 15), usual]
+    assert [(clip.step, clip.keyframe_index) for clip in clips] == expected
+    assert all(clip.latent == b"latent" and not clip.damage for clip in clips)
+
+
+@pytest.mark.parametrize(
+    "payload", [b"\x01\x80x", b"\x01\x30", b"\x01\x21", b"\x01\x50\x10x", b"\x01\x20\x00x", b"\x01"]
+)
+def test_clips_that_cannot_be(payload: bytes) -> None:
+    """Flags of a later version, no frames, a step or place that isn't there or is too large."""
+    file = io.BytesIO()
+    writer = RdcWriter(file, HEADER)
+    writer.record(RecordType.KEYFRAME, b"\x01key")
+    writer.record(RecordType.LATENT, payload)
+    writer.write_clip(frames=1, keyframe=b"key", latent=b"l")
+    writer.record(RecordType.INDEX, b"\x02")
+    reader = RdcReader(io.BytesIO(file.getvalue()))
+    assert reader.damage and reader.read_clip(1).latent is None

@@ -1,0 +1,100 @@
+"""Targets are hit, by what the file holds; the key frame may sit elsewhere in each clip; old readers' files still read."""
+
+from __future__ import annotations
+
+import io
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reducio_codec import ReducioCodec
+from reducio_codec.bitstream.container import RdcReader
+from reducio_codec.errors import InputError
+from reducio_codec.rate_control import Point, convex_hull
+from tests.helpers import TinyModel, moving_video
+
+CODEC = ReducioCodec(TinyModel(), model_id="tiny", model_hash="0011223344556677")
+
+
+def write(video: np.ndarray[Any, Any], **options: Any) -> tuple[Any, RdcReader, np.ndarray[Any, Any]]:
+    """Report, reader, and the decoded frames."""
+    file = io.BytesIO()
+    report = CODEC.compress(list(video), file, rate=16, **options)
+    file.seek(0)
+    with CODEC.open_file(io.BytesIO(file.getvalue())) as opened:
+        frames = np.concatenate([opened.decode_clip(i, decoder="mean") for i in range(opened.clips)])
+    return report, RdcReader(file), frames
+
+
+def noisy(frames: int, height: int, width: int) -> np.ndarray[Any, Any]:
+    """Nearly still pictures with something to spend bits on; every second clip is three times as hard."""
+    rng = np.random.default_rng(0)
+    clips = []
+    for number in range(-(-frames // 16)):
+        picture = 128 + rng.normal(0, 12 if number % 2 else 36, (1, height, width, 3))
+        clips.append(picture + np.linspace(0, 20, 16)[:, None, None, None])
+    return np.concatenate(clips)[:frames].clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kbps", [20, 50])
+def test_a_rate_is_hit_within_5_percent_over_10_seconds(kbps: float) -> None:
+    report, reader, _ = write(noisy(160, 64, 96), target_kbps=kbps)
+    assert report.kbits_per_second == pytest.approx(kbps, rel=0.05)
+    assert len({clip.step for clip in reader}) > 1 or len({len(clip.keyframe or b"") for clip in reader}) > 1
+
+
+def test_a_quality_is_reached_by_every_clip() -> None:
+    video = noisy(48, 64, 96)
+    for target in (24.0, 30.0):
+        _, _, decoded = write(video, target_psnr=target)
+        errors = np.square(decoded.astype(np.float64) - video).reshape(3, -1).mean(1)
+        psnr = 10 * np.log10(255**2 / errors)
+        best, _, reached = write(video, keyframe_quality=95, latent_step=0.25)
+        limit = 10 * np.log10(255**2 / np.square(reached.astype(np.float64) - video).reshape(3, -1).mean(1))
+        assert (psnr >= np.minimum(target, limit) - 0.3).all()
+        assert best.bytes >= report_bytes(video, target)
+
+
+def report_bytes(video: np.ndarray[Any, Any], target: float) -> int:
+    return int(write(video, target_psnr=target)[0].bytes)
+
+
+def test_best_keyframe_is_stored_for_each_clip_and_never_worse() -> None:
+    """In the first clip the usual key frame is a flash that nothing else looks like; the second clip is short."""
+    video = moving_video(21, 64, 96)
+    video[7] = 255 - video[7]
+    _, usual, plain = write(video)
+    _, reader, chosen = write(video, keyframe="best")
+    assert [clip.keyframe_index for clip in usual] == [7, 7]
+    assert reader.read_clip(0).keyframe_index in (3, 11)
+    assert np.square(chosen.astype(float) - video).mean() < np.square(plain.astype(float) - video).mean()
+    assert len(chosen) == 21
+
+
+def test_what_is_refused() -> None:
+    video = moving_video(4, 32, 32)
+    for options, message in [
+        ({"target_kbps": 0}, "target_kbps is 0; it must be above 0"),
+        ({"target_psnr": 99.0}, "at most 60"),
+        ({"target_kbps": 50, "target_psnr": 30}, "give one of"),
+        ({"target_kbps": 50, "keyframe_codec": "png"}, "png is lossless"),
+        ({"keyframe": "last"}, "keyframe is 'last'; allowed: middle, best"),
+        ({"keyframe": "best", "keyframe_index": 3}, "keyframe='best' would not keep to"),
+        ({"decoder": "copy"}, "no effect without effort"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            write(video, **options)
+
+
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 50)), min_size=1, max_size=30))
+def test_the_hull_holds_what_every_multiplier_chooses(pairs: list[tuple[int, int]]) -> None:
+    points = [Point(quality=0, step=1.0, bits=bits, error=error) for bits, error in pairs]
+    hull = convex_hull(points)
+    assert all(a.bits < b.bits and a.error > b.error for a, b in pairwise(hull))
+    for multiplier in (0.0, 0.1, 0.5, 1.0, 3.0, 100.0):
+        cost = min(point.error + multiplier * point.bits for point in points)
+        assert min(point.error + multiplier * point.bits for point in hull) == pytest.approx(cost)
