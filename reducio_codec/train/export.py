@@ -28,7 +28,14 @@ DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch
 
 
 def export(
-    model: nn.Module, folder: Path, *, recipe: Recipe, widths: Tensor, clips: Iterable[Tensor], card: str
+    model: nn.Module,
+    folder: Path,
+    *,
+    recipe: Recipe,
+    widths: Tensor,
+    clips: Iterable[Tensor],
+    card: str,
+    tables: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write ``folder``; ``model`` stays as it is.
 
@@ -36,13 +43,15 @@ def export(
         widths: (z,), the quantiser's steps in training.
         clips: training clips (1, 3, 16, H, W) uint8, for the latent's statistics; none: no tables.
         card: text of the model card.
+        tables: the coder's tables of the model whose frozen encoder this one has. Its latents must stay what they are, so
+            nothing is fitted or scaled then.
     """
     network = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
     steps = widths.detach().flatten().cpu().clone()
     with torch.inference_mode():
         codec = cast(CodecModel, network)
-        found = [codec.latent(codec.encode(to_unit(clip)).mode()) for clip in clips]
-    entropy = None
+        found = [] if tables else [codec.latent(codec.encode(to_unit(clip)).mode()) for clip in clips]
+    entropy = tables
     if found:
         latents = torch.cat(found).clone()  # (N, z, t, h, w)
         if isinstance(network, ReducioLite):

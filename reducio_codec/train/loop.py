@@ -38,7 +38,7 @@ from reducio_codec.train.session import (
     statistics_clips,
     write_state,
 )
-from reducio_codec.train.start import build_model, start
+from reducio_codec.train.start import build_model, kept_tables, start
 from reducio_codec.train.steps import take_step
 from reducio_codec.train.store import open_store
 from reducio_codec.train.validate import Validation, decode_all, validate
@@ -273,6 +273,7 @@ def _finish(session: Session, out: Path, *, statistics: Iterator[Tensor]) -> Pat
         widths=cast(Tensor, objective.widths),
         clips=islice(statistics, recipe.export.table_clips),
         card=card_text(recipe, command="reducio-codec train", results=results),
+        tables=kept_tables(recipe),
     )
     plot_curve(out)
     return folder

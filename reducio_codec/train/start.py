@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +25,9 @@ from reducio_codec.models.motion import estimate_flow
 from reducio_codec.models.vae import ReducioVAE
 from reducio_codec.pixels import to_unit
 from reducio_codec.train.recipe import Recipe
+from reducio_codec.weights.layout import ENTROPY_FILE
 from reducio_codec.weights.sd_init import start_from_image_vae
-from reducio_codec.weights.zoo import load_pretrained
+from reducio_codec.weights.zoo import load_pretrained, resolve
 
 _log = logging.getLogger(__name__)
 
@@ -72,8 +74,7 @@ def start(model: nn.Module, recipe: Recipe, *, clips: Iterator[Tensor]) -> Tenso
 
 def _take_weights(model: nn.Module, name: str, *, channels: int) -> Tensor:
     """Copies what both have; the whole encoder must fit, and a decoder that the other hasn't got stays fresh."""
-    folder = Path(name) / "model" if (Path(name) / "model" / "config.json").is_file() else name
-    other, info = load_pretrained(folder)
+    other, info = load_pretrained(_model_folder(name))
     source, target = other.state_dict(), model.state_dict()
     for key, value in target.items():
         fresh = key.startswith("decoders.") and key.split(".")[1] not in cast(CodecModel, other).decoder_names
@@ -81,6 +82,23 @@ def _take_weights(model: nn.Module, name: str, *, channels: int) -> Tensor:
             raise WeightsError(f"start.weights {name!r}: {key} is missing there, or has another shape")
     model.load_state_dict({key: source.get(key, value) for key, value in target.items()})
     return torch.tensor(LatentCoder.load(info.folder, channels=channels).tables.multipliers) / UNIT
+
+
+def _model_folder(name: str) -> str | Path:
+    """A run's output folder stands for the model in it."""
+    inside = Path(name) / "model"
+    return inside if (inside / "config.json").is_file() else name
+
+
+def kept_tables(recipe: Recipe) -> dict[str, Any] | None:
+    """The latent coder's tables that a run with a frozen encoder must keep; None for any other run."""
+    if "encoder" not in recipe.train.freeze:
+        return None
+    source = resolve(_model_folder(recipe.start.weights)).folder / ENTROPY_FILE
+    if not source.is_file():
+        return None
+    tables: dict[str, Any] = json.loads(source.read_text(encoding="utf-8"))
+    return tables
 
 
 @torch.no_grad()
