@@ -60,7 +60,7 @@ def run_case(case: MemoryCase, *, tiny: bool) -> dict[str, Any]:
     from reducio_codec.memory import PeakMemory
 
     model = lite_model(tiny=tiny, seed=0) if case.model == "lite" else paper_model(optimised=True, tiny=tiny, seed=0)
-    codec = ReducioCodec(model.network)
+    codec = ReducioCodec(model.network, dtype="auto" if case.model == "lite" else torch.float32)
 
     def prepare(size: int) -> Callable[[], object]:
         video = same_video(size=size, seed=0)  # (1, 3, 16, H, W)

@@ -16,6 +16,7 @@ from reducio_codec.models.interface import CodecModel
 from reducio_codec.models.latents import Posterior
 from reducio_codec.models.lite import ReducioLite
 from reducio_codec.models.vae import ReducioVAE
+from reducio_codec.precision import resolve_dtype
 from reducio_codec.weights.layout import TENSOR_FILE
 from reducio_codec.weights.zoo import BUNDLED, load_pretrained
 
@@ -34,19 +35,25 @@ class Model:
     """Which weights, in words: ``random`` or a model's id and hash."""
     encode_call: Callable[..., Posterior]
     decode_call: Callable[..., Tensor]
+    dtype: torch.dtype = torch.float32
+    """What it computes in (autocast), as ``ReducioCodec(dtype=...)`` does it."""
 
     @classmethod
-    def of(cls, network: CodecModel, *, weights: str) -> Model:
-        return cls(network=network, weights=weights, encode_call=network.encode, decode_call=network.decode)
+    def of(cls, network: CodecModel, *, weights: str, dtype: torch.dtype = torch.float32) -> Model:
+        calls = {"encode_call": network.encode, "decode_call": network.decode}
+        return cls(network=network, weights=weights, dtype=dtype, **calls)  # type: ignore[arg-type]
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast("cpu", dtype=self.dtype, enabled=self.dtype != torch.float32)
 
     def encode(self, video: Tensor) -> Tensor:
         """``(1, 3, 16, H, W)`` to the posterior's mean; lite's motion search is part of it."""
-        with torch.inference_mode():
+        with torch.inference_mode(), self._autocast():
             return self.encode_call(video).mean
 
     def decode(self, latent: Tensor, keyframe: Tensor) -> Tensor:
         """``(1, 3, 16, H, W)`` float, with the model's default decoder."""
-        with torch.inference_mode():
+        with torch.inference_mode(), self._autocast():
             return self.decode_call(latent, keyframe)
 
     def decoder_input(self, video: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,13 +105,17 @@ def paper_model(*, optimised: bool, tiny: bool, seed: int) -> Model:
 
 
 def lite_model(*, tiny: bool, seed: int) -> Model:
-    """reducio-lite: the bundled weights, or random ones where a checkout has none (time doesn't depend on them)."""
+    """reducio-lite in the precision that ``dtype="auto"`` takes here: the bundled weights, or random ones where a checkout
+    has none (time doesn't depend on them)."""
     if not tiny and (BUNDLED / "reducio-lite" / TENSOR_FILE).is_file():
         network, info = load_pretrained("reducio-lite", decoders=("warp",))
-        return Model.of(cast(CodecModel, network), weights=f"{info.id} {info.short_hash}")
-    lite = ReducioLite(LITE_TINY if tiny else LiteConfig(decoders=("warp",)))
-    fill(lite, seed=seed)
-    return Model.of(lite.requires_grad_(False).eval(), weights="random")
+        weights = f"{info.id} {info.short_hash}"
+    else:
+        network, weights = ReducioLite(LITE_TINY if tiny else LiteConfig(decoders=("warp",))), "random"
+        fill(network, seed=seed)
+    network.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+    dtype = resolve_dtype("auto", device=torch.device("cpu"))
+    return Model.of(cast(CodecModel, network), weights=f"{weights}, {str(dtype).removeprefix('torch.')}", dtype=dtype)
 
 
 def fill(network: nn.Module, *, seed: int) -> None:

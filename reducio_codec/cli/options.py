@@ -42,7 +42,7 @@ def codec_options(function: Function) -> Function:
         click.option(
             "--precision",
             type=click.Choice(["float32", "bfloat16", "float16", "auto"]),
-            default="float32",
+            default="auto",
             show_default=True,
             help="What the model computes in; auto is bfloat16 where the device multiplies it natively.",
         ),
