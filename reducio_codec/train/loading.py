@@ -136,11 +136,12 @@ def load_batches(dataset: ClipDataset, batches: PlannedBatches, *, workers: int,
     )
     try:
         yield from loader
-    except RuntimeError as error:
-        if "DataLoader" not in str(error):
+    except (RuntimeError, EOFError, ConnectionError) as error:
+        if isinstance(error, RuntimeError) and "DataLoader" not in str(error):
             raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ReducioError(
-            f"a process that prepares clips has died or hangs ({str(error).splitlines()[0]}); "
+            f"a process that prepares clips has died or hangs ({reason}); "
             "the last checkpoint is kept, the same command goes on from it; data.workers = 0 does without such processes"
         ) from error
 

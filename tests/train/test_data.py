@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from reducio_codec.errors import InputError
+from reducio_codec.errors import InputError, ReducioError
 from reducio_codec.train.loading import ClipDataset, ClipKey, PlannedBatches, load_batches
 from reducio_codec.train.manifest import find_videos
 from reducio_codec.train.recipe import DataOptions, KeyframeOptions
@@ -145,3 +147,22 @@ def test_a_video_that_vanishes_is_replaced_and_named(videos: Path, tmp_path: Pat
     items = [dataset[ClipKey(step=step, index=0, stage=0, side=32)] for step in range(12)]
     assert any("v0.mkv" in reason for item in items for reason in item[5])
     assert not any("v0.mkv" in item[4] for item in items)
+
+
+class DyingDataset(ClipDataset):
+    """Its worker is gone at the third step, as if the system had killed it for its memory."""
+
+    def __getitem__(self, key: ClipKey) -> Any:
+        if key.step == 2:
+            os._exit(9)
+        return super().__getitem__(key)
+
+
+def test_a_dead_worker_is_an_error_and_no_hang(videos: Path, tmp_path: Path) -> None:
+    found = scanned(videos, tmp_path / "cache")
+    store = open_store(found.videos, storage="disk", device=torch.device("cpu"))
+    dataset = DyingDataset(sampler(found), store, codec="jpeg")
+    plan = PlannedBatches(lambda _step: (0, 2, 32), first_step=0, accumulate=1, rank=0, processes=1)
+    with pytest.raises(ReducioError, match="has died or hangs"):
+        for _ in load_batches(dataset, plan, workers=1, pinned=False):
+            pass
