@@ -44,6 +44,9 @@ class RdcInfo:
     colour: str
     """``bt709``: what the decoded RGB values mean."""
     latent_step: float
+    """The file's; a clip can have another."""
+    latent_step_range: tuple[float, float]
+    """Smallest and largest of the clips."""
     parts: dict[str, Part]
     """``keyframe``, ``latent``, ``audio``, ``timestamps``, ``index``, ``container``, and ``unknown`` records."""
     total: Part
@@ -103,7 +106,10 @@ def describe_rdc(file: BinaryIO) -> RdcInfo:
     sizes = reader.byte_report()
     total = sum(sizes.values())
     video = total - sizes.get("audio", 0)
-    damage = [*reader.damage, *(line for clip in reader for line in clip.damage)]
+    damage, steps = [*reader.damage], []
+    for clip in reader:
+        damage += clip.damage
+        steps.append(clip.step / 1024)
 
     def part(size: int) -> Part:
         return Part(
@@ -127,6 +133,7 @@ def describe_rdc(file: BinaryIO) -> RdcInfo:
         keyframe_codec=header.keyframe_codec,
         colour=header.colour,
         latent_step=header.step / 1024,
+        latent_step_range=(min(steps, default=header.step / 1024), max(steps, default=header.step / 1024)),
         parts={name: part(size) for name, size in sizes.items()},
         total=part(total),
         video=part(video),

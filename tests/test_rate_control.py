@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from reducio_codec import ReducioCodec
 from reducio_codec.bitstream.container import RdcReader
 from reducio_codec.errors import InputError
+from reducio_codec.fileinfo import describe_rdc
 from reducio_codec.rate_control import Point, convex_hull
 from tests.helpers import TinyModel, moving_video
 
@@ -43,6 +44,8 @@ def noisy(frames: int, height: int, width: int) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("kbps", [20, 50])
 def test_a_rate_is_hit_within_5_percent_over_10_seconds(kbps: float) -> None:
     report, reader, _ = write(noisy(160, 64, 96), target_kbps=kbps)
+    info = describe_rdc(reader._file)
+    assert info.latent_step_range == tuple(f({clip.step / 1024 for clip in reader}) for f in (min, max))
     assert report.kbits_per_second == pytest.approx(kbps, rel=0.05)
     assert len({clip.step for clip in reader}) > 1 or len({len(clip.keyframe or b"") for clip in reader}) > 1
 

@@ -41,7 +41,7 @@ def _show_rdc(info: RdcInfo) -> None:
         f"{info.duration_s:.2f} s"
     )
     click.echo(
-        f"model {info.model} ({info.model_hash}), key frames {info.keyframe_codec}, latent step {info.latent_step:g}"
+        f"model {info.model} ({info.model_hash}), key frames {info.keyframe_codec}, latent step {_range(info.latent_step_range)}"
     )
     table = Table()
     for heading in ("", "bytes", "share", "kbit/s", "bits per pixel"):
@@ -72,3 +72,8 @@ def _show_video(info: MediaInfo) -> None:
     rates = [] if info.kbit_s is None else [f"{info.kbit_s:.1f} kbit/s"]
     rates += [] if info.bpp is None else [f"{info.bpp:.4f} bits per pixel"]
     click.echo(", ".join([f"{info.bytes:,} bytes", *rates]))
+
+
+def _range(values: tuple[float, float]) -> str:
+    low, high = values
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"

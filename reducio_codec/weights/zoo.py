@@ -48,7 +48,7 @@ _ENTRIES = (
         "attention, add, linear, none",
         licence="MIT",
         paper="https://arxiv.org/abs/2411.13552",
-        sha256="0bea26835b49efa9d8a2dd7f11135f70bf593a56af27b3a26ceb0fb80a5db3e1",
+        sha256="cb12137db2efb6e7fc9f5b3562730cbdac67c3120e6da10ac0e7c3a3b73e26ac",
     ),
 )
 
