@@ -137,6 +137,9 @@ class LinearFusion(nn.Module):
         super().__init__()
         self.project = conv(content, channels)
         self.mix = nn.Linear(CLIP_LENGTH + 1, CLIP_LENGTH)
+        # the identity at first: a random mix is soon trained to cancel what it is added to, and stays there
+        nn.init.zeros_(self.mix.weight)
+        nn.init.zeros_(self.mix.bias)
 
     def forward(self, x: Tensor, content: Tensor) -> Tensor:  # (B*16, C, h, w), (B, K, h, w)
         frames = torch.cat((x.unflatten(0, (-1, CLIP_LENGTH)), self.project(content)[:, None]), 1)  # (B, 17, C, h, w)

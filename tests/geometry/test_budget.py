@@ -20,8 +20,8 @@ def test_grows_with_the_budget() -> None:
     assert chosen(one * 128 * 128) == (128, 1)
     assert chosen(one * 256 * 256) == (256, 1)
     assert chosen(one * 512 * 512) == (512, 1)
-    assert chosen(3 * one * 512 * 512) == (512, 3)
-    assert chosen(1 << 50) == (512, 4)
+    assert chosen(2 * one * 512 * 512) == (512, 2)
+    assert chosen(1 << 50) == (512, TilingConfig().tile_batch)
 
 
 def test_too_small_a_budget_names_what_is_needed() -> None:
