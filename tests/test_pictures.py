@@ -34,7 +34,7 @@ def test_error_does_not_wrap_around() -> None:
 @pytest.mark.parametrize("frames", [1, 5, 16])
 def test_strip_has_four_rows_of_eight(frames: int) -> None:
     clip = moving_video(frames, 60, 100)
-    picture = strip(clip, clip[0], clip)
+    picture = strip(clip, clip[0], {"decoded": clip})
     assert picture.shape == (4 * (60 + LABEL_HEIGHT), 800, 3)
     rows = [picture[n * (60 + LABEL_HEIGHT) + LABEL_HEIGHT :][:60] for n in range(4)]
     assert np.array_equal(rows[0], rows[2]) and not rows[3].any()

@@ -48,7 +48,7 @@ _ENTRIES = (
         "attention, add, linear, none",
         licence="MIT",
         paper="https://arxiv.org/abs/2411.13552",
-        sha256="cb12137db2efb6e7fc9f5b3562730cbdac67c3120e6da10ac0e7c3a3b73e26ac",
+        sha256="d3f40ae56642f8833efd7c5190bd4ace84c2f2020482c52be827438a8b12da7e",
     ),
 )
 
