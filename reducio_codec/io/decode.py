@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -69,6 +69,9 @@ class VideoFrame:
     """Time in units of ``VideoInfo.time_base``; strictly increasing, need not start at 0."""
 
 
+_LENIENT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
+"""Titles that aren't UTF-8 must not stop a video; from PyAV 19 on they don't, and the argument is gone."""
+
 _COVER_ART = 0x400  # AV_DISPOSITION_ATTACHED_PIC
 
 
@@ -90,7 +93,7 @@ def open_container(path: Path) -> Iterator[InputContainer]:
         container = av.open(
             f"file:{path.absolute()}",
             mode="r",
-            metadata_errors="replace",
+            **_LENIENT,
             container_options={"protocol_whitelist": "file"},
         )
     except av.error.EOFError as error:
