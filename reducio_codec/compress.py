@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, get_args
@@ -109,7 +110,7 @@ def compress(
         audio_bytes = 0 if source.audio is None else _copy_audio(job.writer, source.audio)
         job.writer.close()
         file.flush()
-    return CompressReport(
+    report = CompressReport(
         width=header.width,
         height=header.height,
         frames=job.frames,
@@ -122,6 +123,7 @@ def compress(
         audio_codec=None if source.audio is None else source.audio.codec,
         elapsed_s=time.perf_counter() - began,
     )
+    return report if control is None else replace(report, missed=control.missed(report.kbits_per_second))
 
 
 def _header(

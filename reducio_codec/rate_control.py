@@ -30,6 +30,8 @@ KEYFRAMES = (3, 7, 11)
 _USUAL = (45, 0.5)
 _CONTAINER_BITS = 8 * 24
 """What the container adds to a clip, about."""
+_TOLERANCE = 0.05
+"""A rate this close to ``target_kbps`` is a hit."""
 _LARGEST_DEBT = 4
 """A clip may cost so many times its share, or that much less: what earlier clips saved or overspent."""
 
@@ -64,6 +66,7 @@ class RateControl:
             raise InputError("give one of target_kbps and target_psnr")
         self._kbps, self._psnr, self._decoder = target_kbps, target_psnr, decoder
         self._saved = 0.0  # bits that earlier clips left over; below 0 what they overspent
+        self._clips = self._short = 0  # in all, and those whose best setting doesn't reach target_psnr
 
     def choose(self, engine: Engine, clip: FrameClip, *, codec: str, seconds: float) -> tuple[int, float]:
         """Key-frame quality and latent step for a clip that lasts ``seconds``."""
@@ -71,6 +74,7 @@ class RateControl:
         if self._psnr is not None:
             limit = 255**2 / 10 ** (self._psnr / 10)
             chosen = next((point for point in points if point.error <= limit), points[-1])
+            self._short += chosen.error > limit
         else:
             assert self._kbps is not None
             share = 1000 * self._kbps * seconds
@@ -89,8 +93,17 @@ class RateControl:
 
     def spend(self, size: int, *, seconds: float) -> None:
         """A clip was written: its bytes, and how long it lasts."""
+        self._clips += 1
         if self._kbps is not None:
             self._saved += 1000 * self._kbps * seconds - 8 * size
+
+    def missed(self, reached: float) -> str | None:
+        """What to tell the user of a file of ``reached`` kbit/s that isn't what was asked for."""
+        if self._psnr is not None and self._short:
+            return f"target_psnr {self._psnr:g} is out of reach for {self._short} of {self._clips} clips"
+        if self._kbps is not None and abs(reached / self._kbps - 1) > _TOLERANCE:
+            return f"target_kbps {self._kbps:g} was missed: the file has {reached:.1f} kbit/s"
+        return None
 
 
 def convex_hull(points: list[Point]) -> list[Point]:

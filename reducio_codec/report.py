@@ -24,6 +24,8 @@ class CompressReport:
     elapsed_s: float
     """Seconds that it took, reading the source included."""
     audio_codec: str | None = None
+    missed: str | None = None
+    """Where the file isn't what ``target_kbps`` (within 5%) or ``target_psnr`` asked for: how far it is from that."""
 
     @property
     def container_bytes(self) -> int:

@@ -47,6 +47,7 @@ def test_a_rate_is_hit_within_5_percent_over_10_seconds(kbps: float) -> None:
     info = describe_rdc(reader._file)
     assert info.latent_step_range == tuple(f({clip.step / 1024 for clip in reader}) for f in (min, max))
     assert report.kbits_per_second == pytest.approx(kbps, rel=0.05)
+    assert report.missed is None
     assert len({clip.step for clip in reader}) > 1 or len({len(clip.keyframe or b"") for clip in reader}) > 1
 
 
@@ -64,6 +65,14 @@ def test_a_quality_is_reached_by_every_clip() -> None:
 
 def report_bytes(video: np.ndarray[Any, Any], target: float) -> int:
     return int(write(video, target_psnr=target)[0].bytes)
+
+
+def test_targets_out_of_reach_are_told() -> None:
+    video = noisy(32, 64, 96)
+    report, _, _ = write(video, target_kbps=1)
+    assert report.missed == f"target_kbps 1 was missed: the file has {report.kbits_per_second:.1f} kbit/s"
+    report, _, _ = write(video, target_psnr=60.0)
+    assert report.missed == "target_psnr 60 is out of reach for 2 of 2 clips"
 
 
 def test_best_keyframe_is_stored_for_each_clip_and_never_worse() -> None:

@@ -91,3 +91,5 @@ def command(
         f"({result.bpp_without_keyframe:.4f} without key frames), {result.frames_per_second:.1f} frames/s",
         err=target == STANDARD,
     )
+    if result.missed is not None:
+        click.echo(f"warning: {result.missed}", err=True)
