@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,14 +80,11 @@ def roundtrip(
     folder: str | Path,
     *,
     decoder: str | None = None,
-    keyframe_quality: int = 50,
-    keyframe_codec: str = "avif",
-    latent_step: float = 0.5,
-    effort: int = 0,
     progress: Progress | None = None,
     decoding: Progress | None = None,
+    **coding: Any,
 ) -> Roundtrip:
-    """Compress ``src`` into ``folder``, decode the file, and compare; options as for ``ReducioCodec.compress``.
+    """Compress ``src`` into ``folder``, decode the file, and compare; ``coding`` as for ``ReducioCodec.compress``.
 
     ``progress`` is called while the file is written, ``decoding`` while it is read back and compared.
 
@@ -104,16 +101,13 @@ def roundtrip(
     except OSError as error:
         raise InputError(f"can't make the folder {target}: {error.strerror}") from error
     paths = output_paths(target, name=source.stem or source.name)
-    report = codec.compress(
-        source,
-        paths[0],
-        keyframe_quality=keyframe_quality,
-        keyframe_codec=keyframe_codec,  # type: ignore[arg-type]  # checked there
-        latent_step=latent_step,
-        effort=effort,
-        decoder=name if effort else None,
-        progress=progress,
+    searches = (
+        coding.get("effort")
+        or coding.get("keyframe") == "best"
+        or coding.get("target_kbps")
+        or coding.get("target_psnr")
     )
+    report = codec.compress(source, paths[0], decoder=name if searches else None, progress=progress, **coding)
     decoded, copied, seconds = _compare(codec, source, paths, decoder=name, progress=decoding)
     return Roundtrip(
         file=report,

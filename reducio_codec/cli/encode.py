@@ -11,13 +11,11 @@ from reducio_codec.cli.group import traceback_option
 from reducio_codec.cli.options import (
     STANDARD,
     check_new,
-    check_quality,
     codec_options,
     force_option,
     model_option,
     open_codec,
     rate_options,
-    refuse_given,
     standard_output,
 )
 from reducio_codec.cli.progress import progress_bar
@@ -34,15 +32,6 @@ from reducio_codec.cli.progress import progress_bar
 )
 @model_option
 @rate_options
-@click.option("--target-kbps", type=float, help="Wanted rate without sound; --quality and --step are then searched.")
-@click.option("--target-psnr", type=float, help="Wanted PSNR of each clip in dB, searched likewise.")
-@click.option(
-    "--keyframe",
-    type=click.Choice(["middle", "best"]),
-    default="middle",
-    show_default=True,
-    help="Where a clip's key frame is; best tries three places.",
-)
 @click.option("--decoder", help="The decoder that --effort, targets and --keyframe best are for.")
 @codec_options
 @force_option
@@ -51,39 +40,18 @@ def command(
     source: Path,
     output: Path | None,
     model: str,
-    quality: int,
-    step: float,
-    effort: int,
-    target_kbps: float | None,
-    target_psnr: float | None,
-    keyframe: Any,
+    coding: dict[str, Any],
     decoder: str | None,
-    keyframe_codec: Any,
     force: bool,
     **run: Any,
 ) -> None:
     """Compress IN (a video, a GIF, or a folder of pictures) into an .rdc file."""
     target = source.with_suffix(".rdc") if output is None else output
-    check_quality(keyframe_codec)
-    if target_kbps is not None or target_psnr is not None:
-        refuse_given("quality", "step", because="a target searches for it")
     check_new(target, force=force)
     destination = standard_output() if target == STANDARD else target
     codec = open_codec(model, **run)
     with progress_bar("encoding") as (report,):
-        result = codec.compress(
-            source,
-            destination,
-            keyframe_quality=quality,
-            keyframe_codec=keyframe_codec,
-            latent_step=step,
-            effort=effort,
-            keyframe=keyframe,
-            target_kbps=target_kbps,
-            target_psnr=target_psnr,
-            decoder=decoder,
-            progress=report,
-        )
+        result = codec.compress(source, destination, decoder=decoder, progress=report, **coding)
     sound = f" (and {result.audio_bytes:,} bytes of sound)" if result.audio_bytes else ""
     click.echo(
         f"{target}: {result.frames} frames, {result.video_bytes:,} bytes{sound}, "

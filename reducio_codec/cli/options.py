@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -72,7 +73,7 @@ def codec_options(function: Function) -> Function:
 
 
 def rate_options(function: Function) -> Function:
-    """What decides the size of a file."""
+    """What decides the size of a file. The command gets it as ``coding``: arguments of ``ReducioCodec.compress``."""
     options = (
         click.option(
             "--quality",
@@ -88,12 +89,21 @@ def rate_options(function: Function) -> Function:
             show_default=True,
             help="Quantiser step of the motion latent, in its standard deviations; smaller is finer.",
         ),
+        click.option("--target-kbps", type=float, help="Wanted rate without sound, instead of --quality and --step."),
+        click.option("--target-psnr", type=float, help="Wanted PSNR of each clip in dB, likewise."),
         click.option(
             "--effort",
             type=click.IntRange(0, 1000),
             default=0,
             show_default=True,
             help="Gradient steps that refine each clip's latent: better at about equal bits, and much slower. Try 20.",
+        ),
+        click.option(
+            "--keyframe",
+            type=click.Choice(["middle", "best"]),
+            default="middle",
+            show_default=True,
+            help="Where a clip's key frame is; best tries three places.",
         ),
         click.option(
             "--keyframe-codec",
@@ -103,9 +113,29 @@ def rate_options(function: Function) -> Function:
             help="Format of the key frames inside the file.",
         ),
     )
+
+    @functools.wraps(function)
+    def gathered(*, quality: int, step: float, **values: Any) -> Any:
+        names = ("target_kbps", "target_psnr", "effort", "keyframe", "keyframe_codec")
+        coding = {"keyframe_quality": quality, "latent_step": step, **{name: values.pop(name) for name in names}}
+        if coding["keyframe_codec"] == "png":
+            _refuse_given("quality", because="--keyframe-codec png is lossless")
+        if coding["target_kbps"] is not None or coding["target_psnr"] is not None:
+            _refuse_given("quality", "step", because="a target searches for it")
+        return function(coding=coding, **values)
+
+    command: Callable[..., Any] = gathered
     for option in reversed(options):
-        function = option(function)
-    return function
+        command = option(command)
+    return cast(Function, command)
+
+
+def _refuse_given(*names: str, because: str) -> None:
+    """Refuse options that were given and would do nothing."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise InputError(f"--{name} has no effect: {because}")
 
 
 model_option = click.option(
@@ -117,21 +147,6 @@ model_option = click.option(
 )
 
 force_option = click.option("-f", "--force", is_flag=True, help="Replace output files that exist.")
-
-
-def check_quality(keyframe_codec: str) -> None:
-    """Refuse a ``--quality`` that would do nothing."""
-    given = click.get_current_context().get_parameter_source("quality")
-    if keyframe_codec == "png" and given is ParameterSource.COMMANDLINE:
-        raise InputError("--quality has no effect with --keyframe-codec png, which is lossless")
-
-
-def refuse_given(*names: str, because: str) -> None:
-    """Refuse options that were given and would do nothing."""
-    context = click.get_current_context()
-    for name in names:
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise InputError(f"--{name} has no effect: {because}")
 
 
 def open_codec(

@@ -10,7 +10,6 @@ import click
 from reducio_codec.cli.group import traceback_option
 from reducio_codec.cli.options import (
     check_new,
-    check_quality,
     codec_options,
     force_option,
     model_option,
@@ -50,10 +49,7 @@ def command(
     output: Path | None,
     model: str,
     decoder: str | None,
-    quality: int,
-    step: float,
-    effort: int,
-    keyframe_codec: str,
+    coding: dict[str, Any],
     force: bool,
     **run: Any,
 ) -> None:
@@ -62,7 +58,6 @@ def command(
     Prints rate, quality and speed beside what the key frames alone would give. Writes the .rdc file, the decoded video, a
     video with source and result side by side, and a PNG strip of the clip with the most motion.
     """
-    check_quality(keyframe_codec)
     from reducio_codec.roundtrip import output_paths, roundtrip
 
     video = EXAMPLE if source is None else source
@@ -70,18 +65,7 @@ def command(
     check_new(*output_paths(folder, name=video.stem or video.name), force=force or output is None)
     codec = open_codec(model, decoders=None if decoder is None else (decoder,), **run)
     with progress_bar("encoding", "decoding") as (encoding, decoding):
-        result = roundtrip(
-            codec,
-            video,
-            folder,
-            decoder=decoder,
-            keyframe_quality=quality,
-            keyframe_codec=keyframe_codec,
-            latent_step=step,
-            effort=effort,
-            progress=encoding,
-            decoding=decoding,
-        )
+        result = roundtrip(codec, video, folder, decoder=decoder, progress=encoding, decoding=decoding, **coding)
     _show(result, title=video.name, model=codec.model_id)
 
 
@@ -103,6 +87,8 @@ def _show(result: Roundtrip, *, title: str, model: str) -> None:
     )
     for path in result.outputs:
         click.echo(f"  {path}")
+    if file.missed is not None:
+        click.echo(f"warning: {file.missed}", err=True)
 
 
 def _table(result: Roundtrip, *, model: str) -> Table:

@@ -227,6 +227,8 @@ def test_wrong_and_unknown_models(model: str, rdc: Path, make_video: MakeVideo, 
         ["--step", "17"],
         ["--keyframe-codec", "bmp"],
         ["--keyframe-codec", "png", "--quality", "50"],
+        ["--target-kbps", "50", "--step", "1"],
+        ["--target-psnr", "0"],
         ["--tile-size", "100"],
         ["--tile-size", "huge"],
         ["--tile-overlap", "48"],
@@ -246,8 +248,8 @@ def test_option_values_are_checked(model: str, make_video: MakeVideo, tmp_path: 
 def test_step_range_is_the_coders() -> None:
     def function() -> None: ...
 
-    rate_options(function)
-    (step,) = [option for option in function.__click_params__ if option.name == "step"]  # type: ignore[attr-defined]
+    options = rate_options(function).__click_params__  # type: ignore[attr-defined]
+    (step,) = [option for option in options if option.name == "step"]
     assert (step.type.min, step.type.max) == STEP_RANGE
 
 
@@ -264,6 +266,13 @@ def test_roundtrip_shows_a_table_and_writes_what_it_names(model: str, make_video
     assert f"file {(folder / 'clip.rdc').stat().st_size:,} bytes" in done.stdout
     refused(run("roundtrip", source, "-o", folder, "-m", model), "exists", code=2)
     assert run("roundtrip", source, "-o", folder, "-m", model, "-f").exit_code == 0
+
+
+def test_roundtrip_with_a_target_tells_what_is_out_of_reach(model: str, make_video: MakeVideo, tmp_path: Path) -> None:
+    source = make_video("clip.mp4", frames=20)
+    done = run("roundtrip", source, "-o", tmp_path / "out", "-m", model, "--target-psnr", 60)
+    assert done.exit_code == 0, done.stderr
+    assert "target_psnr 60 is out of reach for 2 of 2 clips" in done.stderr
 
 
 def test_roundtrip_has_a_clip_of_its_own(
