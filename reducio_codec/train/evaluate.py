@@ -10,6 +10,8 @@ PSNR of the repeated key frame: a third of the clips each, "hard" has the most m
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from reducio_codec.bitstream.keyframe import decode_keyframe, encode_keyframe
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.models.interface import CodecModel
+from reducio_codec.refine import plan_refinement, refine
 from reducio_codec.train.manifest import find_videos
 from reducio_codec.train.scan import ScanOptions, scan
 from reducio_codec.train.store import open_store
@@ -44,30 +47,47 @@ def _levels(video: Tensor) -> npt.NDArray[np.float32]:
     return levels
 
 
-@torch.inference_mode()
-def measure(codec: ReducioCodec, clip: Clip, *, quality: int, step: float) -> dict[str, float]:
-    """PSNR of each decoder (raw key frame, latent as it is), and of the default one with both coded."""
+def measure(
+    codec: ReducioCodec, clip: Clip, *, quality: int, steps: Sequence[float], efforts: Sequence[int]
+) -> dict[str, float]:
+    """PSNR of each decoder (raw key frame, latent as it is), and of the default one with both coded; kbit of a clip."""
     model: CodecModel = codec.model
     index = model.default_keyframe_index
     video = torch.from_numpy(clip.copy()).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
     found = {"copy": pooled_psnr(np.repeat(clip[index : index + 1], CLIP_LENGTH, 0), clip, keyframe_index=index)}
-    with torch.autocast("cpu", codec.dtype, enabled=codec.dtype != torch.float32):
-        latent = model.latent(model.encode(video).mode())
-        for name in model.decoder_names:
-            decoded = model.decode(latent, video[:, :, index], decoder=name)
-            found[name] = pooled_psnr(_levels(decoded), clip, keyframe_index=index)
-        data = encode_keyframe(clip[index], codec="avif", quality=quality)
-        coded = decode_keyframe(data, codec="avif", width=clip.shape[2], height=clip.shape[1])
-        keyframe = torch.from_numpy(coded).permute(2, 0, 1)[None].float() / 127.5 - 1
-        latent = model.latent(model.encode(video, keyframe=keyframe).mode())
-        symbols = codec.coder.quantize(latent[0].numpy(), step=step)
-        payload = codec.coder.encode(symbols, step=step)
-        for name, motion in (
-            ("coded key frame", latent),
-            ("coded", torch.from_numpy(codec.coder.dequantize(symbols, step=step))[None]),
-        ):
-            found[name] = pooled_psnr(_levels(model.decode(motion, keyframe)), clip, keyframe_index=index)
-    return {**found, "latent kbit": len(payload) / 125, "key frame kbit": len(data) / 125}
+
+    @torch.inference_mode()
+    def psnr(latent: Tensor, keyframe: Tensor, decoder: str) -> float:
+        with codec.runner.autocast():
+            decoded = model.decode(latent, keyframe, decoder=decoder)
+        return pooled_psnr(_levels(decoded), clip, keyframe_index=index)
+
+    def encode(keyframe: Tensor) -> Tensor:
+        return codec.runner.encode(video, keyframe_index=index, keyframe=keyframe)
+
+    raw = encode(video[:, :, index])
+    for name in model.decoder_names:
+        found[name] = psnr(raw, video[:, :, index], name)
+    data = encode_keyframe(clip[index], codec="avif", quality=quality)
+    coded = decode_keyframe(data, codec="avif", width=clip.shape[2], height=clip.shape[1])
+    keyframe = torch.from_numpy(coded).permute(2, 0, 1)[None].float() / 127.5 - 1
+    latent, decoder = encode(keyframe), model.default_decoder
+    found["key frame kbit"] = len(data) / 125
+    found["coded key frame"] = psnr(latent, keyframe, decoder)
+    for step, effort in product(steps, efforts):
+        plan = plan_refinement(effort, runner=codec.runner, coder=codec.coder, decoder=decoder, latent_step=step)
+        better = latent
+        if plan is not None:
+            better = refine(
+                codec.runner, latent, video, keyframe=keyframe, keyframe_index=index, frames=slice(16), refinement=plan
+            )
+        symbols = codec.coder.quantize(better[0].numpy(), step=step)
+        name = f"step {step:g}" + (f", effort {effort}" if effort else "")
+        found[f"latent kbit, {name}"] = len(codec.coder.encode(symbols, step=step)) / 125
+        found[f"coded, {name}"] = psnr(
+            torch.from_numpy(codec.coder.dequantize(symbols, step=step))[None], keyframe, decoder
+        )
+    return found
 
 
 def summary(rows: list[dict[str, float]]) -> dict[str, Any]:
@@ -81,27 +101,50 @@ def summary(rows: list[dict[str, float]]) -> dict[str, Any]:
     }
 
 
+def effort_gains(
+    rows: list[dict[str, float]], *, steps: Sequence[float], efforts: Sequence[int]
+) -> dict[str, dict[str, float]]:
+    """What refinement gives: dB of the median clip, and its bits over those without."""
+    found = {}
+    for step, effort in product(steps, [effort for effort in efforts if effort and 0 in efforts]):
+        plain, refined = f"step {step:g}", f"step {step:g}, effort {effort}"
+        bits = [float(np.mean([row[f"latent kbit, {name}"] for row in rows])) for name in (refined, plain)]
+        gains = [row[f"coded, {refined}"] - row[f"coded, {plain}"] for row in rows]
+        found[refined] = {"median gain": round(float(np.median(gains)), 3), "bits": round(bits[0] / bits[1], 3)}
+    return found
+
+
 @click.command()
 @click.argument("model")
 @click.option("--data", required=True, help="Folder of videos.")
 @click.option("--cache", type=click.Path(path_type=Path), required=True, help="Where decoded videos are kept.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="JSON to write.")
 @click.option("--quality", default=50, help="AVIF quality of the coded key frame.")
-@click.option("--step", default=0.25, help="latent_step of the coded latent.")
+@click.option("--step", "steps", multiple=True, default=[0.25, 0.5], show_default=True, help="latent_step; repeatable.")
+@click.option("--effort", "efforts", multiple=True, default=[0], show_default=True, help="Gradient steps; repeatable.")
 @click.option("--every", default=1, help="Take one clip in so many.")
-def main(model: str, data: str, cache: Path, out: Path, quality: int, step: float, every: int) -> None:
+def main(
+    model: str,
+    data: str,
+    cache: Path,
+    out: Path,
+    quality: int,
+    steps: Sequence[float],
+    efforts: Sequence[int],
+    every: int,
+) -> None:
     codec = ReducioCodec.from_pretrained(model, dtype="auto")
     options = ScanOptions(frame_rate=16.0, stored_side=0, store=True, find_cuts=False)
     videos = scan(find_videos(data), cache=cache, options=options).videos
     store = open_store(videos, storage="disk", device=torch.device("cpu"))
     clips = validation_clips(videos, store, side=256)[::every]
-    rows = [measure(codec, clip, quality=quality, step=step) for clip in clips]
+    rows = [measure(codec, clip, quality=quality, steps=steps, efforts=efforts) for clip in clips]
     found = {
         "model": codec.model_hash,
         "clips": len(rows),
         "quality": quality,
-        "latent_step": step,
         "psnr": summary(rows),
+        "effort": effort_gains(rows, steps=steps, efforts=efforts),
     }
     out.write_text(json.dumps(found, indent=2) + "\n")
 
