@@ -13,8 +13,9 @@ from typing import Any, BinaryIO, Protocol, get_args
 
 import torch
 
-from reducio_codec.bitstream.container import RdcHeader, RdcWriter
+from reducio_codec.bitstream.container import RdcWriter
 from reducio_codec.bitstream.entropy import step_units
+from reducio_codec.bitstream.header import RdcHeader
 from reducio_codec.bitstream.keyframe import check_keyframe_codec, decode_keyframe, encode_keyframe
 from reducio_codec.bitstream.tables import UNIT
 from reducio_codec.config import CLIP_LENGTH

@@ -7,7 +7,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from reducio_codec.bitstream.container import MAGIC, RdcHeader, RdcReader
+from reducio_codec.bitstream.container import MAGIC, RdcReader
+from reducio_codec.bitstream.header import RdcHeader
 from reducio_codec.io.files import check_input
 from reducio_codec.io.video import open_video
 

@@ -7,8 +7,9 @@ from fractions import Fraction
 
 import pytest
 
-from reducio_codec.bitstream.container import MAGIC, ClipRecord, RdcHeader, RdcReader, RdcWriter, RecordType
+from reducio_codec.bitstream.container import MAGIC, ClipRecord, RdcReader, RdcWriter, RecordType
 from reducio_codec.bitstream.entropy import write_varint
+from reducio_codec.bitstream.header import RdcHeader
 from reducio_codec.errors import FormatError, InputError
 
 HEADER = RdcHeader(

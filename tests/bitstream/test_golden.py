@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reducio_codec.bitstream.container import RdcHeader, RdcReader, RdcWriter
+from reducio_codec.bitstream.container import RdcReader, RdcWriter
 from reducio_codec.bitstream.entropy import LatentCoder
+from reducio_codec.bitstream.header import RdcHeader
 from reducio_codec.bitstream.tables import LatentTables
 from reducio_codec.weights.zoo import BUNDLED
 
