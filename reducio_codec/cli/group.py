@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import logging
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -18,6 +20,8 @@ from reducio_codec.errors import ReducioError
 
 EXIT_INTERRUPTED = 130
 """What a shell gives a program that Ctrl-C ended: 128 + SIGINT."""
+EXIT_TERMINATED = 143
+"""The same for SIGTERM."""
 
 _COMMANDS = ("encode", "decode", "roundtrip", "generate", "info", "models", "convert", "train")
 
@@ -134,6 +138,11 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool)
         ctx.exit()
 
 
+def _terminate(_number: int, _frame: object) -> NoReturn:
+    """As an exception, so that files that are being written are taken away."""
+    raise SystemExit(EXIT_TERMINATED)
+
+
 @click.group(
     cls=ReducioGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -144,6 +153,8 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool)
 def main() -> None:
     """Compress video into a key frame and a small motion latent per 16 frames.
 
-    Exit codes: 0 done, 1 a file or a model is bad or damaged, 2 wrong usage, 130 interrupted.
+    Exit codes: 0 done, 1 a file or a model is bad or damaged, 2 wrong usage, 130 interrupted, 143 terminated.
     """
     _set_up_messages()
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)

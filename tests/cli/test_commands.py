@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -330,4 +334,19 @@ def test_interrupt_leaves_nothing_behind(
     done = run("encode", source, "-m", model)
     assert done.exit_code == 130
     assert done.stderr.splitlines() == ["interrupted"]
+    assert names(tmp_path) == ["clip.mp4"]
+
+
+def test_sigterm_leaves_nothing_behind(model: str, make_video: MakeVideo, tmp_path: Path) -> None:
+    """A real process that its system ends in the middle of its work."""
+    source = make_video("clip.mp4", frames=400)
+    command = [sys.executable, "-m", "reducio_codec", "encode", str(source), "-m", model]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(Path.cwd())})
+    deadline = time.monotonic() + 120
+    while len(names(tmp_path)) < 2 and time.monotonic() < deadline:  # until the hidden file is there
+        time.sleep(0.05)
+    assert len(names(tmp_path)) == 2
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
     assert names(tmp_path) == ["clip.mp4"]
