@@ -80,5 +80,7 @@ def command(
         )
     for name, reason in report.skipped:
         click.echo(f"skipped {name}: {reason}", err=True)
-    click.echo(f"{out}: {report.samples - len(report.failures)} samples in {report.shards} shards, {report.written} new")
+    click.echo(
+        f"{out}: {report.samples - len(report.failures)} samples in {report.shards} shards, {report.written} new"
+    )
     return 0

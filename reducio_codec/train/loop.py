@@ -23,7 +23,7 @@ from reducio_codec.train.monitor import plot_curve, progress_bar
 from reducio_codec.train.recipe import Recipe
 from reducio_codec.train.recipe_file import to_document
 from reducio_codec.train.run import load_state, write_state
-from reducio_codec.train.running import is_better, run_steps, signals
+from reducio_codec.train.running import RunReport, is_better, run_steps, signals
 from reducio_codec.train.sampling import ClipSampler
 from reducio_codec.train.schedule import share_done, stage_number
 from reducio_codec.train.session import (
@@ -45,20 +45,12 @@ PROFILE_STEPS = 20
 
 
 @dataclass(kw_only=True)
-class TrainReport:
+class TrainReport(RunReport):
     """How a call of ``train`` ended."""
 
-    step: int
-    minutes: float
-    validation: Validation | None
-    model: Path | None
-    """The exported folder, where the run is finished."""
-    stopped_by: int | None = None
-    """Number of the signal that ended it early, after a checkpoint."""
+    validation: Validation | None = None
     skipped: list[tuple[str, str]] = field(default_factory=list)
     """(video, reason) that couldn't be used."""
-    profile: dict[str, float] = field(default_factory=dict)
-    """Seconds of a step, by what it does; only with ``profile``."""
 
 
 def train(
@@ -130,7 +122,7 @@ def train(
         workers=recipe.data.workers,
         pinned=accelerator.device.type == "cuda",
     )
-    report = TrainReport(step=0, minutes=0.0, validation=None, model=None, skipped=found.skipped)
+    report = TrainReport(skipped=found.skipped)
     with signals() as stopped, progress_bar(main=accelerator.is_main_process) as bar:
         run_steps(
             session,
@@ -142,12 +134,9 @@ def train(
             stopped=stopped,
             bar=bar,
         )
-        report.stopped_by = stopped[0] if stopped else None
-    report.step, report.minutes, report.validation = progress.step, progress.seconds / 60, session.last
-    if profile:
-        steps = max(1, progress.step)
-        report.profile = {name: seconds / steps for name, seconds in session.times.items()}
-    elif report.stopped_by is None and accelerator.is_main_process:
+        report.note(session, stopped)
+    report.validation = session.last
+    if report.finished and accelerator.is_main_process:
         report.model = _finish(session, out, statistics=statistics())
     session.monitor.close()
     return report

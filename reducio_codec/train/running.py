@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
@@ -15,6 +16,32 @@ from reducio_codec.train.checkpoint import Progress
 from reducio_codec.train.monitor import Bar, summary
 from reducio_codec.train.run import Run
 from reducio_codec.train.schedule import share_done
+
+
+@dataclass(kw_only=True)
+class RunReport:
+    """How a call ended."""
+
+    step: int = 0
+    minutes: float = 0.0
+    model: Path | None = None
+    """The exported folder, where the run is finished."""
+    stopped_by: int | None = None
+    """Number of the signal that ended it early, after a checkpoint."""
+    profile: dict[str, float] = field(default_factory=dict)
+    """Seconds of a step, by what it does; only with ``profile``."""
+
+    def note(self, run: Run, stopped: list[int]) -> None:
+        """Where the run is."""
+        progress = run.progress
+        self.step, self.minutes = progress.step, progress.seconds / 60
+        self.stopped_by = stopped[0] if stopped else None
+        if run.profile:
+            self.profile = {name: seconds / max(1, progress.step) for name, seconds in run.times.items()}
+
+    @property
+    def finished(self) -> bool:
+        return self.stopped_by is None and not self.profile
 
 
 def run_steps(

@@ -132,8 +132,8 @@ class DitRecipe:
             )
 
     def to_document(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
+        """Plain values of what a run depends on; its samples are made already."""
+        return {name: value for name, value in asdict(self).items() if name != "extract"}
 
 
 def dit_recipes() -> list[str]:
