@@ -33,13 +33,12 @@ def run_on_ray(shards: Sequence[Shard], *, setup: dict[str, Any], workers: int) 
     if own:
         ray.init(log_to_driver=False, include_dashboard=False)
     try:
+        data.DataContext.get_current().enable_progress_bars = False
         rows = data.from_items([{"shard": pickle.dumps(shard)} for shard in shards], override_num_blocks=len(shards))
         made = rows.map(
             _Worker,
             fn_constructor_args=(pickle.dumps(setup),),
-            concurrency=min(workers, len(shards)),
-            max_restarts=-1,
-            max_task_retries=-1,
+            concurrency=min(workers, len(shards)),  # actors restart and retry without end by default
         )
         for row in made.iter_rows():
             yield pickle.loads(row["result"])
