@@ -55,9 +55,7 @@ def make(codec_folder: Path, clips: Path, tmp_path: Path) -> Extract:
         encoders = fields.pop("encoders", Encoders(codec=str(codec_folder), threads=1))
         options = ExtractOptions(**{"size": 64, "keyframe": "png", **changes})
         cache = tmp_path / "cache"
-        return extract(
-            source or clips, out=tmp_path / name, options=options, encoders=encoders, cache=cache, **fields
-        )
+        return extract(source or clips, out=tmp_path / name, options=options, encoders=encoders, cache=cache, **fields)
 
     return call
 

@@ -182,12 +182,19 @@ class LatentDataset(Dataset[tuple[ClipKey, Entry, Parts]]):
             with ThreadPoolExecutor(8) as pool:
                 self._parts = list(pool.map(samples.load, samples.entries))
 
+    def draw(self, key: ClipKey) -> Entry:
+        """The sample at a place of a step's batch."""
+        return self._samples.entries[self._number(key)]
+
     def __getitem__(self, key: ClipKey) -> tuple[ClipKey, Entry, Parts]:
-        group = _draw(self._size_odds, np.random.default_rng((self._seed, _DRAW, key.step)))
-        place = _draw(self._odds[group], np.random.default_rng((self._seed, _DRAW, key.step, key.index + 1)))
-        number = int(self._members[group][place])
+        number = self._number(key)
         entry = self._samples.entries[number]
         return key, entry, self._samples.load(entry) if self._parts is None else self._parts[number]
+
+    def _number(self, key: ClipKey) -> int:
+        group = _draw(self._size_odds, np.random.default_rng((self._seed, _DRAW, key.step)))
+        place = _draw(self._odds[group], np.random.default_rng((self._seed, _DRAW, key.step, key.index + 1)))
+        return int(self._members[group][place])
 
 
 def _cumulative(weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
