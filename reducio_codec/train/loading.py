@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -114,8 +115,15 @@ def collate(items: list[Item]) -> Batch:
     )
 
 
-def load_batches(dataset: ClipDataset, batches: PlannedBatches, *, workers: int, pinned: bool) -> Iterator[Batch]:
-    """Batches in their order.
+def load_batches(
+    dataset: Dataset[Any],
+    batches: PlannedBatches,
+    *,
+    workers: int,
+    pinned: bool,
+    collate: Callable[[list[Any]], Any] = collate,
+) -> Iterator[Any]:
+    """Batches in their order, of items that ``collate`` joins.
 
     Raises:
         ReducioError: a worker died. It is noticed within seconds.

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.train.recipe import DataOptions, KeyframeOptions
@@ -17,6 +18,12 @@ from reducio_codec.train.scan import Video
 
 _MOTION_LIMIT = 9.0
 """Motion counts as at most so many medians, and at least one median over so much."""
+
+
+def motion_weights(motion: npt.NDArray[np.floating], *, power: float) -> npt.NDArray[np.float64]:
+    """How often clips with this much motion are drawn, in relation to each other: (N,) to (N,)."""
+    median = max(float(np.median(motion)), 1e-3)
+    return np.asarray(np.clip(motion / median, 1 / _MOTION_LIMIT, _MOTION_LIMIT) ** power, np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +75,7 @@ class ClipSampler:
                     starts.append((number, start, last))
                     weights.append(float(video.motion[start]))
         self._starts = np.array(starts, np.int64)  # (N, 3): video, first frame, end of the scene
-        motion = np.array(weights)
-        median = max(float(np.median(motion)), 1e-3)
-        weight = np.clip(motion / median, 1 / _MOTION_LIMIT, _MOTION_LIMIT) ** data.motion_power
+        weight = motion_weights(np.array(weights), power=data.motion_power)
         self._cumulative = np.cumsum(weight / weight.sum())
         odds = np.array(data.frame_step_weights or [1.0] * len(data.frame_steps))
         self._step_odds = np.cumsum(odds / odds.sum())
