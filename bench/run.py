@@ -75,6 +75,8 @@ def run() -> None:
 @run.command()
 @common
 @click.option("--decoders", default=",".join(ours.DECODERS), show_default=True, help="Of this package's models.")
+@click.option("--image-vae", type=click.Path(path_type=Path, file_okay=False),
+              help="Model folder of the 2-D baseline, as the recipe image-vae trains it.")  # fmt: skip
 @click.option("--peers", type=click.Path(path_type=Path, file_okay=False), help="Folder with a folder for each peer.")
 @click.option("--i3d", type=click.Path(path_type=Path, dir_okay=False), help="i3d_torchscript.pt, for rFVD.")
 @click.option("--download", is_flag=True, help="Fetch peers' weights and the I3D file from the hub if missing.")
@@ -88,6 +90,7 @@ def reconstruction(
     lpips_weights: Path | None,
     traceback: bool,
     decoders: str,
+    image_vae: Path | None,
     peers: Path | None,
     i3d: Path | None,
     download: bool,
@@ -96,7 +99,11 @@ def reconstruction(
     with _errors(traceback):
         chosen = _choose(
             reconstruction_bench.candidates(
-                models=models, decoders=names(decoders), peer_folder=peers, download=download
+                models=models,
+                decoders=names(decoders),
+                image_vae=image_vae,
+                peer_folder=peers,
+                download=download,
             ),
             methods,
         )
