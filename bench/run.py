@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
+from bench import ablation as ablation_bench
 from bench import rd as rd_bench
 from bench import reconstruction as reconstruction_bench
+from bench.ablation_table import ablation as ablation_table
 from bench.codecs import ours
 from bench.methods import Candidate
 from bench.plots import plot as draw
@@ -142,6 +144,59 @@ def rd(
         failures = rd_bench.run(
             chosen, data=data, results=results, quality=quality, console=Console(), unit=unit, limit=limit
         )
+    _end(failures, results)
+
+
+@run.command()
+@click.option(
+    "--table", "number", type=click.Choice(ablation_bench.tables()), required=True, help="Table of the paper."
+)
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Videos to learn from.")
+@click.option("--val", type=click.Path(path_type=Path, file_okay=False), required=True, help="Videos to measure on.")
+@click.option(
+    "--minutes-each",
+    type=click.FloatRange(0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Training of a row, over all resumes.",
+)
+@click.option(
+    "-o",
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=RESULTS,
+    show_default=True,
+    help="Where results go.",
+)
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs/ablation"),
+    show_default=True,
+    help="Where the training runs live.",
+)
+@click.option("--limit", type=click.IntRange(1), help="Only the first so many videos of --val.")
+@click.option("--traceback", is_flag=True, help="Show where an error comes from.")  # fmt: skip
+def ablation(
+    number: str,
+    data: Path,
+    val: Path,
+    minutes_each: float,
+    results: Path,
+    runs: Path,
+    limit: int | None,
+    traceback: bool,
+) -> None:
+    """The rows of a table of the paper as small training runs of equal length."""
+    with _errors(traceback):
+        failures, stopped = ablation_bench.Ablation(
+            table=number, data=data, val=val, results=results, runs=runs, minutes=minutes_each,
+            quality=Quality.open(with_fvd=False), console=Console(), limit=limit,
+        ).run()  # fmt: skip
+    if stopped is not None:
+        click.echo("stopped; the same command goes on from there", err=True)
+        sys.exit(128 + stopped)
+    click.echo(ablation_table(results, number))
     _end(failures, results)
 
 

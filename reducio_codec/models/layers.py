@@ -118,4 +118,4 @@ def frames_as_batch(x: Tensor) -> Tensor:
 
 def batch_as_frames(x: Tensor, *, frames: int) -> Tensor:
     """(B * T, C, H, W) to (B, C, T, H, W)."""
-    return x.unflatten(0, (-1, frames)).transpose(1, 2)
+    return cast(Tensor, x.unflatten(0, (-1, frames))).transpose(1, 2)
