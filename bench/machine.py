@@ -8,9 +8,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import av
 import torch
 
 PACKAGES = ("torch", "numpy", "av", "Pillow", "constriction", "scipy", "lpips", "diffusers", "reducio-codec")
+
+_OWN_CHOICE = torch.get_num_threads()
 
 
 def describe() -> dict[str, Any]:
@@ -23,7 +26,13 @@ def describe() -> dict[str, Any]:
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
+        "ffmpeg": {name: ".".join(map(str, version)) for name, version in av.library_versions.items()},
     }
+
+
+def use_threads(count: int) -> None:
+    """Let torch use so many threads; 0 is its own choice, which is all cores unless the environment says less."""
+    torch.set_num_threads(count or _OWN_CHOICE)
 
 
 def load_average() -> list[float]:

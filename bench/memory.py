@@ -57,7 +57,6 @@ def run_case(case: MemoryCase, *, tiny: bool) -> dict[str, Any]:
 
     from bench.subjects import lite_model, paper_model, same_video
     from reducio_codec import ReducioCodec
-    from reducio_codec.memory import PeakMemory
 
     model = lite_model(tiny=tiny, seed=0) if case.model == "lite" else paper_model(optimised=True, tiny=tiny, seed=0)
     codec = ReducioCodec(model.network, dtype="auto" if case.model == "lite" else torch.float32)
@@ -71,9 +70,20 @@ def run_case(case: MemoryCase, *, tiny: bool) -> dict[str, Any]:
         return lambda: codec.decode(latent, keyframe[:, :, None], output="uint8")
 
     prepare(64)()
-    call = prepare(case.size)
+    bytes_, seconds = growth(prepare(case.size), device=codec.device)
+    return {"case": case.name, "growth_bytes": bytes_, "seconds": seconds}
+
+
+def growth(call: Callable[[], object], *, device: Any) -> tuple[int, float]:
+    """Bytes by which ``call`` raises this process's peak over what it holds now, and seconds.
+
+    Args:
+        device: torch's; on an accelerator its own memory counts.
+    """
+    from reducio_codec.memory import PeakMemory
+
     _return_freed_memory()
-    watch = PeakMemory(codec.device)
+    watch = PeakMemory(device)
     before = resident_bytes()
     if before is None:  # then growth below an older peak goes unseen
         before = watch.bytes()
@@ -83,7 +93,7 @@ def run_case(case: MemoryCase, *, tiny: bool) -> dict[str, Any]:
     after = watch.bytes()
     if before is None or after is None:
         raise RuntimeError("this system doesn't say how much memory a process holds")
-    return {"case": case.name, "growth_bytes": after - before, "seconds": seconds}
+    return after - before, seconds
 
 
 def _return_freed_memory() -> None:

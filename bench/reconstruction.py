@@ -21,12 +21,18 @@ PROTOCOL = Protocol(name="reconstruction/1", unit="clip")
 
 
 def candidates(
-    *, models: Sequence[str], decoders: Sequence[str], peer_folder: Path | None, download: bool
+    *,
+    models: Sequence[str],
+    decoders: Sequence[str],
+    image_vae: Path | None = None,
+    peer_folder: Path | None,
+    download: bool,
 ) -> list[Candidate[Reconstructor]]:
-    """Floors, this package's models, peers."""
+    """Floors, this package's models, the 2-D baseline, peers."""
     return [
         *floors(),
         *(ours.reconstructors(model, decoders=decoders) for model in models),
+        ours.image_vae(image_vae),
         *peers(peer_folder, download=download),
     ]
 

@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
+from bench import ablation as ablation_bench
 from bench import rd as rd_bench
 from bench import reconstruction as reconstruction_bench
+from bench.ablation_table import ablation as ablation_table
 from bench.codecs import ours
 from bench.methods import Candidate, NotRunError
 from bench.plots import plot as draw
@@ -76,6 +78,8 @@ def run() -> None:
 @run.command()
 @common
 @click.option("--decoders", default=",".join(ours.DECODERS), show_default=True, help="Of this package's models.")
+@click.option("--image-vae", type=click.Path(path_type=Path, file_okay=False),
+              help="Model folder of the 2-D baseline, as the recipe image-vae trains it.")  # fmt: skip
 @click.option("--peers", type=click.Path(path_type=Path, file_okay=False), help="Folder with a folder for each peer.")
 @click.option("--i3d", type=click.Path(path_type=Path, dir_okay=False), help="i3d_torchscript.pt, for rFVD.")
 @click.option("--download", is_flag=True, help="Fetch peers' weights and the I3D file from the hub if missing.")
@@ -89,6 +93,7 @@ def reconstruction(
     lpips_weights: Path | None,
     traceback: bool,
     decoders: str,
+    image_vae: Path | None,
     peers: Path | None,
     i3d: Path | None,
     download: bool,
@@ -97,7 +102,11 @@ def reconstruction(
     with _errors(traceback):
         chosen = _choose(
             reconstruction_bench.candidates(
-                models=models, decoders=names(decoders), peer_folder=peers, download=download
+                models=models,
+                decoders=names(decoders),
+                image_vae=image_vae,
+                peer_folder=peers,
+                download=download,
             ),
             methods,
         )
@@ -143,6 +152,59 @@ def rd(
         failures = rd_bench.run(
             chosen, data=data, results=results, quality=quality, console=Console(), unit=unit, limit=limit
         )
+    _end(failures, results)
+
+
+@run.command()
+@click.option(
+    "--table", "number", type=click.Choice(ablation_bench.tables()), required=True, help="Table of the paper."
+)
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Videos to learn from.")
+@click.option("--val", type=click.Path(path_type=Path, file_okay=False), required=True, help="Videos to measure on.")
+@click.option(
+    "--minutes-each",
+    type=click.FloatRange(0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Training of a row, over all resumes.",
+)
+@click.option(
+    "-o",
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=RESULTS,
+    show_default=True,
+    help="Where results go.",
+)
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs/ablation"),
+    show_default=True,
+    help="Where the training runs live.",
+)
+@click.option("--limit", type=click.IntRange(1), help="Only the first so many videos of --val.")
+@click.option("--traceback", is_flag=True, help="Show where an error comes from.")  # fmt: skip
+def ablation(
+    number: str,
+    data: Path,
+    val: Path,
+    minutes_each: float,
+    results: Path,
+    runs: Path,
+    limit: int | None,
+    traceback: bool,
+) -> None:
+    """The rows of a table of the paper as small training runs of equal length."""
+    with _errors(traceback):
+        failures, stopped = ablation_bench.Ablation(
+            table=number, data=data, val=val, results=results, runs=runs, minutes=minutes_each,
+            quality=Quality.open(with_fvd=False), console=Console(), limit=limit,
+        ).run()  # fmt: skip
+    if stopped is not None:
+        click.echo("stopped; the same command goes on from there", err=True)
+        sys.exit(128 + stopped)
+    click.echo(ablation_table(results, number))
     _end(failures, results)
 
 

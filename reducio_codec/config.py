@@ -101,11 +101,12 @@ class ReducioConfig(JsonConfig):
     temporal_compression_ratio: int = 4
     """Frames for each position of the latent in time: 1, 2, 4, 8 or 16 (Tab. 4)."""
     spatial_compression_ratio: int = 32
-    """Pixels for each position of the latent along a side: 16, 32 or 64 (Tab. 4)."""
+    """Pixels for each position of the latent along a side: 16, 32 or 64 (Tab. 4), or 8 as image VAEs have it."""
     latent_channels: int = 16
     """Channels z of the latent (Tab. 5)."""
-    conv: Literal["3d", "2d"] = "3d"
-    """Convolutions over time and space, or over space only; the latter can't compress time (Tab. 10)."""
+    conv: Literal["3d", "2d", "image"] = "3d"
+    """Convolutions over time and space, or over space only; the latter can't compress time (Tab. 10). ``image``: every
+    frame by itself, norms and attention too, without key frame and latent norm; that is Stable Diffusion's image VAE."""
     content_frame: ContentFrame = "middle"
     """The key frame. With ``none`` there is no content encoder, and only the decoder ``none`` is possible (Tab. 11)."""
     decoders: tuple[FusionName, ...] = ("attention",)
@@ -127,13 +128,15 @@ class ReducioConfig(JsonConfig):
 
     def __post_init__(self) -> None:
         _check_choice("temporal_compression_ratio", self.temporal_compression_ratio, (1, 2, 4, 8, 16))
-        _check_choice("spatial_compression_ratio", self.spatial_compression_ratio, (16, 32, 64))
-        _check_choice("conv", self.conv, ("3d", "2d"))
+        _check_choice("spatial_compression_ratio", self.spatial_compression_ratio, (8, 16, 32, 64))
+        _check_choice("conv", self.conv, ("3d", "2d", "image"))
         _check_choice("content_frame", self.content_frame, get_args(ContentFrame))
-        if self.conv == "2d" and self.temporal_compression_ratio != 1:
+        if self.conv != "3d" and self.temporal_compression_ratio != 1:
             raise InputError(
-                f"temporal_compression_ratio is {self.temporal_compression_ratio}; with conv='2d' it must be 1"
+                f"temporal_compression_ratio is {self.temporal_compression_ratio}; with conv={self.conv!r} it must be 1"
             )
+        if self.conv == "image" and self.content_frame != "none":
+            raise InputError(f"content_frame is {self.content_frame!r}; with conv='image' it must be 'none'")
         self._check_widths()
         self._check_decoders()
 

@@ -18,6 +18,9 @@ from reducio_codec.errors import InputError, WeightsError
 
 MODEL = "reducio-lite"
 DECODERS = ("warp",)
+IMAGE_VAE = "image-vae"
+"""Method and recipe: Stable Diffusion's image VAE with lite's data, time and parameters. Of 16x256x256 its latent has 16384
+positions and 65536 values; lite's has 256 and 4096."""
 QUALITIES = (5, 15, 25, 35, 50, 65)
 STEPS = (0.25, 0.5, 1.0, 2.0)
 
@@ -38,10 +41,9 @@ class Tensors:
     def __call__(self, clip: Frames) -> Reconstruction:
         latent, keyframe = self.codec.encode(clip)  # (1, z, t, h, w), (1, 3, 1, H, W)
         frames = self.codec.decode(latent, keyframe, decoder=self.decoder, output="uint8")[0].numpy()
+        seen = 0 if self.decoder == "none" else keyframe.numel()
         positions = latent.numel() // latent.shape[1]
-        return Reconstruction(
-            frames=frames, latent={"positions": positions, "values": latent.numel(), "pixels": keyframe.numel()}
-        )
+        return Reconstruction(frames=frames, latent={"positions": positions, "values": latent.numel(), "pixels": seen})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,20 @@ def reconstructors(model: str, *, decoders: Sequence[str]) -> Candidate[Reconstr
         return lambda: Tensors(codec=load(), decoder=_known(load(), decoder))
 
     return Candidate(name=method_name(model), points={name: opener(name) for name in decoders})
+
+
+def image_vae(folder: Path | None) -> Candidate[Reconstructor]:
+    """The 2-D baseline that was trained here, or why it doesn't run."""
+
+    def opener() -> Reconstructor:
+        if folder is None:
+            raise NotRunError(f"needs a model: reducio-codec train {IMAGE_VAE} ..., then --image-vae FOLDER")
+        codec = _loader(str(folder))()
+        if getattr(codec.model.config, "conv", "") != "image":
+            raise NotRunError(f"{folder} has another kind of model; the recipe {IMAGE_VAE} makes one")
+        return Tensors(codec=codec, decoder="none")
+
+    return Candidate(name=IMAGE_VAE, points={"mode": opener})
 
 
 def files(

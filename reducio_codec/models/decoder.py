@@ -80,7 +80,7 @@ class MotionDecoder(nn.Module):
         widths = [config.base_channels * multiplier for multiplier in config.channel_multipliers]
         context = [config.content_channels * multiplier for multiplier in config.content_multipliers]
         self.fusion: FusionName = fusion
-        self.post_quant_conv: nn.Module = nn.Conv3d(config.latent_channels, config.latent_channels, 1)
+        self.post_quant_conv = convolution(config.latent_channels, config.latent_channels, kind=kind, kernel=1)
         self.conv_in = convolution(config.latent_channels, widths[-1], kind=kind)
         self.mid = DecoderMid(widths[-1], context_channels=None if fusion == "none" else context[-1], kind=kind)
         self.up = nn.ModuleList(

@@ -241,8 +241,10 @@ def optimize_for_inference(model: ReducioVAE, *, dtype: torch.dtype, winograd: b
         winograd: None chooses: on a CPU.
 
     Raises:
-        InputError: another dtype, or a model that is optimised already.
+        InputError: another dtype, or a model that is optimised already or codes frames one by one (``conv="image"``).
     """
+    if model.config.conv == "image":
+        raise InputError("a model with conv='image' has nothing to optimise; run it under autocast")
     if dtype not in DTYPES:
         raise InputError(f"dtype is {dtype}; allowed: {', '.join(map(str, DTYPES))}")
     if model.optimized_dtype is not None:

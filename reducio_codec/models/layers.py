@@ -105,8 +105,8 @@ class Upsample(nn.Module):
         self.conv = convolution(channels, channels, kind=kind)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, T, H, W) to (B, C, T or 2 T, 2 H, 2 W)."""
-        scale = (2.0 if self.temporal else 1.0, 2.0, 2.0)
+        """(B, C, ..., H, W) to (B, C, ..., 2 H, 2 W), 2 T where temporal."""
+        scale = (2.0, 2.0) if x.ndim == 4 else (2.0 if self.temporal else 1.0, 2.0, 2.0)
         return cast(Tensor, self.conv(functional.interpolate(x, scale_factor=scale, mode="nearest")))
 
 
@@ -114,3 +114,8 @@ def frames_as_batch(x: Tensor) -> Tensor:
     """(B, C, T, H, W) to (B * T, C, H, W)."""
     batch, channels, time, height, width = x.shape
     return x.transpose(1, 2).reshape(batch * time, channels, height, width)
+
+
+def batch_as_frames(x: Tensor, *, frames: int) -> Tensor:
+    """(B * T, C, H, W) to (B, C, T, H, W)."""
+    return cast(Tensor, x.unflatten(0, (-1, frames))).transpose(1, 2)

@@ -14,7 +14,7 @@ from reducio_codec.models.decoder import MotionDecoder
 from reducio_codec.models.encoder import MotionEncoder
 from reducio_codec.models.fusion import AttentionFusion
 from reducio_codec.models.latents import Posterior, layer_norm_latent
-from reducio_codec.models.layers import ResidualBlock
+from reducio_codec.models.layers import ResidualBlock, batch_as_frames, convolution, frames_as_batch
 
 if TYPE_CHECKING:
     from typing import Self
@@ -35,7 +35,7 @@ class ReducioVAE(nn.Module):
         self.config = config
         moments = 2 * config.latent_channels
         self.encoder = MotionEncoder(config)
-        self.quant_conv: nn.Module = nn.Conv3d(moments, moments, 1)
+        self.quant_conv = convolution(moments, moments, kind=config.conv, kernel=1)
         self.content = None if config.content_frame == "none" else ContentEncoder(config)
         self.decoders = nn.ModuleDict({name: MotionDecoder(config, fusion=name) for name in config.decoders})
         self._gradient_checkpointing = False
@@ -86,11 +86,16 @@ class ReducioVAE(nn.Module):
         self._check_keyframe_index(keyframe_index)
         if keyframe is not None and tuple(keyframe.shape) != (batch, 3, height, width):
             raise InputError(f"keyframe has shape {tuple(keyframe.shape)}; it must be {(batch, 3, height, width)}")
-        return Posterior.from_moments(self.quant_conv(self.encoder(video.to(self._input_dtype))))
+        frames = video.to(self._input_dtype)
+        if self.config.conv == "image":
+            moments = self.quant_conv(self.encoder(frames_as_batch(frames)))  # (B * 16, 2 z, h, w)
+            return Posterior.from_moments(batch_as_frames(moments, frames=CLIP_LENGTH))
+        return Posterior.from_moments(self.quant_conv(self.encoder(frames)))
 
     def latent(self, mean: Tensor) -> Tensor:
-        """Layer norm over (z, t, h, w) of the whole picture's mean: (B, z, t, h, w), any h and w."""
-        return layer_norm_latent(mean)
+        """Layer norm over (z, t, h, w) of the whole picture's mean: (B, z, t, h, w), any h and w. With ``conv="image"``
+        the mean itself: the frames of a clip have nothing in common there."""
+        return mean if self.config.conv == "image" else layer_norm_latent(mean)
 
     def decode(
         self, latent: Tensor, keyframe: Tensor, *, decoder: str | None = None, keyframe_index: int | None = None
@@ -109,8 +114,10 @@ class ReducioVAE(nn.Module):
         name = self._check_decoder(decoder)
         self._check_keyframe_index(keyframe_index)
         self._check_latent(latent, keyframe)
-        content = self.pyramid(keyframe, decoder=name)
-        return cast(Tensor, self.decoders[name](latent.to(self._input_dtype), content))
+        latent = latent.to(self._input_dtype)
+        if self.config.conv == "image":
+            return batch_as_frames(self.decoders[name](frames_as_batch(latent), None), frames=CLIP_LENGTH)
+        return cast(Tensor, self.decoders[name](latent, self.pyramid(keyframe, decoder=name)))
 
     def pyramid(self, keyframe: Tensor, *, decoder: str) -> ContentPyramid | None:
         """The key frame's features, (B, 3, H, W) in; None for a decoder that doesn't fuse them."""

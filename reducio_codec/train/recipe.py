@@ -392,6 +392,10 @@ class Recipe:
             raise InputError("start.flow is true; only the small model (lite) can start from flow")
         if lite and self.start.image_vae:
             raise InputError("start.image_vae is given; only the paper's model (reducio) can start from an image VAE")
+        if self.start.image_vae and getattr(self.model, "conv", "") == "image":
+            raise InputError(
+                "start.image_vae is given; a model with conv='image' can't start from it, its widths differ"
+            )
         if lite and self.loss.kl:
             raise InputError(f"loss.kl is {self.loss.kl}; lite's posterior has a constant variance, it must be 0")
         if lite and "content" in self.train.freeze:

@@ -25,6 +25,13 @@ SMALL = {
         "block_out_channels": (8, 8),
         "norm_num_groups": 4,
     },
+    "sdxl-vae": {
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "up_block_types": ("UpDecoderBlock2D",) * 2,
+        "block_out_channels": (8, 8),
+        "norm_num_groups": 4,
+        "force_upcast": True,
+    },
     "cosmos-8x8x8": {
         "encoder_block_out_channels": (8, 8, 8, 8),
         "decode_block_out_channels": (8, 8, 8, 8),
@@ -43,6 +50,20 @@ SMALL = {
         "decoder_qkv_multiscales": ((), (), ()),
     },
     "wan2.1-vae": {"base_dim": 4, "z_dim": 16, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1},
+    "wan2.2-vae": {  # works on 2x2 patches of pixels and has residual up- and downsampling, unlike 2.1
+        "base_dim": 4,
+        "decoder_base_dim": 4,
+        "z_dim": 4,
+        "dim_mult": [1, 1, 1, 1],
+        "num_res_blocks": 1,
+        "is_residual": True,
+        "patch_size": 2,
+        "in_channels": 12,
+        "out_channels": 12,
+        "scale_factor_spatial": 16,
+        "latents_mean": [0.0] * 4,
+        "latents_std": [1.0] * 4,
+    },
     "ltx-video-vae": {
         "latent_channels": 8,
         "block_out_channels": (8, 8, 8, 8),
@@ -53,7 +74,7 @@ SMALL = {
     "cogvideox-vae": {"block_out_channels": (8, 8, 8, 8), "latent_channels": 4, "layers_per_block": 1, "norm_num_groups": 4},
 }  # fmt: skip
 
-LATENT_FRAMES = {"cosmos-8x8x8": 3, "wan2.1-vae": 5, "ltx-video-vae": 3, "cogvideox-vae": 5}
+LATENT_FRAMES = {"cosmos-8x8x8": 3, "wan2.1-vae": 5, "wan2.2-vae": 5, "ltx-video-vae": 3, "cogvideox-vae": 5}
 """Of 17 frames: the sixteen of a clip and the last one again."""
 
 

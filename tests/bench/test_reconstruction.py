@@ -17,9 +17,14 @@ from bench.methods import Candidate, NotRunError
 from bench.quality import METRICS, Quality, pack, unpack
 from bench.reconstruction import PROTOCOL, run
 from bench.results import ResultStore
+from bench.subjects import LITE_TINY
 from bench.tables import PUBLISHED, everything, markdown, reconstruction
 from reducio_codec import ReducioCodec
+from reducio_codec.config import ReducioConfig
 from reducio_codec.metrics.frechet import frechet_distance
+from reducio_codec.models.lite import ReducioLite
+from reducio_codec.models.vae import ReducioVAE
+from reducio_codec.weights.io import save_model
 from tests.bench.fakes import NO_NETWORKS, missing_codec, quiet, video_folder
 from tests.helpers import TinyModel, moving_video
 
@@ -150,6 +155,21 @@ def test_unknown_decoders_and_models_do_not_run(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.undo()
     with pytest.raises(NotRunError, match="not bundled"):
         ours.reconstructors("nothing-of-this-name", decoders=["warp"]).points["warp"]()
+
+
+def test_the_image_vae_runs_from_its_folder(tmp_path: Path) -> None:
+    config = ReducioConfig(
+        conv="image", content_frame="none", decoders=("none",), temporal_compression_ratio=1,
+        spatial_compression_ratio=8, latent_channels=4, base_channels=32, channel_multipliers=(1, 1, 1, 1), depth=1,
+    )  # fmt: skip
+    folder = save_model(ReducioVAE(config), tmp_path / "model", card="# tiny")
+    found = ours.image_vae(folder).points["mode"]()(moving_video(16, 64, 64, seed=1))
+    assert found.frames.shape == (16, 64, 64, 3)
+    assert found.latent == {"positions": 16 * 8 * 8, "values": 4 * 16 * 8 * 8, "pixels": 0}
+    with pytest.raises(NotRunError, match="train image-vae"):
+        ours.image_vae(None).points["mode"]()
+    with pytest.raises(NotRunError, match="another kind of model"):
+        ours.image_vae(save_model(ReducioLite(LITE_TINY), tmp_path / "lite", card="# tiny")).points["mode"]()
 
 
 def test_missing_networks_become_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

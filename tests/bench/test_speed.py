@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench.__main__ import main
 from bench.memory import CASES, measure
-from bench.speed import OPTIMISED, REFERENCE, SpeedConfig, SpeedResult, run, tables
+from bench.speed.comparison import OPTIMISED, REFERENCE, SpeedConfig, SpeedResult, run, tables
 from bench.subjects import same_video
 
 TINY = SpeedConfig(size=64, paper_decodes=1, paper_encodes=1, lite_repeats=2, compile=False, tiny=True)
@@ -64,6 +64,11 @@ def test_a_cut_off_run_goes_on(result_file: Path, tmp_path: Path) -> None:
     result = run(TINY, path=path, memory=False)
     assert result.count("lite, eager", "decode") == 2
     assert result.samples[REFERENCE]["decode"] == kept
+
+
+def test_the_committed_result_is_readable() -> None:
+    result = SpeedResult.read(Path(__file__).resolve().parents[2] / "bench" / "results" / "speed.json")
+    assert result is not None and result.config == SpeedConfig()
 
 
 def test_another_protocol_starts_anew(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
-"""PSNR and SSIM against scikit-image and by hand."""
+"""PSNR and SSIM against scikit-image, torchmetrics and by hand."""
 
 import numpy as np
 import pytest
+import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torchmetrics.functional.image import peak_signal_noise_ratio as torchmetrics_psnr
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from reducio_codec.errors import InputError
 from reducio_codec.metrics.psnr import PsnrMeter
@@ -27,6 +30,19 @@ def test_pooled_is_scikit_images_over_the_clip() -> None:
     assert result.pooled_without_keyframe == pytest.approx(peak_signal_noise_ratio(*rest), abs=1e-9)
     frames = [peak_signal_noise_ratio(a, b) for a, b in zip(clip, other, strict=True)]
     assert result.paper == pytest.approx(np.mean(frames), abs=1e-3)  # the floor of 1e-8
+
+
+def test_pooled_and_ssim_are_torchmetrics() -> None:
+    clip, other = noisy(8, 12)
+    a, b = (torch.from_numpy(frames).permute(0, 3, 1, 2).double() for frames in (clip, other))  # (T, 3, H, W)
+    meter, similarity = PsnrMeter(), SsimMeter()
+    meter.add(clip, other, keyframe=0)
+    assert meter.result().pooled == pytest.approx(torchmetrics_psnr(b, a, data_range=255.0).item(), abs=1e-6)
+    similarity.add(clip, other)
+    _, everywhere = structural_similarity_index_measure(b, a, data_range=255.0, return_full_image=True)
+    assert similarity.result() == pytest.approx(
+        everywhere[..., 5:-5, 5:-5].mean().item(), abs=2e-5
+    )  # it reflects borders
 
 
 def test_means_over_clips() -> None:

@@ -183,3 +183,33 @@ def test_other_key_frames() -> None:
         alone = tiny(content_frame="none", decoders=("none",))
         assert alone.content is None
         assert alone(clip())[0].shape == clip().shape
+
+
+IMAGE = {"conv": "image", "content_frame": "none", "decoders": ("none",), "temporal_compression_ratio": 1,
+         "spatial_compression_ratio": 8, "latent_channels": 4, "channel_multipliers": (1, 1, 1, 1)}  # fmt: skip
+
+
+def test_an_image_vae_codes_each_frame_by_itself() -> None:
+    model, video = tiny(**IMAGE).eval(), clip()
+    with torch.no_grad():
+        mean = model.encode(video).mode()  # (1, 4, 16, 8, 12)
+        decoded = model.decode(model.latent(mean), video[:, :, 7])
+        changed = video.clone()
+        changed[:, :, 3] = -video[:, :, 3]
+        other = model.encode(changed).mode()
+        shown = model.decode(other, video[:, :, 7])
+    assert mean.shape == (1, 4, 16, 8, 12) and decoded.shape == video.shape
+    same = [index for index in range(16) if index != 3]
+    torch.testing.assert_close(other[:, :, same], mean[:, :, same], atol=1e-5, rtol=0)
+    torch.testing.assert_close(shown[:, :, same], decoded[:, :, same], atol=1e-5, rtol=0)
+    assert (shown[:, :, 3] - decoded[:, :, 3]).abs().max() > 1e-3
+    assert torch.equal(model.latent(mean), mean)  # no norm over frames that have nothing in common
+
+
+def test_an_image_vae_is_nothing_else() -> None:
+    with pytest.raises(InputError, match="content_frame is 'middle'; with conv='image' it must be 'none'"):
+        tiny(**IMAGE | {"content_frame": "middle", "decoders": ("attention",)})
+    with pytest.raises(InputError, match="with conv='image' it must be 1"):
+        tiny(**IMAGE | {"temporal_compression_ratio": 4})
+    with pytest.raises(InputError, match="nothing to optimise"):
+        tiny(**IMAGE).optimize_for_inference(dtype=torch.bfloat16)

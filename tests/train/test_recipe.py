@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from reducio_codec.config import ReducioConfig
 from reducio_codec.errors import InputError
 from reducio_codec.train.recipe import Recipe
 from reducio_codec.train.recipe_file import build_recipe, bundled_recipes, list_options, read_recipe, to_document
+from reducio_codec.train.start import build_model
 
 
 @pytest.mark.parametrize("name", bundled_recipes())
@@ -30,6 +32,15 @@ def test_paper_recipe_has_the_papers_numbers() -> None:
     assert (recipe.optimizer.learning_rate, recipe.optimizer.betas, recipe.run.steps) == (4e-5, (0.5, 0.9), 10**6)
     assert (recipe.loss.kl, recipe.loss.perceptual, recipe.loss.perceptual_weight) == (1e-6, "lpips", 0.1)
     assert (recipe.gan.weight, recipe.gan.start, recipe.optimizer.ema) == (0.05, 10001, 0.0)
+
+
+def test_the_image_vae_has_what_lite_has() -> None:
+    """A fair baseline: lite's data, time and (within 2%) parameters."""
+    image, lite = read_recipe("image-vae"), read_recipe("lite")
+    assert (image.data, image.run.minutes) == (lite.data, lite.run.minutes)
+    with torch.device("meta"):
+        counts = [sum(p.numel() for p in build_model(recipe).parameters()) for recipe in (image, lite)]
+    assert counts[0] == pytest.approx(counts[1], rel=0.02)
 
 
 def test_values_from_the_command_line() -> None:
@@ -71,7 +82,7 @@ def test_stages_and_discriminator(recipe: Callable[..., Recipe]) -> None:
 
 
 def test_files_that_are_no_recipes(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="neither a file nor bundled; bundled: lite, lite-decoders, paper"):
+    with pytest.raises(InputError, match="neither a file nor bundled; bundled: image-vae, lite, lite-decoders, paper"):
         read_recipe("nosuch")
     (tmp_path / "bad.toml").write_text("[run\n")
     with pytest.raises(InputError, match="isn't TOML"):

@@ -15,9 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-import click
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
@@ -222,57 +220,3 @@ def tables(result: SpeedResult) -> list[Table]:
     for row in result.memory:
         memory.add_row(row["case"], f"{row['growth_bytes'] / 1e6:.0f}", f"{row['seconds']:.1f}")
     return [speeds, memory]
-
-
-@click.command()
-@click.option("--quick", is_flag=True, help="A clip of 128 px, one run of the paper's model, no compiling.")
-@click.option("--size", type=click.IntRange(32), help="Side of the clip in pixels, a multiple of 32.  [default: 256]")
-@click.option("--paper-decodes", type=click.IntRange(1), help="Timed decodes of the paper's model.  [default: 2]")
-@click.option("--paper-encodes", type=click.IntRange(1), help="Timed encodes of the paper's model.  [default: 2]")
-@click.option("--lite-repeats", type=click.IntRange(1), default=5, show_default=True, help="Runs of lite beside each.")
-@click.option("--compile/--no-compile", "compiled", default=None, help="Time lite under torch.compile too.")
-@click.option("--memory/--no-memory", default=True, show_default=True, help="Measure memory, in child processes.")
-@click.option("--paper-memory", is_flag=True, help="Memory of the paper's model at 512 px too (many minutes).")
-@click.option(
-    "--threads", type=click.IntRange(0), default=0, show_default=True, help="Threads of torch; 0: its choice."
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the random weights.")
-@click.option("--fresh", is_flag=True, help="Measure again instead of going on with the result file.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Result file.  [default: bench/results/speed.json, with --quick speed-quick.json]",
-)
-def speed(
-    quick: bool,
-    size: int | None,
-    paper_decodes: int | None,
-    paper_encodes: int | None,
-    lite_repeats: int,
-    compiled: bool | None,
-    memory: bool,
-    paper_memory: bool,
-    threads: int,
-    seed: int,
-    fresh: bool,
-    output: Path | None,
-) -> None:
-    """Time the paper's model (random weights) and reducio-lite in turns, and measure memory."""
-    config = SpeedConfig(
-        size=size or (128 if quick else 256),
-        paper_decodes=paper_decodes or (1 if quick else 2),
-        paper_encodes=paper_encodes or (1 if quick else 2),
-        lite_repeats=lite_repeats,
-        compile=(not quick) if compiled is None else compiled,
-        seed=seed,
-        threads=threads,
-    )
-    if config.size % 32:
-        raise click.BadParameter(f"{config.size} isn't a multiple of 32", param_hint="--size")
-    path = output or Path("bench/results") / ("speed-quick.json" if quick else "speed.json")
-    result = run(config, path=path, memory=memory, paper_memory=paper_memory, fresh=fresh)
-    console = Console()
-    for table in tables(result):
-        console.print(table)
-    console.print(f"written to {path}")

@@ -1,0 +1,181 @@
+"""``bench run ablation``: the rows of one of the paper's tables as small runs of equal length, measured on the same clips.
+
+A row is the table's recipe (``reducio_codec/train/recipes/table-N.toml``) with what the row changes in the paper's model.
+Its run lives in a folder of its own: a run that was cut off goes on from its checkpoint, and a row that is measured is
+skipped. ``results/ablation/table-N/ROW.json`` has everything of a row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from bench.codecs.floors import repeat_keyframe
+from bench.codecs.ours import Tensors
+from bench.machine import describe
+from bench.protocol import Protocol, Sample, SampleSet
+from bench.quality import Quality
+from bench.results import write_json
+from reducio_codec.codec import ReducioCodec
+from reducio_codec.config import ReducioConfig
+from reducio_codec.errors import InputError, ReducioError
+from reducio_codec.models.presets import PRESETS
+from reducio_codec.train.loop import TrainReport, train
+from reducio_codec.train.recipe import Recipe
+from reducio_codec.train.recipe_file import read_recipe, to_document
+
+PUBLISHED = Path(__file__).with_name("published.json")
+PROTOCOL_NAME = "ablation/1"
+
+Trainer = Callable[..., TrainReport]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A line of a table: a model of the paper, and what the paper printed for it."""
+
+    preset: str
+    line: str
+    psnr: float
+    ssim: float | None = None
+
+
+def tables() -> list[str]:
+    """Tables that have rows, as text."""
+    return list(_published())
+
+
+def rows(table: str) -> list[Row]:
+    return [Row(**row) for row in _published()[table]]
+
+
+def _published() -> dict[str, list[dict[str, Any]]]:
+    ablations: dict[str, list[dict[str, Any]]] = json.loads(PUBLISHED.read_text(encoding="utf-8"))["ablations"]
+    return ablations
+
+
+def recipe_of(table: str, row: Row, *, minutes: float) -> Recipe:
+    """The table's recipe for one row: InputError where the row's model can't be built so small."""
+    recipe = read_recipe(f"table-{table}", changes=[f"run.minutes={minutes}"])
+    assert isinstance(recipe.model, ReducioConfig)
+    paper, wanted = ReducioConfig(), PRESETS[row.preset].config
+    changes = {field.name: getattr(wanted, field.name) for field in fields(wanted)}
+    changes = {name: value for name, value in changes.items() if value != getattr(paper, name)}
+    if "channel_multipliers" in changes:
+        most = max(recipe.model.channel_multipliers)
+        changes["channel_multipliers"] = tuple(min(most, value) for value in changes["channel_multipliers"])
+    return replace(recipe, model=replace(recipe.model, **changes))
+
+
+@dataclass(kw_only=True)
+class Ablation:
+    """One table's rows, trained and measured one after another."""
+
+    table: str
+    data: Path
+    val: Path
+    results: Path
+    runs: Path
+    """Where the training runs live: a folder for each row, and one with the decoded videos."""
+    minutes: float
+    """Of training for each row, over all resumes."""
+    quality: Quality
+    console: Console
+    limit: int | None = None
+    """Only the first so many videos of ``val``."""
+    train: Trainer = train
+
+    def run(self) -> tuple[list[str], int | None]:
+        """Lines of the failures, and the number of the signal that ended a row early, if one did."""
+        side = read_recipe(f"table-{self.table}").validation.side
+        protocol = Protocol(name=PROTOCOL_NAME, unit="clip", size=side)
+        clips = SampleSet(folder=self.val, protocol=protocol, limit=self.limit)
+        samples = list(clips)
+        for name, why in clips.skipped.items():
+            self.console.print(f"skipped {name}: {why}", markup=False, style="yellow")
+        if not samples:
+            raise InputError(f"{self.val} has no usable video")
+        failures = []
+        for row in rows(self.table):
+            try:
+                stopped = self._row(row, protocol=protocol, samples=samples)
+            except ReducioError as error:
+                failures.append(f"table {self.table}, {row.line}: {error}")
+                self._write(row, {"not_run": str(error)}, protocol=protocol)
+                self.console.print(f"{row.line}: not run: {error}", markup=False, style="red")
+                continue
+            if stopped is not None:
+                return failures, stopped
+        return failures, None
+
+    def _row(self, row: Row, *, protocol: Protocol, samples: Sequence[Sample]) -> int | None:
+        recipe = recipe_of(self.table, row, minutes=self.minutes)
+        settings = {"recipe": to_document(recipe), "training_data": self.data.name}
+        old = read_row(result_path(self.results, self.table, row))
+        if old is not None and _same(old, protocol=protocol, settings=settings, samples=samples):
+            self.console.print(f"{row.line}: finished", markup=False)
+            return None
+        self.console.print(f"{row.line}: training for {self.minutes:g} minutes in all", markup=False)
+        folder = self.runs / f"table-{self.table}" / row.preset
+        report = self.train(recipe, data=self.data, val=None, out=folder, cache=self.runs / "cache")
+        if report.model is None:
+            return report.stopped_by
+        codec = ReducioCodec.from_pretrained(report.model)
+        method = Tensors(codec=codec, decoder=codec.model.default_decoder)
+        found = {
+            "settings": settings,
+            "steps": report.step,
+            "minutes": round(report.minutes, 2),
+            "parameters": sum(p.numel() for p in codec.model.parameters()),  # type: ignore[attr-defined]
+            "metric_settings": self.quality.describe(),
+            "clips": {sample.name: self._clip(method, sample) for sample in samples},
+            "seed": recipe.run.seed,
+            "machine": describe(),
+        }
+        self._write(row, found, protocol=protocol)
+        mean = np.mean([clip["metrics"]["psnr_paper"] for clip in found["clips"].values()])
+        self.console.print(f"{row.line}: {mean:.2f} dB after {report.step} steps", markup=False)
+        return None
+
+    def _clip(self, method: Tensors, sample: Sample) -> dict[str, Any]:
+        return {
+            "video": sample.video,
+            "frames": len(sample.pixels),
+            "digest": sample.digest,
+            "metrics": self.quality.measure(sample.pixels, method(sample.pixels).frames),
+            "repeat_keyframe": self.quality.measure(sample.pixels, repeat_keyframe(sample.pixels).frames),
+        }
+
+    def _write(self, row: Row, data: dict[str, Any], *, protocol: Protocol) -> None:
+        head = {"protocol": protocol.to_json(), "table": self.table, "line": row.line, "preset": row.preset}
+        write_json(result_path(self.results, self.table, row), {**head, **data})
+
+
+def result_path(results: Path, table: str, row: Row) -> Path:
+    return results / "ablation" / f"table-{table}" / f"{row.preset}.json"
+
+
+def read_row(path: Path) -> dict[str, Any] | None:
+    """A row's result, or None where there is none that can be read."""
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def digests(data: dict[str, Any]) -> dict[str, str]:
+    """Which pixels a row was measured on."""
+    return {name: clip["digest"] for name, clip in data.get("clips", {}).items()}
+
+
+def _same(old: dict[str, Any], *, protocol: Protocol, settings: dict[str, Any], samples: Sequence[Sample]) -> bool:
+    plain = json.loads(json.dumps(settings))
+    fits = (old.get("protocol"), old.get("settings")) == (protocol.to_json(), plain)
+    return fits and digests(old) == {sample.name: sample.digest for sample in samples}
