@@ -28,7 +28,7 @@ from reducio_codec.train.render import render
 from reducio_codec.train.sampling import ClipSampler
 from reducio_codec.train.scan import ScanOptions, ScanResult, scan
 from reducio_codec.train.store import FrameStore, open_store
-from reducio_codec.train.validate import Clip, Validation, validation_clips
+from reducio_codec.train.validate import HeldOutClip, Validation, validation_clips
 
 _AVERAGE_FILE = "ema.safetensors"
 _APART = 1_000_000
@@ -53,7 +53,7 @@ class Session:
     progress: Progress
     checkpoints: Checkpoints
     monitor: Monitor
-    clips: list[Clip]
+    clips: list[HeldOutClip]
     profile: bool
     last: Validation | None = None
     times: dict[str, float] = field(default_factory=dict)
@@ -100,7 +100,7 @@ def scan_videos(recipe: Recipe, source: str | Path, *, cache: Path) -> ScanResul
     return scan(find_videos(source), cache=cache, options=options)
 
 
-def held_out_clips(recipe: Recipe, found: ScanResult) -> list[Clip]:
+def held_out_clips(recipe: Recipe, found: ScanResult) -> list[HeldOutClip]:
     storage = "stream" if recipe.data.storage == "stream" else "disk"
     store = open_store(found.videos, storage=storage, device=torch.device("cpu"))
     return validation_clips(found.videos, store, side=recipe.validation.side, count=recipe.validation.clips)
@@ -121,7 +121,7 @@ def set_up(
     widths: Tensor,
     progress: Progress,
     checkpoints: Checkpoints,
-    clips: list[Clip],
+    clips: list[HeldOutClip],
     profile: bool,
 ) -> Session:
     options = recipe.optimizer

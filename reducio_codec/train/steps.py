@@ -120,12 +120,8 @@ def _follow(average: nn.Module, model: nn.Module, *, decay: float, step: int) ->
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:
-    return replace(
-        batch,
-        video=batch.video.to(device, non_blocking=True),
-        keyframe=batch.keyframe.to(device, non_blocking=True),
-        keyframe_index=batch.keyframe_index.to(device, non_blocking=True),
-    )
+    tensors = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
+    return replace(batch, **{name: value.to(device, non_blocking=True) for name, value in tensors.items()})
 
 
 @contextmanager
