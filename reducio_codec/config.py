@@ -78,7 +78,7 @@ class LiteConfig(JsonConfig):
         for name in ("channels_4", "channels_8", "channels_16", "channels_32"):
             if getattr(self, name) < 4 or getattr(self, name) % 4:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be a positive multiple of 4")
-        allowed = ("warp", "bidirectional", "attention", "add", "linear", "none")
+        allowed = ("warp", "attention", "add", "linear", "none", "bidirectional")
         if not self.decoders or len(set(self.decoders)) < len(self.decoders) or not set(self.decoders) <= set(allowed):
             raise InputError(
                 f"decoders is {self.decoders}; it must name one or more of {', '.join(allowed)}, each once"

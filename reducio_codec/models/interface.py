@@ -92,6 +92,7 @@ class CodecModel(Protocol):
         keyframe_index: int | None = None,
         neighbours: Sequence[Tensor | None] | None = None,
         neighbour_places: tuple[int, int] | None = None,
+        present: Tensor | None = None,
     ) -> Tensor:
         """The clip, (B, 3, 16, H, W) float, not clipped.
 
@@ -103,6 +104,7 @@ class CodecModel(Protocol):
             neighbours: key frames of the clips before and after, (B, 3, H, W) each or None, for a decoder that
                 ``uses_neighbours``. The arguments of neighbours need not exist in a model without such decoders.
             neighbour_places: where those key frames lie, in frames of this clip; None is 16 before and after its own.
+            present: (B, 2) bool, which clips of the batch really have those neighbours; None: all.
         """
         ...
 

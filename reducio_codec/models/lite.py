@@ -79,8 +79,7 @@ class ReducioLite(nn.Module):
         """Clip from a normalised latent (B, 16, 4, h, w) and a key frame (B, 3, 32h, 32w) in [-1, 1].
 
         Args:
-            neighbours, neighbour_places: as for ``models.interface.CodecModel``; for the decoder "bidirectional" alone.
-            present: (B, 2) bool, which clips of the batch really have the one before, the one after; None: all.
+            neighbours, neighbour_places, present: for the decoder "bidirectional" alone.
 
         Returns:
             (B, 3, 16, 32h, 32w) float32, not clipped. The frame at ``keyframe_index`` (7 unless given) is the key frame

@@ -59,7 +59,7 @@ class BidirectionalDecoder(nn.Module):
             places: where those lie, in frames of this clip: -9 and 23 for key frames in the middle.
             present: (B, 2) bool, which of them a clip really has; None: all.
         """
-        frames = single.frames.unflatten(0, (-1, CLIP_LENGTH)).clone()  # (B, 16, 3, H, W)
+        frames: Tensor = single.frames.unflatten(0, (-1, CLIP_LENGTH)).clone()  # (B, 16, 3, H, W)
         for number, (neighbour, place) in enumerate(zip(neighbours, places, strict=True)):
             between = slice(0, keyframe_index) if number == 0 else slice(keyframe_index + 1, CLIP_LENGTH)
             if neighbour is None or between.start == between.stop:
@@ -88,7 +88,8 @@ class BidirectionalDecoder(nn.Module):
         x = self.out_4(act(self.blocks_4(act(x))))  # (N, 64, H/4, W/4)
         gate = F.pixel_shuffle(x[:, 48:].float(), 4)  # (N, 1, H, W)
         better = single.lerp(moved, gate).add_(F.pixel_shuffle(x[:, :48].float(), 4))
-        return better.unflatten(0, (-1, own.count))
+        unfolded: Tensor = better.unflatten(0, (-1, own.count))
+        return unfolded
 
 
 class _Side:
@@ -104,7 +105,9 @@ class _Side:
         )
         numbers = torch.arange(between.start, between.stop, device=keyframe.device)
         time = (numbers - keyframe_index) / (place - keyframe_index)
-        self.time = time.repeat(len(keyframe))[:, None, None, None]  # (N, 1, 1, 1): 0 the key frame's, 1 the neighbour's
+        self.time = time.repeat(len(keyframe))[
+            :, None, None, None
+        ]  # (N, 1, 1, 1): 0 the key frame's, 1 the neighbour's
 
     def each(self, x: Tensor) -> Tensor:
         """(B, ...) -> (N, ...): a clip's picture, once for each of the frames."""

@@ -53,7 +53,7 @@ class Batch:
     """Videos that couldn't be read any more, for which others were taken; with the reason."""
 
 
-Item = tuple[ClipKey, Tensor, Tensor, int, tuple[Tensor, Tensor] | None, str, tuple[str, ...]]
+Item = tuple[ClipKey, Tensor, Tensor, int, str, tuple[str, ...], tuple[Tensor, Tensor] | None]
 
 
 class ClipDataset(Dataset[Item]):
@@ -74,7 +74,7 @@ class ClipDataset(Dataset[Item]):
                 failures.append(f"{name}: {error}")
                 continue
             name = f"{name} (frame {plan.frames[0]})"
-            return key, video, keyframe, plan.keyframe_index, around, name, tuple(failures)
+            return key, video, keyframe, plan.keyframe_index, name, tuple(failures), around
         raise VideoError(f"{_ATTEMPTS} clips in a row couldn't be read; the last: {failures[-1]}")
 
 
@@ -108,7 +108,7 @@ class PlannedBatches(Sampler[list[ClipKey]]):
 
 
 def collate(items: list[Item]) -> Batch:
-    keys, videos, keyframes, places, around, names, failures = zip(*items, strict=True)
+    keys, videos, keyframes, places, names, failures, around = zip(*items, strict=True)
     neighbours, present = (None, None) if around[0] is None else map(torch.stack, zip(*around, strict=True))
     return Batch(
         video=torch.stack(videos),

@@ -73,7 +73,9 @@ class ClipSampler:
                     starts.append((number, start, first, last))
                     weights.append(float(video.motion[start]))
         if not starts:
-            raise InputError("keyframe.neighbours is true, and no scene is long enough for a clip and another's key frame")
+            raise InputError(
+                "keyframe.neighbours is true, and no scene is long enough for a clip and another's key frame"
+            )
         self._starts = np.array(starts, np.int64)  # (N, 4): video, first frame, begin and end of the scene
         motion = np.array(weights)
         median = max(float(np.median(motion)), 1e-3)

@@ -120,7 +120,7 @@ def _follow(average: nn.Module, model: nn.Module, *, decay: float, step: int) ->
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:
-    tensors = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
+    tensors: dict[str, Any] = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
     return replace(batch, **{name: value.to(device, non_blocking=True) for name, value in tensors.items()})
 
 
