@@ -166,7 +166,7 @@ def _validate(session: Session) -> bool:
     _log.info("step %d: %s", session.progress.step, json.dumps(values))
     clip = session.clips[len(session.clips) // 2]
     shown = decode_all(codec, clip, decoders=names, device=session.device, autocast=session.accelerator.autocast)
-    session.monitor.picture(session.progress.step, strip(clip, clip[codec.default_keyframe_index], shown))
+    session.monitor.picture(session.progress.step, strip(clip.frames, clip.frames[clip.keyframe_index], shown))
     return is_better(session.progress, session.last.decoders[names[0]])
 
 

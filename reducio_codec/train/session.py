@@ -26,7 +26,7 @@ from reducio_codec.train.run import Run, make_accelerator, make_optimizer, to_ch
 from reducio_codec.train.sampling import ClipSampler
 from reducio_codec.train.scan import ScanOptions, ScanResult, scan
 from reducio_codec.train.store import FrameStore, open_store
-from reducio_codec.train.validate import Clip, Validation, validation_clips
+from reducio_codec.train.validate import HeldOutClip, Validation, validation_clips
 
 _APART = 1_000_000
 """Places in the batch from here on are clips for statistics, which no step sees."""
@@ -39,7 +39,7 @@ class Session(Run):
     recipe: Recipe
     discriminator: Any
     discriminator_optimizer: Any
-    clips: list[Clip]
+    clips: list[HeldOutClip]
     last: Validation | None = None
 
 
@@ -59,7 +59,7 @@ def scan_videos(recipe: Recipe, source: str | Path, *, cache: Path) -> ScanResul
     return scan(find_videos(source), cache=cache, options=options)
 
 
-def held_out_clips(recipe: Recipe, found: ScanResult) -> list[Clip]:
+def held_out_clips(recipe: Recipe, found: ScanResult) -> list[HeldOutClip]:
     storage = "stream" if recipe.data.storage == "stream" else "disk"
     store = open_store(found.videos, storage=storage, device=torch.device("cpu"))
     return validation_clips(found.videos, store, side=recipe.validation.side, count=recipe.validation.clips)
@@ -80,7 +80,7 @@ def set_up(
     widths: Tensor,
     progress: Progress,
     checkpoints: Checkpoints,
-    clips: list[Clip],
+    clips: list[HeldOutClip],
     profile: bool,
 ) -> Session:
     options = recipe.optimizer

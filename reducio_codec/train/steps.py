@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,9 +88,5 @@ def _teach_discriminator(session: Session, batch: Batch, outcome: Outcome) -> di
 
 
 def _to_device(batch: Batch, device: torch.device) -> Batch:
-    return replace(
-        batch,
-        video=batch.video.to(device, non_blocking=True),
-        keyframe=batch.keyframe.to(device, non_blocking=True),
-        keyframe_index=batch.keyframe_index.to(device, non_blocking=True),
-    )
+    tensors: dict[str, Any] = {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
+    return replace(batch, **{name: value.to(device, non_blocking=True) for name, value in tensors.items()})
