@@ -17,6 +17,7 @@ from bench.methods import Candidate, NotRunError
 from bench.plots import plot as draw
 from bench.quality import Quality
 from bench.rd_curves import read_rd
+from bench.readme import renew
 from bench.speed import speed
 from bench.tables import everything
 from reducio_codec.errors import ReducioError
@@ -201,6 +202,27 @@ def report(
         with atomic_write(output) as file:
             file.write(page.encode())
     click.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True), default=Path("README.md"))
+@click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=RESULTS, show_default=True)
+@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if a table is not what the results say.")
+@click.option("--traceback", is_flag=True, help="Show where an error comes from.")
+def readme(file: Path, results: Path, check: bool, traceback: bool) -> None:
+    """Make the tables of FILE (README.md) again from RESULTS: what lies between <!-- bench:NAME --> and <!-- /bench -->."""
+    with _errors(traceback):
+        text = file.read_text(encoding="utf-8")
+        new = renew(text, results=results)
+    if new == text:
+        click.echo(f"{file}: its tables are those of {results}")
+    elif check:
+        click.echo(f"{file}: a table isn't that of {results}; python -m bench readme {file} mends it", err=True)
+        sys.exit(1)
+    else:
+        with atomic_write(file) as target:
+            target.write(new.encode())
+        click.echo(f"{file}: tables renewed")
 
 
 class _errors:  # reads as a block
