@@ -189,16 +189,18 @@ def report(
 ) -> None:
     """RESULTS as one HTML file: tables, curves, and with --data videos to compare."""
     from bench.report.page import build
-    from bench.report.players import make_players
+    from bench.report.players import Player, make_players
 
     with _errors(traceback):
-        made, why = [], "--data wasn't given"
+        made: list[Player] = []
+        skipped: dict[str, str] = {}
+        why = "--data wasn't given" if players else "--players 0"
         if data is not None and players:
             try:
-                made = make_players(data, model=model, decoder=decoder, count=players)
+                made, skipped = make_players(data, model=model, decoder=decoder, count=players)
             except NotRunError as error:
                 why = str(error)
-        page = build(results, players=made, no_players=why)
+        page = build(results, players=made, skipped=skipped, no_players=why)
         with atomic_write(output) as file:
             file.write(page.encode())
     click.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB")

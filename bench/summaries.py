@@ -86,10 +86,15 @@ def speed(data: dict[str, Any]) -> Rows:
                 continue
             seconds = statistics.median(taken[operation])
             base = samples[first].get(operation)
-            ratio = f"{statistics.median(base) / seconds:.4g}" if base else "-"
-            cells += [f"{seconds:.3g} s", f"{CLIP_LENGTH / seconds:.3g}", ratio]
+            ratio = statistics.median(base) / seconds if base else None
+            cells += [f"{seconds:.3g} s", _three(CLIP_LENGTH / seconds), "-" if ratio is None else _three(ratio)]
         rows.append(cells)
     return rows
+
+
+def _three(value: float) -> str:
+    """Three digits, without an exponent for large numbers."""
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
 def _speed_words(data: dict[str, Any]) -> str:
