@@ -39,7 +39,9 @@ def renew(text: str, *, results: Path) -> str:
         opens = number % 2 == 0
         if opens != (marker["end"] is None):
             line = text.count("\n", 0, marker.start()) + 1
-            raise InputError(f"line {line}: {marker[0].strip()} where {'bench:NAME' if opens else '/bench'} has to stand")
+            raise InputError(
+                f"line {line}: {marker[0].strip()} where {'bench:NAME' if opens else '/bench'} has to stand"
+            )
         if opens:
             parts += [text[position : marker.end()], table(marker["name"], results=results), "\n"]
         else:

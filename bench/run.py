@@ -219,7 +219,10 @@ def readme(file: Path, results: Path, check: bool, traceback: bool) -> None:
     if new == text:
         click.echo(f"{file}: its tables are those of {results}")
     elif check:
-        click.echo(f"{file}: a table isn't that of {results}; python -m bench readme {file} mends it", err=True)
+        click.echo(
+            f"{file}: a table isn't that of {results}; python -m bench readme {file} --results {results} mends it",
+            err=True,
+        )
         sys.exit(1)
     else:
         with atomic_write(file) as target:

@@ -93,7 +93,9 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     lines = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
     headings = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
-    return f'<div class="wide" tabindex="0"><table><thead><tr>{headings}</tr></thead><tbody>{lines}</tbody></table></div>'
+    return (
+        f'<div class="wide" tabindex="0"><table><thead><tr>{headings}</tr></thead><tbody>{lines}</tbody></table></div>'
+    )
 
 
 def _curves(results: Path) -> str:
