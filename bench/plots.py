@@ -34,6 +34,7 @@ def plot(data: RdData, folder: Path) -> list[Path]:
         raise MissingDependencyError("plots need matplotlib: pip install 'reducio-codec[bench]'") from error
     matplotlib.use("Agg")
     pyplot: Any = importlib.import_module("matplotlib.pyplot")
+    ticker: Any = importlib.import_module("matplotlib.ticker")
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for metric, label in AXES.items():
@@ -41,12 +42,15 @@ def plot(data: RdData, folder: Path) -> list[Path]:
         shown = {name: points for name, points in curves.items() if not isinstance(points, str)}
         if not shown:
             continue
-        figure, axes = pyplot.subplots(figsize=(7, 5), layout="constrained")
+        figure, axes = pyplot.subplots(figsize=(5, 4), layout="constrained")
         families = sorted({_family(name) for name in shown})
         for name, points in shown.items():
             number = families.index(_family(name)) % len(COLOURS)
             _draw(axes, name, points, ours=data.is_ours(name), colour=COLOURS[number], marker=MARKERS[number])
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        axes.xaxis.set_minor_formatter(ticker.NullFormatter())
         axes.set_xlabel("bits per pixel (all bytes)")
         axes.set_ylabel(label)
         axes.set_title(f"mean over {len(data.samples)} samples, {data.protocol.size} px", fontsize=10)

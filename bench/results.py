@@ -180,6 +180,8 @@ class ResultStore:
 
 def unfit(rows: dict[str, dict[str, Any]], *, samples: list[SampleInfo]) -> str | None:
     """Why a mean over ``rows`` can't stand beside the others, or None: samples are missing, or settings differ."""
+    if not samples:
+        return "incomplete: no list of samples of this protocol"
     missing = [info.name for info in samples if info.name not in rows]
     if missing:
         return f"incomplete: {len(samples) - len(missing)} of {len(samples)} samples ({missing[0]} is missing)"

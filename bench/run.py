@@ -19,6 +19,7 @@ from bench.methods import Candidate, NotRunError
 from bench.plots import plot as draw
 from bench.quality import Quality
 from bench.rd_curves import read_rd
+from bench.readme import renew
 from bench.speed import speed
 from bench.tables import everything
 from reducio_codec.errors import ReducioError
@@ -250,19 +251,45 @@ def report(
 ) -> None:
     """RESULTS as one HTML file: tables, curves, and with --data videos to compare."""
     from bench.report.page import build
-    from bench.report.players import make_players
+    from bench.report.players import Player, make_players
 
     with _errors(traceback):
-        made, why = [], "--data wasn't given"
+        made: list[Player] = []
+        skipped: dict[str, str] = {}
+        why = "--data wasn't given" if players else "--players 0"
         if data is not None and players:
             try:
-                made = make_players(data, model=model, decoder=decoder, count=players)
+                made, skipped = make_players(data, model=model, decoder=decoder, count=players)
             except NotRunError as error:
                 why = str(error)
-        page = build(results, players=made, no_players=why)
+        page = build(results, players=made, skipped=skipped, no_players=why)
         with atomic_write(output) as file:
             file.write(page.encode())
     click.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True), default=Path("README.md"))
+@click.option("--results", type=click.Path(path_type=Path, file_okay=False), default=RESULTS, show_default=True)
+@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if a table is not what the results say.")
+@click.option("--traceback", is_flag=True, help="Show where an error comes from.")
+def readme(file: Path, results: Path, check: bool, traceback: bool) -> None:
+    """Make the tables of FILE (README.md) again from RESULTS: what lies between <!-- bench:NAME --> and <!-- /bench -->."""
+    with _errors(traceback):
+        text = file.read_text(encoding="utf-8")
+        new = renew(text, results=results)
+    if new == text:
+        click.echo(f"{file}: its tables are those of {results}")
+    elif check:
+        click.echo(
+            f"{file}: a table isn't that of {results}; python -m bench readme {file} --results {results} mends it",
+            err=True,
+        )
+        sys.exit(1)
+    else:
+        with atomic_write(file) as target:
+            target.write(new.encode())
+        click.echo(f"{file}: tables renewed")
 
 
 class _errors:  # reads as a block

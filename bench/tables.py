@@ -14,6 +14,7 @@ from bench.quality import METRICS, unpack
 from bench.rd_curves import ANCHOR, BD_METRICS, RATES, RdData, bd_rates, range_rates, read_rd
 from bench.reconstruction import PROTOCOL
 from bench.results import NOT_RUN, Method, ResultStore, SampleInfo, unfit
+from bench.summaries import summary
 from reducio_codec.errors import InputError
 from reducio_codec.metrics.bootstrap import bootstrap
 from reducio_codec.metrics.frechet import frechet_distance
@@ -38,14 +39,24 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def everything(results: Path) -> str:
-    """All tables that a results folder has the results for. InputError if it has none."""
+    """All tables that a results folder has the results for; its other files are named. InputError if it has none."""
     parts = []
     if (results / "reconstruction").is_dir():
         parts.append(reconstruction(ResultStore(folder=results, protocol=PROTOCOL)))
     if (results / "rd").is_dir():
         parts.append(rate_distortion(read_rd(results)))
+    problems = []
+    for path in sorted(results.glob("*.json")):
+        try:
+            words, rows = summary(path)
+        except InputError as error:
+            problems.append(str(error))
+        else:
+            parts.append(f"### {path.stem}\n\n{words}\n\n{markdown(rows)}")
     if not parts:
-        raise InputError(f"{results} has neither reconstruction nor rd results; see python -m bench run --help")
+        found = "".join(f"; {line}" for line in problems)
+        raise InputError(f"{results} has neither reconstruction nor rd results; see python -m bench run --help{found}")
+    parts += _notes({}, problems)
     return "\n\n".join(parts) + "\n"
 
 

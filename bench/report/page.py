@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from html import escape
 from pathlib import Path
@@ -20,14 +21,19 @@ from reducio_codec.errors import MissingDependencyError
 
 HERE = Path(__file__).parent
 
+_CODE = re.compile("`([^`]+)`")
+
 _PLOT = (640, 160)
 """Width and height of the PSNR plots, in SVG units."""
 
 
-def build(results: Path, *, players: Sequence[Player], no_players: str = "") -> str:
+def build(
+    results: Path, *, players: Sequence[Player], skipped: Mapping[str, str] | None = None, no_players: str = ""
+) -> str:
     """The page.
 
     Args:
+        skipped: videos that have no player, and why.
         no_players: why there are none, for the reader.
 
     Raises:
@@ -38,8 +44,11 @@ def build(results: Path, *, players: Sequence[Player], no_players: str = "") -> 
     shown = "".join(_player(number, player) for number, player in enumerate(players))
     words = (
         "<p>Source, this codec at its defaults, and x264 at about as many bytes, frame by frame. Below them a wipe between "
-        "the source (left) and one of the two, and four times their difference.</p>"
+        "the source (left) and one of the two, and four times their difference. Bytes: ours is the whole file; x264 is "
+        "packets and headers, without a container. PSNR is that of each frame, and its mean. What plays here went through "
+        "VP9 once more to fit the page; every number was measured before that.</p>"
     )
+    words += "".join(f"<p>No player of {escape(name)}: {escape(why)}</p>" for name, why in (skipped or {}).items())
     sections.append(("players", "Side by side", words + shown if players else f"<p>not made: {escape(no_players)}</p>"))
     body = "".join(f'<section id="{name}"><h2>{title}</h2>{text}</section>' for name, title, text in sections if text)
     links = "".join(f'<li><a href="#{name}">{title}</a></li>' for name, title, text in sections if text)
@@ -79,11 +88,14 @@ def _cells(line: str) -> list[str]:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     def cell(text: str) -> str:
         words = ' class="words"' if len(text) > 40 or text.startswith("not run") else ""
-        return f"<td{words}>{escape(text)}</td>"
+        marked = _CODE.sub(r"<code>\1</code>", escape(text))
+        return f"<td{words}>{marked}</td>"
 
     lines = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
     headings = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
-    return f'<div class="wide"><table><thead><tr>{headings}</tr></thead><tbody>{lines}</tbody></table></div>'
+    return (
+        f'<div class="wide" tabindex="0"><table><thead><tr>{headings}</tr></thead><tbody>{lines}</tbody></table></div>'
+    )
 
 
 def _curves(results: Path) -> str:
@@ -122,13 +134,13 @@ def _player(number: int, player: Player) -> str:
         f'<div class="controls"><button type="button" data-do="play">Play</button>'
         f'<input type="range" data-do="seek" min="0" max="{facts["frames"] - 1}" value="0" aria-label="frame">'
         f'<span class="quiet" data-show="frame">frame 1 of {facts["frames"]}</span></div>'
+        f'<div class="controls"><label>compare <select data-do="track">{options}</select></label></div>'
         '<div class="compare">'
         '<figure><canvas data-view="wipe" role="img" aria-label="wipe"></canvas>'
+        '<input type="range" data-do="wipe" min="0" max="100" value="50" aria-label="place of the wipe">'
         "<figcaption>source on the left of the line, compared on its right</figcaption></figure>"
         '<figure><canvas data-view="difference" role="img" aria-label="difference"></canvas>'
         "<figcaption>four times the difference to the source</figcaption></figure></div>"
-        f'<div class="controls"><label>compare <select data-do="track">{options}</select></label>'
-        '<input type="range" data-do="wipe" min="0" max="100" value="50" aria-label="place of the wipe"></div>'
         f"{_psnr_plot(player.tracks[1:], width=width)}{_bars(player.tracks[1:])}"
         f'<video muted playsinline loop preload="auto"></video>'
         f'<script type="application/json">{json.dumps(kept)}</script></article>'
@@ -141,7 +153,7 @@ def _caption(number: int, track: dict[str, Any]) -> str:
     mean = sum(track["psnr"]) / len(track["psnr"])
     return (
         f'<span class="dot{number}">●</span> {escape(track["name"])}: {track["bytes"]:,} bytes, {track["kbps"]:g} kbit/s, '
-        f"{track['bpp']:g} bpp, {mean:.2f} dB"
+        f"{track['bpp']:g} bpp, {mean:.2f} dB mean"
     )
 
 
@@ -150,7 +162,7 @@ def _psnr_plot(tracks: Sequence[Track], *, width: int) -> str:
     height = _PLOT[1]
     values = [value for track in tracks for value in track.psnr]
     low, high = 2 * (min(values) // 2), 2 * (max(values) // 2) + 2
-    left, bottom = 40, height - 20
+    left, bottom = 66, height - 20
     across, up = width - left - 10, bottom - 10
     frames = max(1, len(tracks[0].psnr) - 1)
     lines = "".join(
@@ -162,11 +174,14 @@ def _psnr_plot(tracks: Sequence[Track], *, width: int) -> str:
         + '"/>'
         for number, track in enumerate(tracks, start=1)
     )
+    levels = "".join(
+        f'<line class="axis" x1="{left}" y1="{y:g}" x2="{width - 10}" y2="{y:g}"/>'
+        f'<text x="{left - 6}" y="{y + 4:g}" text-anchor="end">{value:g} dB</text>'
+        for value, y in ((low, bottom), ((low + high) / 2, (bottom + 10) / 2), (high, 10))
+    )
     return (
         f'<svg class="plot" viewBox="0 0 {width} {height}" role="img" aria-label="PSNR of each frame">'
-        f'<line class="axis" x1="{left}" y1="{bottom}" x2="{width - 10}" y2="{bottom}"/>'
-        f'<text x="{left - 6}" y="{bottom}" text-anchor="end">{low:g} dB</text>'
-        f'<text x="{left - 6}" y="18" text-anchor="end">{high:g} dB</text>'
+        f"{levels}"
         f'<text x="{width - 10}" y="{height - 4}" text-anchor="end">frame</text>{lines}'
         f'<line class="cursor" data-width="{across}" x1="{left}" y1="8" x2="{left}" y2="{bottom}"/></svg>'
     )

@@ -7,6 +7,7 @@ seen a little; every number is taken from the frames before it.
 from __future__ import annotations
 
 import base64
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,9 @@ POINT = {"quality": 50, "step": 0.5}
 """The codec's defaults."""
 
 _VP9_CRF = 12
+
+_CLOSE = 0.01
+"""Bytes that differ by less are equal for the search."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +83,8 @@ class Player:
         }
 
 
-def make_players(data: Path, *, model: str, decoder: str, count: int) -> list[Player]:
-    """Players of ``count`` videos, evenly spread over the folder's names.
+def make_players(data: Path, *, model: str, decoder: str, count: int) -> tuple[list[Player], dict[str, str]]:
+    """Players of ``count`` videos, evenly spread over the folder's names; and the videos that couldn't be used, with why.
 
     Raises:
         InputError: no usable video. NotRunError: no such model or decoder.
@@ -88,12 +92,12 @@ def make_players(data: Path, *, model: str, decoder: str, count: int) -> list[Pl
     samples = SampleSet(folder=data, protocol=protocol("video"))
     places = np.unique(np.linspace(0, len(samples.videos) - 1, min(count, len(samples.videos))).round().astype(int))
     wanted = {"__".join(samples.videos[i].relative_to(data).parts) for i in places}
-    (candidate,) = (ours.files(model, decoder=decoder, qualities=(POINT["quality"],), steps=(POINT["step"],)),)
+    candidate = ours.files(model, decoder=decoder, qualities=(POINT["quality"],), steps=(POINT["step"],))
     codec = next(iter(candidate.points.values()))()
     players = [_player(sample, codec=codec, name=candidate.name) for sample in samples.of_videos(wanted)]
     if not players:
         raise InputError(f"{data} has no usable video: {'; '.join(samples.skipped.values())}")
-    return players
+    return players, samples.skipped
 
 
 def _player(sample: Sample, *, codec: Any, name: str) -> Player:
@@ -115,21 +119,24 @@ def _player(sample: Sample, *, codec: Any, name: str) -> Player:
 
 
 def nearest_x264(frames: Frames, *, rate: Fraction, size: int) -> tuple[float, Coded]:
-    """x264's constant rate factor, in quarters, whose bytes are nearest to ``size``."""
+    """x264's constant rate factor, in quarters, whose bytes are nearest to ``size`` of those that were tried.
 
-    def encode(quarters: int) -> Coded:
-        return Conventional(encoder=X264, crf=quarters / 4, gop=CLIP_LENGTH)(frames, rate=rate)
-
+    Bytes halve every six or so: from one try to the next by that rule, within the bounds that the tries have set.
+    """
     X264.check()
-    low, high = 40, 204  # bytes fall as it rises
+    low, high = 40, 204  # quarters; bytes fall as they rise
+    guess = 4 * 32
     tried: dict[int, Coded] = {}
     while low <= high:
-        middle = (low + high) // 2
-        tried[middle] = encode(middle)
-        if tried[middle].bytes > size:
-            low = middle + 1
+        guess = min(max(guess, low), high)
+        coded = tried[guess] = Conventional(encoder=X264, crf=guess / 4, gop=CLIP_LENGTH)(frames, rate=rate)
+        if abs(coded.bytes / size - 1) < _CLOSE:
+            break
+        if coded.bytes > size:
+            low = guess + 1
         else:
-            high = middle - 1
+            high = guess - 1
+        guess += round(4 * 6 * math.log2(coded.bytes / size))
     best = min(tried, key=lambda quarters: abs(tried[quarters].bytes - size))
     return best / 4, tried[best]
 

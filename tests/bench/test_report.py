@@ -140,6 +140,20 @@ def test_the_page_in_a_browser(browser: Any, page: Path) -> None:
     assert "http" not in page.read_text().replace("http://www.w3.org", "")
 
 
+def test_the_wipe_moves_by_keyboard(browser: Any, page: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    browser.get(page.as_uri())
+    wait(lambda: browser.execute_script("return window.players.every((p) => p.shown >= 0)"))
+    before = pixels(browser, "wipe")
+    slider = browser.find_element("css selector", "[data-do=wipe]")
+    slider.send_keys(Keys.ARROW_RIGHT * 5)
+    assert slider.get_attribute("value") == "55"
+    wait(lambda: not np.array_equal(pixels(browser, "wipe"), before))
+    browser.find_element("css selector", "[data-do=play]").send_keys(Keys.SPACE)
+    wait(lambda: browser.execute_script("return window.players[0].shown") > 0)
+
+
 def test_a_phone_needs_no_sideways_scrolling(browser: Any, page: Path) -> None:
     size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)

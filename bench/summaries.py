@@ -1,0 +1,110 @@
+"""Single result files as tables: quality of a model (``reducio_codec.train.evaluate``) and speed (``bench speed``)."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from reducio_codec.config import CLIP_LENGTH
+from reducio_codec.errors import InputError
+
+Rows = list[list[str]]
+"""Cells, the first row is the head."""
+
+GROUPS = {"all": "all", "hard": "most motion", "middle": "middle", "easy": "least motion"}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A result file. InputError if it isn't there or isn't JSON."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} can't be read: {error}") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path} holds no JSON object")
+    return data
+
+
+def summary(path: Path) -> tuple[str, Rows]:
+    """What the file measured, in a sentence, and its table. InputError if it is of no format that is known here."""
+    data = read(path)
+    try:
+        if data.get("protocol") == "speed/1":
+            return _speed_words(data), speed(data)
+        if "protocol" not in data and "psnr" in data:
+            return _quality_words(data), quality(data)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} is damaged: {type(error).__name__} {error}") from error
+    known = "speed/1, or quality by reducio_codec.train.evaluate"
+    raise InputError(f"{path} is of protocol {data.get('protocol')}; known here: {known}")
+
+
+def quality(data: dict[str, Any]) -> Rows:
+    """PSNR in dB by amount of motion: each decoder with the raw key frame, then key frame and latent coded."""
+    groups = data["psnr"]
+    rows = [["", *GROUPS.values()]]
+    for key in groups["all"]:
+        if "kbit" not in key:
+            name = _quality_name(key, data)
+            rows.append([name, *(f"{groups[group][key]:.2f}" for group in GROUPS)])
+    return rows
+
+
+def _quality_name(key: str, data: dict[str, Any]) -> str:
+    if key == "copy":
+        return "repeat the key frame"
+    bits = data["psnr"]["all"]
+    if key == "coded key frame":
+        return f"default decoder, key frame in AVIF of quality {data['quality']} ({bits['key frame kbit']:.1f} kbit)"
+    if key.startswith("coded"):
+        setting = key.removeprefix("coded").removeprefix(", ") or f"step {data['latent_step']:g}"
+        kbit = bits[key.replace("coded", "latent kbit", 1)]
+        return f"the same and the latent with {setting} ({kbit:.1f} kbit a clip)"
+    return f"`{key}`"
+
+
+def _quality_words(data: dict[str, Any]) -> str:
+    return (
+        f"Quality of model {data['model']} on {data['clips']} clips of {CLIP_LENGTH}x256x256: PSNR in dB, pooled over the "
+        f"{CLIP_LENGTH - 1} frames that aren't the key frame; the key frame is exact where nothing else is said. Each third "
+        "holds the same number of clips."
+    )
+
+
+def speed(data: dict[str, Any]) -> Rows:
+    """Medians; the first subject is what the others are compared with."""
+    samples = data["samples"]
+    rows = [["", "decode", "frames/s", "x paper", "encode", "frames/s", "x paper"]]
+    first = next(iter(samples))
+    for name, taken in samples.items():
+        cells = [name]
+        for operation in ("decode", "encode"):
+            if not taken.get(operation):
+                cells += ["-", "-", "-"]
+                continue
+            seconds = statistics.median(taken[operation])
+            base = samples[first].get(operation)
+            ratio = statistics.median(base) / seconds if base else None
+            cells += [f"{seconds:.3g} s", _three(CLIP_LENGTH / seconds), "-" if ratio is None else _three(ratio)]
+        rows.append(cells)
+    return rows
+
+
+def _three(value: float) -> str:
+    """Three digits, without an exponent for large numbers."""
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def _speed_words(data: dict[str, Any]) -> str:
+    machine, side = data["machine"], data["config"]["size"]
+    loads = ", ".join(f"{load[0]:g}" for load in data.get("loads", []) if load)
+    text = (
+        f"{CLIP_LENGTH}x{side}x{side}, medians, on {machine['cpu']} with {machine['threads']} threads, torch "
+        f"{machine['versions']['torch']}" + (f", load average {loads}" if loads else "") + "."
+    )
+    if data.get("agreement_db") is not None:
+        text += f" Between the paper's model plain and optimised lie {data['agreement_db']:.1f} dB."
+    memory = "; ".join(f"{row['case']} {row['growth_bytes'] / 1e6:.0f} MB" for row in data.get("memory", []))
+    return text + (f" Peak memory over what the process held before: {memory}." if memory else "")

@@ -1,0 +1,122 @@
+"""Tables from single result files, and the README's tables, which are made from them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bench.__main__ import main
+from bench.readme import renew
+from bench.run import RESULTS
+from bench.summaries import summary
+from bench.tables import everything
+from reducio_codec.errors import InputError
+
+TOP = Path(__file__).parents[2]
+SPEED = {
+    "protocol": "speed/1",
+    "config": {"size": 256},
+    "machine": {"cpu": "X", "threads": 2, "versions": {"torch": "2"}},
+    "samples": {"paper": {"decode": [8.0, 16.0, 32.0]}, "lite": {"decode": [0.1], "encode": [0.04, 0.06]}},
+}
+
+
+def write(folder: Path, name: str, data: object) -> Path:
+    path = folder / name
+    path.write_text(json.dumps(data), encoding="utf-8")
+    return path
+
+
+def test_the_committed_tables_are_those_of_the_results() -> None:
+    done = CliRunner().invoke(main, ["readme", str(TOP / "README.md"), "--results", str(TOP / RESULTS), "--check"])
+    assert done.exit_code == 0, done.output
+
+
+def test_speed_is_medians_and_ratios_to_the_first(tmp_path: Path) -> None:
+    _, rows = summary(write(tmp_path, "speed.json", SPEED))
+    assert rows[1:] == [
+        ["paper", "16 s", "1", "1", "-", "-", "-"],
+        ["lite", "0.1 s", "160", "160", "0.05 s", "320", "-"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("coded", "kbit", "beside"),
+    [("coded", "latent kbit", {"latent_step": 0.5}), ("coded, step 0.5", "latent kbit, step 0.5", {})],
+)
+def test_quality_of_both_generations_of_the_file(
+    tmp_path: Path, coded: str, kbit: str, beside: dict[str, float]
+) -> None:
+    values = {"copy": 20, "warp": 30, "coded key frame": 29, coded: 28, kbit: 10, "key frame kbit": 25}
+    data = {
+        "model": "m",
+        "clips": 3,
+        "quality": 50,
+        **beside,
+        "psnr": dict.fromkeys(("all", "hard", "middle", "easy"), values),
+    }
+    words, rows = summary(write(tmp_path, "q.json", data))
+    assert "3 clips" in words and [row[1] for row in rows[1:]] == ["20.00", "30.00", "29.00", "28.00"]
+    assert rows[-1][0] == "the same and the latent with step 0.5 (10.0 kbit a clip)"
+
+
+def test_a_file_that_cannot_be_shown_is_named_beside_the_others(tmp_path: Path) -> None:
+    write(tmp_path, "speed.json", SPEED)
+    write(tmp_path, "old.json", {**SPEED, "protocol": "speed/0"})
+    write(tmp_path, "short.json", {**SPEED, "config": {}})
+    (tmp_path / "half.json").write_text("{", encoding="utf-8")
+    text = everything(tmp_path)
+    assert "### speed" in text and "old.json is of protocol speed/0" in text
+    assert "half.json can't be read" in text and "short.json is damaged" in text
+
+
+def test_results_of_an_older_protocol_are_named_and_give_no_number(tmp_path: Path) -> None:
+    old = {"protocol": {"name": "rd/0"}, "samples": [], "skipped": {}}
+    (tmp_path / "rd" / "x264-gop16" / "crf26").mkdir(parents=True)
+    write(tmp_path / "rd", "samples.json", old)
+    write(tmp_path / "rd" / "x264-gop16" / "crf26", "a.json", {**old, "metrics": {"psnr_pooled": 77.25}})
+    path = tmp_path / "r.html"
+    done = CliRunner().invoke(main, ["report", str(tmp_path), "-o", str(path)])
+    assert done.exit_code == 0, done.output
+    text = path.read_text(encoding="utf-8")
+    assert "protocol rd/0" in text and "x264-gop16" in text and "77.25" not in text
+
+
+def test_renew_replaces_only_what_lies_between_the_markers(tmp_path: Path) -> None:
+    write(tmp_path, "speed.json", SPEED)
+    text = "before | 1 |\n<!-- bench:speed -->\n| 99 s |\n<!-- /bench -->\nafter\n"
+    new = renew(text, results=tmp_path)
+    assert "99 s" not in new and "| paper | 16 s |" in new
+    assert new.startswith("before | 1 |\n<!-- bench:speed -->\n|") and new.endswith("|\n<!-- /bench -->\nafter\n")
+    assert renew(new, results=tmp_path) == new
+
+
+def test_check_writes_nothing_and_says_what_mends_it(tmp_path: Path) -> None:
+    write(tmp_path, "speed.json", SPEED)
+    page = tmp_path / "page.md"
+    page.write_text("<!-- bench:speed -->\n| 99 s |\n<!-- /bench -->\n", encoding="utf-8")
+    arguments = ["readme", str(page), "--results", str(tmp_path)]
+    done = CliRunner().invoke(main, [*arguments, "--check"])
+    assert done.exit_code == 1 and "python -m bench readme" in done.output and "99 s" in page.read_text()
+    assert CliRunner().invoke(main, arguments).exit_code == 0 and "99 s" not in page.read_text()
+    assert CliRunner().invoke(main, [*arguments, "--check"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("no marker\n", "no <!-- bench:NAME --> marker"),
+        ("<!-- bench:speed -->\n", "has no <!-- /bench --> after it"),
+        ("x\n<!-- /bench -->\n", "line 2: <!-- /bench --> where bench:NAME"),
+        ("<!-- bench:speed -->\n<!-- bench:speed -->\n<!-- /bench -->\n", "line 2: .* where /bench"),
+        ("<!-- bench:other -->\n<!-- /bench -->\n", "other.json can't be read"),
+        ("<!-- bench:rd -->\n<!-- /bench -->\n", "python -m bench run rd makes it"),
+    ],
+)
+def test_markers_that_cannot_be_filled(tmp_path: Path, text: str, message: str) -> None:
+    write(tmp_path, "speed.json", SPEED)
+    with pytest.raises(InputError, match=message):
+        renew(text, results=tmp_path)
