@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import LiteConfig
@@ -145,4 +147,29 @@ def pixart_folder(t5_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         transformer=transformer,
         scheduler=diffusers.DPMSolverMultistepScheduler(),
     ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An OpenCLIP model of toy size in the layout of the hub."""
+    open_clip = pytest.importorskip("open_clip", reason="open_clip_torch isn't installed (extra [generate])")
+    folder = tmp_path_factory.mktemp("clip")
+    model = {
+        "embed_dim": 8,
+        "vision_cfg": {
+            "image_size": 28,
+            "layers": 2,
+            "width": SEMANTIC_CHANNELS,
+            "head_width": 16,
+            "patch_size": 14,
+        },
+        "text_cfg": {"context_length": 8, "vocab_size": 32, "width": 8, "heads": 1, "layers": 1},
+    }
+    torch.manual_seed(0)
+    network = open_clip.model.CLIP(model["embed_dim"], model["vision_cfg"], model["text_cfg"])
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model, "preprocess_cfg": {}}))
+    save_file(
+        {key: value.contiguous() for key, value in network.state_dict().items()}, folder / "open_clip_model.safetensors"
+    )
     return folder

@@ -27,7 +27,7 @@ from reducio_codec.generate.extract import run
 from reducio_codec.generate.extract.maker import Encoders
 from reducio_codec.generate.extract.options import ExtractOptions
 from reducio_codec.generate.extract.run import ExtractReport, extract
-from tests.generate.conftest import TEXT_CHANNELS
+from tests.generate.conftest import SEMANTIC_CHANNELS, TEXT_CHANNELS
 from tests.helpers import moving_video
 from tests.train.conftest import write_video
 
@@ -241,6 +241,17 @@ def test_captions(make: Extract, clips: Path, codec_folder: Path, t5_folder: Pat
     tokens = np.load(io.BytesIO(by_name["a.mkv"]["text.npy"]))
     assert tokens.shape == (8, TEXT_CHANNELS) and tokens.dtype == np.float16 and np.abs(tokens).max() > 0
     assert "text.npy" not in by_name["b.mkv"]
+
+
+def test_semantic_tokens_reach_the_model(make: Extract, codec_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
+    from reducio_codec.generate.train.samples import LatentDataset, Samples, collate
+    from reducio_codec.train.loading import ClipKey
+
+    make(encoders=Encoders(codec=str(codec_folder), image_encoder=str(clip_folder)))
+    dataset = LatentDataset(Samples([tmp_path / "shards"]), motion_power=0.5, seed=0, in_memory=True)
+    batch = collate([dataset[ClipKey(step=0, index=index, stage=0, side=0)] for index in range(3)])
+    semantic = batch.conditions.semantic
+    assert semantic is not None and semantic.shape == (3, 1 + 4, SEMANTIC_CHANNELS)
 
 
 def test_one_line_for_what_is_wrong(clips: Path, codec_folder: Path, tmp_path: Path) -> None:

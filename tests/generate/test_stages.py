@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.generate import ImageEncoder, ReducioDiTPipeline, TextEncoder, TextToImage
@@ -19,31 +17,6 @@ from tests.helpers import moving_video
 
 PICTURE = moving_video(1, 64, 64, seed=3)[0]
 FAST: dict[str, Any] = {"steps": 2, "seed": 0}
-
-
-@pytest.fixture(scope="module")
-def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An OpenCLIP model of toy size in the layout of the hub."""
-    open_clip = pytest.importorskip("open_clip", reason="open_clip_torch isn't installed (extra [generate])")
-    folder = tmp_path_factory.mktemp("clip")
-    model = {
-        "embed_dim": 8,
-        "vision_cfg": {
-            "image_size": 28,
-            "layers": 2,
-            "width": SEMANTIC_CHANNELS,
-            "head_width": 16,
-            "patch_size": 14,
-        },
-        "text_cfg": {"context_length": 8, "vocab_size": 32, "width": 8, "heads": 1, "layers": 1},
-    }
-    torch.manual_seed(0)
-    network = open_clip.model.CLIP(model["embed_dim"], model["vision_cfg"], model["text_cfg"])
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model, "preprocess_cfg": {}}))
-    save_file(
-        {key: value.contiguous() for key, value in network.state_dict().items()}, folder / "open_clip_model.safetensors"
-    )
-    return folder
 
 
 def test_prompts_to_tokens(t5_folder: Path) -> None:

@@ -174,6 +174,15 @@ def test_draws_depend_on_seed_step_and_place_alone(shards: Path) -> None:
     assert not torch.allclose(batch(0), batch(0, step=6))
 
 
+def test_conditions_are_left_out_as_often_as_the_model_says(shards: Path) -> None:
+    loss = DenoisingLoss(ReducioDiT(build_dit_recipe(TINY).model), DenoisingOptions(), seed=0)
+    dataset = LatentDataset(Samples([shards]), motion_power=0.5, seed=0, in_memory=True)
+    batch = collate([dataset[ClipKey(step=0, index=0, stage=0, side=0)]])
+    dropped = torch.stack([loss._draw(batch, index)[2] for index in range(4000)]).float()  # (4000, 2): text, picture
+    assert ((dropped.mean(0) > 0.08) & (dropped.mean(0) < 0.12)).all()
+    assert 0.003 < dropped.prod(1).mean() < 0.02  # apart from each other
+
+
 def test_batches_of_one_size(codec_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "shapes").mkdir()
     write_video(tmp_path / "shapes" / "wide.mkv", moving_video(24, 64, 128))

@@ -15,10 +15,13 @@ from reducio_codec.generate.extract.plan import Shard
 class _Worker:
     """An actor's work: one row, one shard."""
 
-    def __init__(self, setup: bytes) -> None:
-        self._maker = ShardMaker(**pickle.loads(setup))
+    def __init__(self) -> None:
+        self._maker: ShardMaker | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        # the set-up travels in the row: an actor that is started again finds no arguments of its first start
+        if self._maker is None:
+            self._maker = ShardMaker(**pickle.loads(row["setup"]))
         return {"result": pickle.dumps(self._maker(pickle.loads(row["shard"])))}
 
 
@@ -34,12 +37,12 @@ def run_on_ray(shards: Sequence[Shard], *, setup: dict[str, Any], workers: int) 
         ray.init(log_to_driver=False, include_dashboard=False)
     try:
         data.DataContext.get_current().enable_progress_bars = False
-        rows = data.from_items([{"shard": pickle.dumps(shard)} for shard in shards], override_num_blocks=len(shards))
-        made = rows.map(
-            _Worker,
-            fn_constructor_args=(pickle.dumps(setup),),
-            concurrency=min(workers, len(shards)),  # actors restart and retry without end by default
+        packed = pickle.dumps(setup)
+        rows = data.from_items(
+            [{"shard": pickle.dumps(shard), "setup": packed} for shard in shards], override_num_blocks=len(shards)
         )
+        # actors restart and retry without end by default
+        made = rows.map(_Worker, compute=data.ActorPoolStrategy(size=min(workers, len(shards))))
         for row in made.iter_rows():
             yield pickle.loads(row["result"])
     except ray.exceptions.RayError as error:

@@ -1,0 +1,82 @@
+"""``reducio-codec train-dit`` as a person meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from reducio_codec.cli import main
+from reducio_codec.train.checkpoint import Checkpoints
+from reducio_codec.train.monitor import read_log
+from tests.generate.test_train_dit import TINY, shards
+from tests.train.test_loop import to_toml
+
+__all__ = ["shards"]
+
+
+def test_sigterm_saves_first_and_the_same_command_goes_on(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(to_toml({**TINY, "run": {**TINY["run"], "steps": 100_000}}))
+    command = [sys.executable, "-m", "reducio_codec", "train-dit", "recipe.toml", "--latents", str(shards)]
+    command += ["--out", "run"]
+    env = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, env=env)
+    log = tmp_path / "run" / "log.jsonl"
+    deadline = time.monotonic() + 200
+    while len(read_log(log)) < 2 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, message
+    assert b"goes on from there" in message
+    folder = Checkpoints(tmp_path / "run").find()
+    assert folder is not None
+    step = json.loads((folder / "state.json").read_text())["step"]
+    assert step >= 2 and step == read_log(log)[-1]["step"]
+    done = subprocess.run(
+        [*command, "--set", f"run.steps={step + 2}"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"run/model: written after {step + 2} steps" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["nosuch", "--latents", ".", "--out", "run"], 2, "bundled: dit-1024, dit-256, dit-512, dit-lite, dit-smoke"),
+        (["dit-smoke", "--latents", ".", "--out", "run"], 2, "has no shards.json"),
+        (["dit-smoke", "--latents", ".", "--out", "run", "--set", "data.batches=1"], 2, "unknown option 'batches'"),
+        (["dit-smoke", "--latents", ".", "--out", ".", "--profile"], 2, "needs a new --out"),
+        (["dit-smoke", "--latents", ".", "--out", "run", "--weights", "x", "--set", "start.pixart=y"], 2, "go with it"),
+    ],
+)
+def test_one_line_for_what_is_wrong(
+    words: list[str], code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["train-dit", *words])
+    assert result.exit_code == code
+    assert message in result.output and len(result.output.strip().splitlines()) == 1
+
+
+def test_profile_saves_nothing(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.toml").write_text(to_toml(TINY))
+    words = ["train-dit", "recipe.toml", "--latents", str(shards), "--out", "run", "--profile"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    assert {"forward", "backward", "update"} <= set(result.output.split())
+    assert Checkpoints(tmp_path / "run").find() is None and not (tmp_path / "run" / "model").exists()
+
+
+def test_options_are_listed() -> None:
+    result = CliRunner().invoke(main, ["train-dit", "--options"])
+    assert "bundled recipes: dit-1024, dit-256" in result.output
+    assert "data.motion_power = 0.5" in result.output and "extract.distance = 8" in result.output
