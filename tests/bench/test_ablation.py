@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from bench.__main__ import main
 from bench.ablation import PUBLISHED, Ablation, recipe_of, rows, tables
@@ -198,3 +199,16 @@ def test_command(data: Path, tmp_path: Path) -> None:
     assert done.exit_code == 2 and "4" in done.output
     done = CliRunner().invoke(main, [*command, "--table", "10", "--val", str(tmp_path / "none")])
     assert done.exit_code == 2 and "isn't a folder" in done.output
+
+
+def test_a_clip_that_cannot_be_decoded_is_named_and_left_out(
+    finished: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(data, tmp_path / "val")
+    (tmp_path / "val" / "broken.mp4").write_bytes(b"no video" * 100)
+    shutil.copytree(finished / "results", tmp_path / "results")
+    run = Ablation(
+        table="11", data=data, val=tmp_path / "val", results=tmp_path / "results", runs=tmp_path, minutes=1.0,
+        quality=NO_NETWORKS, console=Console(), train=Runs(trained=finished),
+    ).run()  # fmt: skip
+    assert run == ([], None) and "skipped broken.mp4" in capsys.readouterr().out
