@@ -89,9 +89,10 @@ def _words(data: dict[str, Any]) -> str:
     protocol, clips = data["protocol"], data["clips"]
     videos = {clip["video"] for clip in clips.values()}
     copied = sum(clip["repeat_keyframe"]["psnr_paper"] for clip in clips.values()) / len(clips)
-    minutes = data["settings"]["recipe"]["run"]["minutes"]
+    run = data["settings"]["recipe"]["run"]
+    budget = f"{run['steps']} steps" if run["steps"] else f"{run['minutes']:g} minutes"
     return (
-        f"{minutes:g} minutes of training a row on the same machine (steps say how far each got), {len(clips)} clips of "
+        f"{budget} of training a row on the same machine (steps say how far each got), {len(clips)} clips of "
         f"{protocol['frames']}x{protocol['size']}x{protocol['size']} from {len(videos)} videos; [95% interval]. Repeating "
         f"the key frame: {copied:.2f} dB by the paper's definition. The published numbers are of the full-size models after "
         "a million iterations at 256 px: only the order can be compared."

@@ -97,6 +97,7 @@ def test_a_row_changes_what_the_paper_changes_and_nothing_else(table: str) -> No
     recipes = {row.preset: recipe_of(table, row, minutes=5) for row in rows(table)}
     assert len({recipe.model for recipe in recipes.values()}) == len(recipes)
     assert len({replace(recipe, model=ReducioConfig()) for recipe in recipes.values()}) == 1
+    assert recipe_of(table, rows(table)[0], steps=7).run.steps == 7
     for name, recipe in recipes.items():
         wanted = PRESETS[name].config
         assert isinstance(recipe.model, ReducioConfig)
@@ -179,7 +180,7 @@ def test_a_failed_row_is_named_and_the_others_run(finished: Path, data: Path, tm
     [
         ("protocol", {"name": "ablation/0"}, "protocol ablation/0; this is ablation/1"),
         ("clips", {"a.mp4@00000": {"digest": "0", "frames": 15, "video": "a.mp4"}}, "from other clips"),
-        ("settings", {"recipe": {"run": {"minutes": 9.0}}, "training_data": "data"}, "from another budget"),
+        ("settings", {"recipe": {"run": {"minutes": 9.0, "steps": 0}}, "training_data": "data"}, "from another budget"),
     ],
 )
 def test_rows_that_do_not_fit_are_named_not_compared(
@@ -197,6 +198,10 @@ def test_command(data: Path, tmp_path: Path) -> None:
     command = ["run", "ablation", "--data", str(data), "-o", str(tmp_path / "r"), "--runs", str(tmp_path / "runs")]
     done = CliRunner().invoke(main, [*command, "--table", "7", "--val", str(data)])
     assert done.exit_code == 2 and "4" in done.output
+    done = CliRunner().invoke(
+        main, [*command, "--table", "10", "--val", str(data), "--minutes-each", "1", "--steps-each", "2"]
+    )
+    assert done.exit_code == 2 and "not both" in done.output
     done = CliRunner().invoke(main, [*command, "--table", "10", "--val", str(tmp_path / "none")])
     assert done.exit_code == 2 and "isn't a folder" in done.output
 
