@@ -111,9 +111,11 @@ class Ablation:
         for row in rows(self.table):
             try:
                 stopped = self._row(row, protocol=protocol, samples=samples)
-            except ReducioError as error:
+            except (ReducioError, RuntimeError) as error:
                 failures.append(f"table {self.table}, {row.line}: {error}")
-                self._write(row, {"not_run": str(error)}, protocol=protocol)
+                old = read_row(result_path(self.results, self.table, row))
+                if old is None or "clips" not in old:  # an earlier result stays
+                    self._write(row, {"not_run": str(error)}, protocol=protocol)
                 self.console.print(f"{row.line}: not run: {error}", markup=False, style="red")
                 continue
             if stopped is not None:

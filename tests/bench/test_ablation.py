@@ -173,6 +173,10 @@ def test_a_failed_row_is_named_and_the_others_run(finished: Path, data: Path, tm
     assert stopped is None and failures == ["table 11, none: the loss isn't finite at step 1"]
     text = ablation(tmp_path / "results", "11")
     assert "not run: the loss isn't finite at step 1" in text and "(2 of 3 rows)" in text
+    before = (tmp_path / "results/ablation/table-11/random-frame.json").read_bytes()
+    failures, _ = run_table(data, tmp_path, Runs(trained=finished, fail_at="random-frame"), minutes=2.0)
+    assert len(failures) == 1
+    assert (tmp_path / "results/ablation/table-11/random-frame.json").read_bytes() == before, "an earlier result stays"
 
 
 @pytest.mark.parametrize(
