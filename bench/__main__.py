@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bench.run import plot, run, table
+from bench.run import plot, report, run, table
 from bench.speed import speed
 
 
@@ -13,7 +13,7 @@ def main() -> None:
     """Measure reducio-codec. Run it from the repository's root."""
 
 
-for command in (run, speed, table, plot):
+for command in (run, speed, table, plot, report):
     main.add_command(command)
 
 if __name__ == "__main__":

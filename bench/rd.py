@@ -27,10 +27,20 @@ def protocol(unit: Unit = "video") -> Protocol:
 
 
 def candidates(
-    *, models: Sequence[str], decoder: str, qualities: Sequence[int], steps: Sequence[float]
+    *,
+    models: Sequence[str],
+    decoder: str,
+    qualities: Sequence[int],
+    steps: Sequence[float],
+    efforts: Sequence[int] = (0,),
 ) -> list[Candidate[VideoCodec]]:
     """This package's models over their grid of settings, and the conventional encoders."""
-    return [*(ours.files(model, decoder=decoder, qualities=qualities, steps=steps) for model in models), *anchors()]
+    own = [
+        ours.files(model, decoder=decoder, qualities=qualities, steps=steps, effort=effort)
+        for model in models
+        for effort in efforts
+    ]
+    return [*own, *anchors()]
 
 
 def run(

@@ -15,13 +15,14 @@ from bench import rd as rd_bench
 from bench import reconstruction as reconstruction_bench
 from bench.ablation_table import ablation as ablation_table
 from bench.codecs import ours
-from bench.methods import Candidate
+from bench.methods import Candidate, NotRunError
 from bench.plots import plot as draw
 from bench.quality import Quality
 from bench.rd_curves import read_rd
 from bench.speed import speed
 from bench.tables import everything
 from reducio_codec.errors import ReducioError
+from reducio_codec.io.files import atomic_write
 
 RESULTS = Path("bench/results")
 
@@ -121,6 +122,9 @@ def reconstruction(
 @click.option("--decoder", default=ours.DECODERS[0], show_default=True, help="Of this package's models.")
 @click.option("--qualities", default=joined(ours.QUALITIES), callback=numbers(int), show_default=True)
 @click.option("--steps", default=joined(ours.STEPS), callback=numbers(float), show_default=True)
+@click.option(
+    "--efforts", default="0", callback=numbers(int), show_default=True, help="Gradient steps for each latent."
+)
 @click.option("--unit", type=click.Choice(["video", "clip"]), default="video", show_default=True,
               help="One file for all clips of a video, or for each clip.")  # fmt: skip
 def rd(
@@ -135,11 +139,15 @@ def rd(
     decoder: str,
     qualities: tuple[int, ...],
     steps: Sequence[float],
+    efforts: tuple[int, ...],
     unit: Any,
 ) -> None:
     """Codecs: all bytes against quality."""
     with _errors(traceback):
-        chosen = _choose(rd_bench.candidates(models=models, decoder=decoder, qualities=qualities, steps=steps), methods)
+        everyone = rd_bench.candidates(
+            models=models, decoder=decoder, qualities=qualities, steps=steps, efforts=efforts
+        )
+        chosen = _choose(everyone, methods)
         quality = Quality.open(lpips_net=lpips_net, lpips_trunk=lpips_weights, with_fvd=False)
         failures = rd_bench.run(
             chosen, data=data, results=results, quality=quality, console=Console(), unit=unit, limit=limit
@@ -229,6 +237,35 @@ def plot(results: Path, output: Path | None, traceback: bool) -> None:
     with _errors(traceback):
         for path in draw(read_rd(results), output or results):
             click.echo(path)
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path, file_okay=False), default=RESULTS)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("report.html"),
+              show_default=True, help="File to write.")  # fmt: skip
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Folder of videos for the players.")
+@click.option("--players", type=click.IntRange(0), default=4, show_default=True, help="So many of its videos.")
+@click.option("--model", default=ours.MODEL, show_default=True, help="The model that plays: a name or a folder.")
+@click.option("--decoder", default=ours.DECODERS[0], show_default=True)
+@click.option("--traceback", is_flag=True, help="Show where an error comes from.")
+def report(
+    results: Path, output: Path, data: Path | None, players: int, model: str, decoder: str, traceback: bool
+) -> None:
+    """RESULTS as one HTML file: tables, curves, and with --data videos to compare."""
+    from bench.report.page import build
+    from bench.report.players import make_players
+
+    with _errors(traceback):
+        made, why = [], "--data wasn't given"
+        if data is not None and players:
+            try:
+                made = make_players(data, model=model, decoder=decoder, count=players)
+            except NotRunError as error:
+                why = str(error)
+        page = build(results, players=made, no_players=why)
+        with atomic_write(output) as file:
+            file.write(page.encode())
+    click.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
 
 
 class _errors:  # reads as a block

@@ -6,7 +6,8 @@ compute the same numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,6 +20,16 @@ from reducio_codec.geometry.tiling import TilePlan, blend_tiles, plan_tiles
 from reducio_codec.models.interface import CodecModel
 from reducio_codec.models.latents import Posterior
 from reducio_codec.pixels import to_bytes, to_unit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbours:
+    """Key frames of the clips before and after, ``(B, 3, H, W)`` uint8 or float in [-1, 1], or None."""
+
+    previous: Tensor | None = None
+    next: Tensor | None = None
+    places: tuple[int, int] | None = None
+    """Where they lie, in frames of the clip between them (-9 and 23); by default 16 before and after its key frame."""
 
 
 class ClipRunner:
@@ -98,19 +109,30 @@ class ClipRunner:
             latent = self.model.latent(mean.to(self.device))
         return latent.to(mean.device, torch.float32).clone()
 
-    def decode_bands(self, latent: Tensor, keyframe: Tensor, *, decoder: str, keyframe_index: int) -> Iterator[Tensor]:
+    def decode_bands(
+        self,
+        latent: Tensor,
+        keyframe: Tensor,
+        *,
+        decoder: str,
+        keyframe_index: int,
+        neighbours: Neighbours | None = None,
+    ) -> Iterator[Tensor]:
         """The clip's pixels from the top down, a band of rows at a time; each is valid until the next.
 
         Args:
             latent: ``(B, z, t, h, w)``.
             keyframe: ``(B, 3, H, W)`` uint8, or float in [-1, 1]; its size is the clip's.
+            neighbours: key frames of the clips before and after, for a decoder that uses them.
 
         Yields:
             ``(B, 3, 16, rows, W)`` float32, not clipped.
         """
         height, width = keyframe.shape[-2:]
         plan = self.plan(height, width)
-        tiles = self._decoded_tiles(latent, keyframe, plan=plan, decoder=decoder, keyframe_index=keyframe_index)
+        tiles = self._decoded_tiles(
+            latent, keyframe, plan=plan, decoder=decoder, keyframe_index=keyframe_index, neighbours=neighbours
+        )
         top = 0
         for band in blend_tiles(tiles, plan):
             rows = min(band.shape[-2], height - top)
@@ -120,11 +142,21 @@ class ClipRunner:
             top += rows
 
     def decode(
-        self, latent: Tensor, keyframe: Tensor, *, decoder: str, keyframe_index: int, span: ClipSpan, out: Tensor
+        self,
+        latent: Tensor,
+        keyframe: Tensor,
+        *,
+        decoder: str,
+        keyframe_index: int,
+        span: ClipSpan,
+        out: Tensor,
+        neighbours: Neighbours | None = None,
     ) -> None:
         """Write the real frames of ``span`` into ``out: (B, 3, n, H, W)``, float (clipped to [-1, 1]) or uint8."""
         top = 0
-        for band in self.decode_bands(latent, keyframe, decoder=decoder, keyframe_index=keyframe_index):
+        for band in self.decode_bands(
+            latent, keyframe, decoder=decoder, keyframe_index=keyframe_index, neighbours=neighbours
+        ):
             real = band[:, :, span.keep]  # (B, 3, n, rows, W)
             pixels = to_bytes(real) if out.dtype == torch.uint8 else real.clamp(-1, 1)
             out[..., top : top + band.shape[-2], :] = pixels
@@ -142,16 +174,32 @@ class ClipRunner:
                 yield Posterior(mean, logvar)
 
     def _decoded_tiles(
-        self, latent: Tensor, keyframe: Tensor, *, plan: TilePlan, decoder: str, keyframe_index: int
+        self,
+        latent: Tensor,
+        keyframe: Tensor,
+        *,
+        plan: TilePlan,
+        decoder: str,
+        keyframe_index: int,
+        neighbours: Neighbours | None,
     ) -> Iterator[Tensor]:
         latent_plan = plan.divided(self.ratio)
         for places in self.batches(plan, batch=latent.shape[0]):
             corners = [(y // self.ratio, x // self.ratio) for y, x in places]
             motion = self.cut(latent, corners, plan=latent_plan)  # (n*B, z, t, tile h, tile w)
             picture = self.cut(keyframe, places, plan=plan)  # (n*B, 3, tile, tile)
+            around = {} if neighbours is None else self._cut_neighbours(neighbours, places, plan=plan)
             with torch.inference_mode(), self.autocast():
-                video = self._decode(motion, picture, decoder=decoder, keyframe_index=keyframe_index)
+                video = self._decode(motion, picture, decoder=decoder, keyframe_index=keyframe_index, **around)
             yield from video.to(latent.device, torch.float32).chunk(len(places))
+
+    def _cut_neighbours(
+        self, neighbours: Neighbours, places: list[tuple[int, int]], *, plan: TilePlan
+    ) -> dict[str, object]:
+        """The model's arguments for neighbours, of the tiles at ``places``."""
+        pictures = (neighbours.previous, neighbours.next)
+        tiles = tuple(None if picture is None else self.cut(picture, places, plan=plan) for picture in pictures)
+        return {"neighbours": tiles, "neighbour_places": neighbours.places}
 
     def batches(self, plan: TilePlan, *, batch: int) -> Iterator[list[tuple[int, int]]]:
         """Corners of the tiles that run together; ``tile_batch`` counts tiles of all videos of a batch."""
@@ -172,3 +220,31 @@ class ClipRunner:
     def autocast(self) -> torch.autocast:
         """What the model computes in, as a context."""
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
+
+
+def find_neighbours(
+    keyframes: Sequence[Tensor],
+    spans: Sequence[ClipSpan],
+    *,
+    keyframe_index: int,
+    outside: tuple[Tensor | None, Tensor | None] = (None, None),
+) -> list[Neighbours]:
+    """For each clip of a video the key frames of the clips beside it.
+
+    Args:
+        keyframes: ``(B, 3, H, W)`` of each clip.
+        spans: where the clips' frames lie.
+        keyframe_index: which of a clip's 16 frames is its key frame.
+        outside: key frames before the first clip, 16 frames before its own, and after the last, or None.
+    """
+    starts = [span.start - span.lead for span in spans]  # of a clip's 16 frames, in the video
+    places = [starts[0] - CLIP_LENGTH, *starts, starts[-1] + CLIP_LENGTH]
+    pictures = [outside[0], *keyframes, outside[1]]
+    return [
+        Neighbours(
+            previous=pictures[number],
+            next=pictures[number + 2],
+            places=(keyframe_index + places[number] - start, keyframe_index + places[number + 2] - start),
+        )
+        for number, start in enumerate(starts)
+    ]

@@ -20,7 +20,7 @@ from reducio_codec import streaming
 from reducio_codec.bitstream.entropy import LatentCoder
 from reducio_codec.bitstream.keyframe import KeyframeCodec
 from reducio_codec.bitstream.tables import LatentTables
-from reducio_codec.clip_runner import ClipRunner
+from reducio_codec.clip_runner import ClipRunner, Neighbours, find_neighbours
 from reducio_codec.compress import Progress, compress
 from reducio_codec.config import CLIP_LENGTH, TilingConfig
 from reducio_codec.decompress import OnError, decompress
@@ -29,8 +29,8 @@ from reducio_codec.errors import InputError
 from reducio_codec.geometry.budget import DEFAULT_PEAK_BYTES_PER_PIXEL, resolve_tiling
 from reducio_codec.geometry.clips import count_clips, plan_clips, take_clip
 from reducio_codec.geometry.latent import Latent
-from reducio_codec.inputs import as_video, check_choice, check_keyframe_index, check_latent
-from reducio_codec.models.interface import CodecModel
+from reducio_codec.inputs import as_video, check_choice, check_keyframe_index, check_latent, check_neighbours
+from reducio_codec.models.interface import CodecModel, uses_neighbours
 from reducio_codec.pixels import to_unit
 from reducio_codec.precision import resolve_device, resolve_dtype
 from reducio_codec.rate_control import KeyframeChoice, RateControl
@@ -214,6 +214,7 @@ class ReducioCodec:
         keyframe: Tensor,
         *,
         decoder: str | None = None,
+        neighbours: tuple[Tensor | None, Tensor | None] | None = None,
         num_frames: int | None = None,
         keyframe_index: int | None = None,
         output: Output = "float",
@@ -224,6 +225,9 @@ class ReducioCodec:
             latent: ``(B, z, N*t, h, w)``.
             keyframe: ``(B, 3, N, H, W)`` float in [-1, 1]; its size is the video's.
             decoder: one of ``self.decoders``, by default the model's choice.
+            neighbours: key frames ``(B, 3, H, W)`` of the clips before the first and after the last one, or None, where
+                the latent is a part of a video and the decoder uses them (``bidirectional``). Between clips it takes the
+                key frames that are here.
             num_frames: frames to give back, ``16 * (N - 1) + 1`` to ``16 * N``. By default what the latent knows
                 from ``encode``; ``16 * N`` for a plain tensor.
             keyframe_index: by default what the latent knows, then the model's choice.
@@ -245,6 +249,8 @@ class ReducioCodec:
             raise InputError(f"num_frames is {num_frames}; a latent of {clips} clips holds {low} to {high}")
         carried = latent.keyframe_index if isinstance(latent, Latent) else self.model.default_keyframe_index
         index = check_keyframe_index(keyframe_index, default=carried)
+        if neighbours is not None:
+            check_neighbours(neighbours, keyframe, decoder=name, model=self.model)
         motion = latent.detach().as_subclass(Tensor)
         batch, (height, width) = latent.shape[0], keyframe.shape[-2:]
         if output == "uint8":
@@ -252,12 +258,13 @@ class ReducioCodec:
             video = result.permute(0, 4, 1, 2, 3)  # (B, 3, T, H, W), a view
         else:
             result = video = torch.empty((batch, 3, num_frames, height, width), device=latent.device)
-        for part, picture, span in zip(
-            torch.split(motion, self.runner.latent_frames, dim=2),
-            keyframe.detach().unbind(dim=2),
-            plan_clips(num_frames, keyframe_index=index),
-            strict=True,
-        ):
+        spans = plan_clips(num_frames, keyframe_index=index)
+        pictures = keyframe.detach().unbind(dim=2)
+        around: Sequence[Neighbours | None] = [None] * clips
+        if uses_neighbours(self.model, name):
+            around = find_neighbours(pictures, spans, keyframe_index=index, outside=neighbours or (None, None))
+        parts = torch.split(motion, self.runner.latent_frames, dim=2)
+        for part, picture, span, beside in zip(parts, pictures, spans, around, strict=True):
             self.runner.decode(
                 part,
                 picture,
@@ -265,6 +272,7 @@ class ReducioCodec:
                 keyframe_index=index,
                 span=span,
                 out=video.narrow(2, span.start, span.frames),
+                neighbours=beside,
             )
         return result
 

@@ -72,17 +72,19 @@ class LiteConfig(JsonConfig):
     channels_32: int = 192
     """Channels of the whole clip on the latent grid."""
     decoders: tuple[str, ...] = ("warp", "attention", "add", "linear", "none")
-    """Decoders that share the encoder; the first is the default."""
+    """Decoders that share the encoder; the first is the default. ``bidirectional`` adds to ``warp`` and needs it."""
 
     def __post_init__(self) -> None:
         for name in ("channels_4", "channels_8", "channels_16", "channels_32"):
             if getattr(self, name) < 4 or getattr(self, name) % 4:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be a positive multiple of 4")
-        allowed = ("warp", "attention", "add", "linear", "none")
+        allowed = ("warp", "attention", "add", "linear", "none", "bidirectional")
         if not self.decoders or len(set(self.decoders)) < len(self.decoders) or not set(self.decoders) <= set(allowed):
             raise InputError(
                 f"decoders is {self.decoders}; it must name one or more of {', '.join(allowed)}, each once"
             )
+        if "bidirectional" in self.decoders and "warp" not in self.decoders:
+            raise InputError(f"decoders is {self.decoders}; bidirectional adds to warp, which must be there, too")
 
 
 FusionName = Literal["attention", "add", "linear", "none"]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError
+from reducio_codec.models.interface import CodecModel, uses_neighbours
 
 if TYPE_CHECKING:
     from reducio_codec.clip_runner import ClipRunner
@@ -98,6 +99,24 @@ def check_latent(latent: Any, keyframe: Any, *, runner: ClipRunner) -> int:
         )
     check_range(keyframe, name="keyframe")
     return clips
+
+
+def check_neighbours(neighbours: Any, keyframe: Tensor, *, decoder: str, model: CodecModel) -> None:
+    """Refuse key frames beside a part of a video that don't look like its own (B, 3, N, H, W), or have no use."""
+    if not uses_neighbours(model, decoder):
+        raise InputError(f"neighbours are given, and the decoder {decoder!r} has no use for them")
+    if not isinstance(neighbours, tuple | list) or len(neighbours) != 2:
+        raise InputError(
+            "neighbours must be two: the key frame before the first clip and the one after the last, or None"
+        )
+    expected = (*keyframe.shape[:2], *keyframe.shape[3:])
+    for picture in neighbours:
+        if picture is None:
+            continue
+        if not isinstance(picture, Tensor) or not picture.is_floating_point() or tuple(picture.shape) != expected:
+            found = f"{picture.dtype} {tuple(picture.shape)}" if isinstance(picture, Tensor) else type(picture).__name__
+            raise InputError(f"neighbours holds {found}; allowed: float tensors {expected}, or None")
+        check_range(picture, name="neighbours")
 
 
 def as_frame(frame: Any, *, size: tuple[int, int] | None) -> NDArray[np.uint8]:

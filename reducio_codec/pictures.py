@@ -76,9 +76,22 @@ def strip(source: Picture, keyframe: Picture, decoded: Mapping[str, Picture]) ->
                 [amplified_error(source[i], result[i]) for i in places],
             ),
         ]
+    return stack_rows(rows, size=size)
+
+
+def clip_strip(clips: Mapping[str, Picture]) -> Picture:
+    """Labelled rows of eight frames of each clip ``(n, H, W, 3)`` uint8; all clips have one shape."""
+    count, height, width, _ = next(iter(clips.values())).shape
+    places = np.rint(np.linspace(0, count - 1, STRIP_COLUMNS)).astype(int)
+    size = fit(width=width, height=height, widths=STRIP_WIDTHS)
+    return stack_rows([(label, [clip[i] for i in places]) for label, clip in clips.items()], size=size)
+
+
+def stack_rows(rows: Sequence[tuple[str, Sequence[Picture]]], *, size: tuple[int, int]) -> Picture:
+    """Each row a line of text above its pictures, which are resized to ``size`` (width, height)."""
     lines = []
     for label, pictures in rows:
-        lines.append(text_bar(label, size[0] * STRIP_COLUMNS))
+        lines.append(text_bar(label, size[0] * len(pictures)))
         lines.append(np.concatenate([resize(picture, size) for picture in pictures], axis=1))
     return np.concatenate(lines)
 

@@ -44,7 +44,7 @@ class Encoder:
     """Private pairs that place key frames; ``{gop}`` becomes the distance."""
     crf: tuple[int, ...]
 
-    def settings(self, *, crf: int, gop: int) -> dict[str, Any]:
+    def settings(self, *, crf: float, gop: int) -> dict[str, Any]:
         return {
             "library": self.library,
             "crf": crf,
@@ -55,10 +55,10 @@ class Encoder:
             "counted": "packets and headers, without SEI and temporal delimiters; no container",
         }
 
-    def _options(self, *, crf: int, gop: int) -> dict[str, str]:
+    def _options(self, *, crf: float, gop: int) -> dict[str, str]:
         pairs = self.private_options | {key: value.format(gop=gop) for key, value in self.gop_options.items()}
         private = {self.private: ":".join(f"{key}={value}" for key, value in pairs.items())} if self.private else {}
-        return {**self.options, "crf": str(crf), "g": str(gop), "threads": "1", **private}
+        return {**self.options, "crf": f"{crf:g}", "g": str(gop), "threads": "1", **private}
 
     def check(self) -> None:
         """NotRunError where this PyAV was built without the encoder or its decoder."""
@@ -70,7 +70,7 @@ class Encoder:
         except av.codec.codec.UnknownCodecError as error:
             raise NotRunError(f"this PyAV ({av.__version__}) has no {name}") from error
 
-    def encode(self, frames: Frames, *, rate: Fraction, crf: int, gop: int) -> tuple[bytes, list[bytes]]:
+    def encode(self, frames: Frames, *, rate: Fraction, crf: float, gop: int) -> tuple[bytes, list[bytes]]:
         """``(T, H, W, 3)`` to headers and packets in coding order."""
         os.environ.setdefault("SVT_LOG", "1")  # else it prints its settings for every sample
         height, width = frames.shape[1:3]
@@ -110,7 +110,7 @@ class Conventional:
     """An encoder at one point."""
 
     encoder: Encoder
-    crf: int
+    crf: float
     gop: int
 
     @property

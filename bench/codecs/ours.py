@@ -54,6 +54,7 @@ class File:
     decoder: str
     quality: int
     step: float
+    effort: int = 0
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -64,6 +65,7 @@ class File:
             "keyframe_codec": "avif",
             "keyframe_quality": self.quality,
             "latent_step": self.step,
+            **({"effort": self.effort} if self.effort else {}),
             "counted": "the whole file",
         }
 
@@ -71,7 +73,13 @@ class File:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "sample.rdc"
             report = self.codec.compress(
-                list(frames), path, rate=rate, keyframe_quality=self.quality, latent_step=self.step
+                list(frames),
+                path,
+                rate=rate,
+                keyframe_quality=self.quality,
+                latent_step=self.step,
+                effort=self.effort,
+                decoder=self.decoder if self.effort else None,
             )
             size = path.stat().st_size
             with self.codec.open_file(path) as video:
@@ -105,16 +113,21 @@ def image_vae(folder: Path | None) -> Candidate[Reconstructor]:
 
 
 def files(
-    model: str, *, decoder: str, qualities: Sequence[int] = QUALITIES, steps: Sequence[float] = STEPS
+    model: str,
+    *,
+    decoder: str,
+    qualities: Sequence[int] = QUALITIES,
+    steps: Sequence[float] = STEPS,
+    effort: int = 0,
 ) -> Candidate[VideoCodec]:
-    """A model at a grid of key-frame quality and latent step."""
+    """A model at a grid of key-frame quality and latent step; ``effort`` refines latents and is part of the name."""
     load = _loader(model)
 
     def opener(quality: int, step: float) -> Callable[[], VideoCodec]:
-        return lambda: File(codec=load(), decoder=_known(load(), decoder), quality=quality, step=step)
+        return lambda: File(codec=load(), decoder=_known(load(), decoder), quality=quality, step=step, effort=effort)
 
     return Candidate(
-        name=f"{method_name(model)}-{decoder}",
+        name=f"{method_name(model)}-{decoder}" + (f"-effort{effort}" if effort else ""),
         points={f"q{quality:02d}-s{step:g}": opener(quality, step) for quality in qualities for step in steps},
     )
 

@@ -23,7 +23,7 @@ EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 """The same for SIGTERM."""
 
-_COMMANDS = ("encode", "decode", "roundtrip", "generate", "info", "models", "convert", "train")
+_COMMANDS = ("encode", "decode", "roundtrip", "generate", "info", "models", "convert", "train", "extract", "train-dit")
 
 
 class ReducioGroup(click.Group):
@@ -35,7 +35,7 @@ class ReducioGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = import_module(f"reducio_codec.cli.{cmd_name}").command
+        command: click.Command = import_module(f"reducio_codec.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def main(  # type: ignore[override]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +14,25 @@ from reducio_codec.errors import InputError
 
 if TYPE_CHECKING:
     from reducio_codec.train.loop import TrainReport
+    from reducio_codec.train.running import RunReport
+
+
+def show_options(recipes: Sequence[str], kind: type[Any]) -> None:
+    """Names of the bundled recipes, and each option of a recipe of this kind."""
+    from reducio_codec.train.recipe_file import list_options
+
+    click.echo(f"bundled recipes: {', '.join(recipes)}\n")
+    for name, default, meaning in list_options(kind):
+        click.echo(f"{name} = {default}\n    {meaning}")
 
 
 def _show_options(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
-    if not value or ctx.resilient_parsing:
-        return
-    from reducio_codec.train.recipe_file import bundled_recipes, list_options
+    if value and not ctx.resilient_parsing:
+        from reducio_codec.train.recipe import Recipe
+        from reducio_codec.train.recipe_file import bundled_recipes
 
-    click.echo(f"bundled recipes: {', '.join(bundled_recipes())}\n")
-    for name, default, meaning in list_options():
-        click.echo(f"{name} = {default}\n    {meaning}")
-    ctx.exit()
+        show_options(bundled_recipes(), Recipe)
+        ctx.exit()
 
 
 @click.command()
@@ -81,23 +90,26 @@ def _quoted(names: Any) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
 
-def _tell(report: TrainReport, *, out: Path) -> int:
-    """The result in words; the exit code."""
+def tell(report: RunReport, *, out: Path) -> int:
+    """The end of a run in words; the exit code."""
     if report.profile:
         total = sum(report.profile.values())
         for name, seconds in sorted(report.profile.items(), key=lambda item: -item[1]):
             click.echo(f"{1000 * seconds:8.1f} ms  {100 * seconds / total:4.0f}%  {name}")
-        return 0
-    if report.skipped:
-        click.echo(f"{len(report.skipped)} videos were skipped:", err=True)
-        for name, reason in report.skipped:
-            click.echo(f"  {name}: {reason}", err=True)
     if report.stopped_by is not None:
         click.echo(f"stopped at step {report.step}; the same command goes on from there", err=True)
         return 128 + report.stopped_by
-    if report.validation is not None:
-        for name, psnr in report.validation.decoders.items():
-            click.echo(f"{name}: {psnr:.2f} dB, {psnr - report.validation.copied:+.2f} over repeating the key frame")
     if report.model is not None:
         click.echo(f"{report.model}: written after {report.step} steps, {report.minutes:.1f} minutes ({out}/log.jsonl)")
     return 0
+
+
+def _tell(report: TrainReport, *, out: Path) -> int:
+    if report.skipped and not report.profile:
+        click.echo(f"{len(report.skipped)} videos were skipped:", err=True)
+        for name, reason in report.skipped:
+            click.echo(f"  {name}: {reason}", err=True)
+    if report.finished and report.validation is not None:
+        for name, psnr in report.validation.decoders.items():
+            click.echo(f"{name}: {psnr:.2f} dB, {psnr - report.validation.copied:+.2f} over repeating the key frame")
+    return tell(report, out=out)

@@ -72,10 +72,9 @@ class Conditions:
         }
         return Conditions(**moved)
 
-    def drop(self, probability: float, *, generator: torch.Generator | None = None) -> Conditions:
-        """Leave out text and picture of some clips, each with ``probability``, apart from each other (Sec. 4.1)."""
-        keep = torch.rand(2, self.batch, generator=generator) >= probability  # (2, B)
-        text, image = keep.to(self.size.device)
+    def leave_out(self, dropped: Tensor) -> Conditions:
+        """Leave out the text (first row) and the picture (second row) of clips where ``dropped`` (2, B) is True (Sec. 4.1)."""
+        text, image = (~dropped).to(self.size.device)
         return replace(
             self,
             keep_text=text if self.keep_text is None else text & self.keep_text,
@@ -93,6 +92,17 @@ def join_conditions(parts: Sequence[Conditions]) -> Conditions:
         return Conditions(**{name: torch.cat([part.tensors()[name] for part in parts]) for name in names})
     except RuntimeError as error:
         raise InputError(f"conditions of different shapes can't be joined: {error}") from error
+
+
+def for_model(conditions: Conditions, *, config: DiTConfig) -> Conditions:
+    """What this model takes of stored conditions, which may tell more."""
+    return replace(
+        conditions,
+        text=conditions.text if config.text_channels else None,
+        text_mask=conditions.text_mask if config.text_channels else None,
+        semantic=conditions.semantic if config.uses_semantic else None,
+        keyframe=conditions.keyframe if config.uses_content else None,
+    )
 
 
 def check_conditions(conditions: Conditions, *, config: DiTConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -83,7 +84,15 @@ class CodecModel(Protocol):
         ...
 
     def decode(
-        self, latent: Tensor, keyframe: Tensor, *, decoder: str | None = None, keyframe_index: int | None = None
+        self,
+        latent: Tensor,
+        keyframe: Tensor,
+        *,
+        decoder: str | None = None,
+        keyframe_index: int | None = None,
+        neighbours: Sequence[Tensor | None] | None = None,
+        neighbour_places: tuple[int, int] | None = None,
+        present: Tensor | None = None,
     ) -> Tensor:
         """The clip, (B, 3, 16, H, W) float, not clipped.
 
@@ -92,5 +101,14 @@ class CodecModel(Protocol):
             keyframe: (B, 3, H, W) in [-1, 1].
             decoder: one of ``decoder_names``; None is ``default_decoder``.
             keyframe_index: which frame the key frame is; None is ``default_keyframe_index``.
+            neighbours: key frames of the clips before and after, (B, 3, H, W) each or None, for a decoder that
+                ``uses_neighbours``. The arguments of neighbours need not exist in a model without such decoders.
+            neighbour_places: where those key frames lie, in frames of this clip; None is 16 before and after its own.
+            present: (B, 2) bool, which clips of the batch really have those neighbours; None: all.
         """
         ...
+
+
+def uses_neighbours(model: CodecModel, decoder: str) -> bool:
+    """Whether this decoder makes use of the key frames of the clips before and after."""
+    return decoder in getattr(model, "neighbour_decoders", ())

@@ -3,12 +3,17 @@ thousandth of its cost. Pixels enter and leave by unshuffling 4x4 blocks, and fr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from reducio_codec.config import CLIP_LENGTH, LiteConfig
+from reducio_codec.errors import InputError
 from reducio_codec.models.latents import Posterior
+from reducio_codec.models.lite_bidirectional import BidirectionalDecoder
 from reducio_codec.models.lite_decoders import FusionDecoder, WarpDecoder
 from reducio_codec.models.lite_encoder import MotionEncoder
 
@@ -33,9 +38,8 @@ class ReducioLite(nn.Module):
         self.default_decoder = config.decoders[0]
         self.default_keyframe_index = (CLIP_LENGTH - 1) // 2
         self.encoder = MotionEncoder(config)
-        self.decoders = nn.ModuleDict(
-            {name: WarpDecoder(config) if name == "warp" else FusionDecoder(config, name) for name in config.decoders}
-        )
+        self.neighbour_decoders = tuple(name for name in config.decoders if name == "bidirectional")
+        self.decoders = nn.ModuleDict({name: _build_decoder(config, name) for name in config.decoders})
         self.register_buffer("latent_mean", torch.zeros(config.latent_channels))
         self.register_buffer("latent_std", torch.ones(config.latent_channels))
 
@@ -62,23 +66,53 @@ class ReducioLite(nn.Module):
         return (mean - self._per_channel(self.latent_mean)) / self._per_channel(self.latent_std)
 
     def decode(
-        self, latent: Tensor, keyframe: Tensor, *, decoder: str | None = None, keyframe_index: int | None = None
+        self,
+        latent: Tensor,
+        keyframe: Tensor,
+        *,
+        decoder: str | None = None,
+        keyframe_index: int | None = None,
+        neighbours: Sequence[Tensor | None] | None = None,
+        neighbour_places: tuple[int, int] | None = None,
+        present: Tensor | None = None,
     ) -> Tensor:
         """Clip from a normalised latent (B, 16, 4, h, w) and a key frame (B, 3, 32h, 32w) in [-1, 1].
+
+        Args:
+            neighbours, neighbour_places, present: for the decoder "bidirectional" alone.
 
         Returns:
             (B, 3, 16, 32h, 32w) float32, not clipped. The frame at ``keyframe_index`` (7 unless given) is the key frame
             itself, except with the decoder "none", which doesn't use it.
         """
         name = decoder or self.default_decoder
+        if neighbours is not None and name not in self.neighbour_decoders:
+            raise InputError(f"neighbours are given, and the decoder {name!r} has no use for them")
+        index = self.default_keyframe_index if keyframe_index is None else keyframe_index
         raw = latent * self._per_channel(self.latent_std) + self._per_channel(self.latent_mean)
-        frames = self.decoders[name](latent, raw, keyframe)
+        if name in self.neighbour_decoders:
+            frames = cast(WarpDecoder, self.decoders["warp"]).explain(latent, raw, keyframe)
+            frames = self.decoders[name](
+                frames,
+                keyframe,
+                keyframe_index=index,
+                neighbours=(None, None) if neighbours is None else neighbours,
+                places=neighbour_places or (index - CLIP_LENGTH, index + CLIP_LENGTH),
+                present=present,
+            )
+        else:
+            frames = self.decoders[name](latent, raw, keyframe)
         video: Tensor = rearrange(frames, "(b t) c h w -> b c t h w", t=CLIP_LENGTH)
         if name != "none":
-            index = self.default_keyframe_index if keyframe_index is None else keyframe_index
             video[:, :, index] = keyframe
         return video
 
     @staticmethod
     def _per_channel(x: Tensor) -> Tensor:
         return x.float()[:, None, None, None]
+
+
+def _build_decoder(config: LiteConfig, name: str) -> nn.Module:
+    if name == "warp":
+        return WarpDecoder(config)
+    return BidirectionalDecoder(config) if name == "bidirectional" else FusionDecoder(config, name)

@@ -6,6 +6,8 @@ the latent's linear flow; "none", which has no key frame, gives grey).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -25,6 +27,19 @@ from reducio_codec.models.lite_blocks import (
     zero_conv,
 )
 from reducio_codec.models.motion import warp
+
+
+class WarpResult(NamedTuple):
+    """What ``WarpDecoder`` made of a clip, and how."""
+
+    frames: Tensor
+    """(B*16, 3, H, W) float32."""
+    flow: Tensor
+    """(B*16, 2, H/8, W/8) float32: from each frame to the key frame, in pixels."""
+    features_8: Tensor
+    """(B*16, C8, H/8, W/8)."""
+    features_4: Tensor
+    """(B*16, C4, H/4, W/4)."""
 
 
 class WarpDecoder(nn.Module):
@@ -52,6 +67,10 @@ class WarpDecoder(nn.Module):
 
     def forward(self, latent: Tensor, raw: Tensor, keyframe: Tensor) -> Tensor:
         """latent (B, z, 4, h, w) normalised, raw the same before, keyframe (B, 3, H, W) -> (B*16, 3, H, W)."""
+        return self.explain(latent, raw, keyframe).frames
+
+    def explain(self, latent: Tensor, raw: Tensor, keyframe: Tensor) -> WarpResult:
+        """``forward`` with what led to it."""
         with torch.autocast(raw.device.type, enabled=False):  # a flow of 30 px in bfloat16 is wrong by 0.1 px
             flow = self.flow_out(fold_slots(raw.float()))  # (B, 32, H/16, W/16), pixels
             linear = self.residual_out(fold_slots(raw.float()))  # (B, 48, H/4, W/4)
@@ -61,19 +80,20 @@ class WarpDecoder(nn.Module):
         x = upsample(self.trunk(latent), 2)  # (B*16, C16, H/8, W/8)
         moved_8 = _warp_features(content_8, flow / 8)
         x = self.in_8(torch.cat((x, moved_8, content_8, (flow / 8).to(x.dtype)), 1))
-        x = self.blocks_8(act(x))  # (B*16, C8, H/8, W/8)
+        x = features_8 = self.blocks_8(act(x))  # (B*16, C8, H/8, W/8)
         flow = flow + self.flow_8(x).float()
         moved = warp(per_frame(keyframe.float()), upsample(flow, 8))  # (B*16, 3, H, W)
         moved_4 = _warp_features(content_4, upsample(flow, 2) / 4)
         x = F.pixel_shuffle(self.up_4(x), 2)  # (B*16, C16, H/4, W/4)
         x = self.in_4(torch.cat((act(x), moved_4, F.pixel_unshuffle(moved, 4).to(x.dtype), linear.to(x.dtype)), 1))
-        x = self.out_4(act(self.blocks_4(act(x))))  # (B*16, 64, H/4, W/4)
+        features_4 = act(self.blocks_4(act(x)))  # (B*16, C4, H/4, W/4)
+        x = self.out_4(features_4)  # (B*16, 64, H/4, W/4)
         # Whole pictures in float32 are what memory goes to from here on: as few at a time as can be.
         gate = F.pixel_shuffle(x[:, 48:].float(), 4).unflatten(0, (-1, CLIP_LENGTH))  # (B, 16, 1, H, W)
         moved = moved.unflatten(0, (-1, CLIP_LENGTH)).lerp(keyframe.float()[:, None], gate).flatten(0, 1)
         del gate
         result: Tensor = moved.add_(F.pixel_shuffle(x[:, :48].float(), 4)).add_(upsample(linear, 4))
-        return result
+        return WarpResult(result, flow, features_8, features_4)
 
 
 def _warp_features(features: Tensor, flow: Tensor) -> Tensor:

@@ -29,16 +29,9 @@ from reducio_codec.refine import plan_refinement, refine
 from reducio_codec.train.manifest import find_videos
 from reducio_codec.train.scan import ScanOptions, scan
 from reducio_codec.train.store import open_store
-from reducio_codec.train.validate import validation_clips
+from reducio_codec.train.validate import pooled_psnr, validation_clips
 
 Clip = npt.NDArray[np.uint8]
-
-
-def pooled_psnr(decoded: npt.NDArray[Any], source: Clip, *, keyframe_index: int) -> float:
-    """dB over the frames that aren't the key frame; both (16, H, W, 3), 0 to 255."""
-    others = [i for i in range(CLIP_LENGTH) if i != keyframe_index]
-    error = np.square(decoded[others].astype(np.float32) - source[others]).mean()
-    return float(10 * np.log10(255**2 / max(error, 1e-3)))
 
 
 def _levels(video: Tensor) -> npt.NDArray[np.float32]:
@@ -53,14 +46,15 @@ def measure(
     """PSNR of each decoder (raw key frame, latent as it is), and of the default one with both coded; kbit of a clip."""
     model: CodecModel = codec.model
     index = model.default_keyframe_index
+    others = [i for i in range(CLIP_LENGTH) if i != index]
     video = torch.from_numpy(clip.copy()).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-    found = {"copy": pooled_psnr(np.repeat(clip[index : index + 1], CLIP_LENGTH, 0), clip, keyframe_index=index)}
+    found = {"copy": pooled_psnr(np.repeat(clip[index : index + 1], CLIP_LENGTH, 0), clip, others)}
 
     @torch.inference_mode()
     def psnr(latent: Tensor, keyframe: Tensor, decoder: str) -> float:
         with codec.runner.autocast():
             decoded = model.decode(latent, keyframe, decoder=decoder)
-        return pooled_psnr(_levels(decoded), clip, keyframe_index=index)
+        return pooled_psnr(_levels(decoded), clip, others)
 
     def encode(keyframe: Tensor) -> Tensor:
         return codec.runner.encode(video, keyframe_index=index, keyframe=keyframe)
@@ -137,7 +131,7 @@ def main(
     options = ScanOptions(frame_rate=16.0, stored_side=0, store=True, find_cuts=False)
     videos = scan(find_videos(data), cache=cache, options=options).videos
     store = open_store(videos, storage="disk", device=torch.device("cpu"))
-    clips = validation_clips(videos, store, side=256)[::every]
+    clips = [clip.frames for clip in validation_clips(videos, store, side=256)[::every]]
     rows = [measure(codec, clip, quality=quality, steps=steps, efforts=efforts) for clip in clips]
     found = {
         "model": codec.model_hash,

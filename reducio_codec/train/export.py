@@ -76,8 +76,9 @@ def set_unit_variance(model: ReducioLite, latents: Tensor) -> Tensor:
     model.encoder.out_conv.weight /= by_slot[:, None, None, None]
     assert model.encoder.out_conv.bias is not None
     model.encoder.out_conv.bias /= by_slot
-    for decoder in model.decoders.values():
-        decoder.trunk.in_conv.weight *= by_slot[None, :, None, None]  # type: ignore[union-attr, operator]
+    for name, decoder in model.decoders.items():
+        if name not in model.neighbour_decoders:  # those see the latent through warp alone
+            decoder.trunk.in_conv.weight *= by_slot[None, :, None, None]  # type: ignore[union-attr, operator]
     return ratio
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from reducio_codec.errors import ReducioError, VideoError
-from reducio_codec.train.render import render
+from reducio_codec.train.render import render, render_neighbours
 from reducio_codec.train.sampling import ClipSampler
 from reducio_codec.train.store import FrameStore
 
@@ -38,6 +39,11 @@ class Batch:
     """(B, 3, side, side) uint8, as the decoder will have it."""
     keyframe_index: Tensor
     """(B,) int64."""
+    neighbours: Tensor | None
+    """(B, 2, 3, side, side) uint8, key frames of the clips before and after, as the decoder will have them; None unless
+    the recipe has them."""
+    present: Tensor | None
+    """(B, 2) bool: which of those there are."""
     step: int
     indices: tuple[int, ...]
     """Places of the clips in the step's whole batch."""
@@ -48,7 +54,7 @@ class Batch:
     """Videos that couldn't be read any more, for which others were taken; with the reason."""
 
 
-Item = tuple[ClipKey, Tensor, Tensor, int, str, tuple[str, ...]]
+Item = tuple[ClipKey, Tensor, Tensor, int, str, tuple[str, ...], tuple[Tensor, Tensor] | None]
 
 
 class ClipDataset(Dataset[Item]):
@@ -64,10 +70,12 @@ class ClipDataset(Dataset[Item]):
             name = self._sampler.videos[plan.video].name
             try:
                 video, keyframe = render(self._store, plan, codec=self._codec)
+                around = render_neighbours(self._store, plan, codec=self._codec) if self._sampler.neighbours else None
             except (ReducioError, OSError) as error:
                 failures.append(f"{name}: {error}")
                 continue
-            return key, video, keyframe, plan.keyframe_index, f"{name} (frame {plan.frames[0]})", tuple(failures)
+            name = f"{name} (frame {plan.frames[0]})"
+            return key, video, keyframe, plan.keyframe_index, name, tuple(failures), around
         raise VideoError(f"{_ATTEMPTS} clips in a row couldn't be read; the last: {failures[-1]}")
 
 
@@ -101,11 +109,14 @@ class PlannedBatches(Sampler[list[ClipKey]]):
 
 
 def collate(items: list[Item]) -> Batch:
-    keys, videos, keyframes, places, names, failures = zip(*items, strict=True)
+    keys, videos, keyframes, places, names, failures, around = zip(*items, strict=True)
+    neighbours, present = (None, None) if around[0] is None else map(torch.stack, zip(*around, strict=True))
     return Batch(
         video=torch.stack(videos),
         keyframe=torch.stack(keyframes),
         keyframe_index=torch.tensor(places),
+        neighbours=neighbours,
+        present=present,
         step=keys[0].step,
         indices=tuple(key.index for key in keys),
         stage=keys[0].stage,
@@ -114,8 +125,15 @@ def collate(items: list[Item]) -> Batch:
     )
 
 
-def load_batches(dataset: ClipDataset, batches: PlannedBatches, *, workers: int, pinned: bool) -> Iterator[Batch]:
-    """Batches in their order.
+def load_batches(
+    dataset: Dataset[Any],
+    batches: PlannedBatches,
+    *,
+    workers: int,
+    pinned: bool,
+    collate: Callable[[list[Any]], Any] = collate,
+) -> Iterator[Any]:
+    """Batches in their order, of items that ``collate`` joins.
 
     Raises:
         ReducioError: a worker died. It is noticed within seconds.

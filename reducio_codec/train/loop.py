@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from types import FrameType
 from typing import cast
 
 import torch
@@ -22,21 +18,21 @@ from reducio_codec.models.interface import CodecModel
 from reducio_codec.pictures import strip
 from reducio_codec.train.checkpoint import Checkpoints, Progress, claim_folder, read_progress
 from reducio_codec.train.export import card_text, export
-from reducio_codec.train.loading import Batch, ClipDataset, PlannedBatches, load_batches
-from reducio_codec.train.monitor import Bar, plot_curve, progress_bar, summary
+from reducio_codec.train.loading import ClipDataset, PlannedBatches, load_batches
+from reducio_codec.train.monitor import plot_curve, progress_bar
 from reducio_codec.train.recipe import Recipe
 from reducio_codec.train.recipe_file import to_document
+from reducio_codec.train.run import load_state, write_state
+from reducio_codec.train.running import RunReport, is_better, run_steps, signals
 from reducio_codec.train.sampling import ClipSampler
 from reducio_codec.train.schedule import share_done, stage_number
 from reducio_codec.train.session import (
     Session,
+    codec_accelerator,
     held_out_clips,
-    load_state,
-    make_accelerator,
     scan_videos,
     set_up,
     statistics_clips,
-    write_state,
 )
 from reducio_codec.train.start import build_model, kept_tables, start
 from reducio_codec.train.steps import take_step
@@ -49,20 +45,12 @@ PROFILE_STEPS = 20
 
 
 @dataclass(kw_only=True)
-class TrainReport:
+class TrainReport(RunReport):
     """How a call of ``train`` ended."""
 
-    step: int
-    minutes: float
-    validation: Validation | None
-    model: Path | None
-    """The exported folder, where the run is finished."""
-    stopped_by: int | None = None
-    """Number of the signal that ended it early, after a checkpoint."""
+    validation: Validation | None = None
     skipped: list[tuple[str, str]] = field(default_factory=list)
     """(video, reason) that couldn't be used."""
-    profile: dict[str, float] = field(default_factory=dict)
-    """Seconds of a step, by what it does; only with ``profile``."""
 
 
 def train(
@@ -86,7 +74,7 @@ def train(
         ReducioError: a loss that isn't finite, a full disk, a dead worker; the last checkpoint is kept.
     """
     out, cache = Path(out), Path(out) / "cache" if cache is None else Path(cache)
-    accelerator = make_accelerator(recipe)
+    accelerator = codec_accelerator(recipe)
     checkpoints = Checkpoints(out)
     with accelerator.main_process_first():
         if accelerator.is_main_process:
@@ -134,15 +122,21 @@ def train(
         workers=recipe.data.workers,
         pinned=accelerator.device.type == "cuda",
     )
-    report = TrainReport(step=0, minutes=0.0, validation=None, model=None, skipped=found.skipped)
-    with _signals() as stopped, progress_bar(main=accelerator.is_main_process) as bar:
-        _steps(session, batches, stopped=stopped, bar=bar)
-        report.stopped_by = stopped[0] if stopped else None
-    report.step, report.minutes, report.validation = progress.step, progress.seconds / 60, session.last
-    if profile:
-        steps = max(1, progress.step)
-        report.profile = {name: seconds / steps for name, seconds in session.times.items()}
-    elif report.stopped_by is None and accelerator.is_main_process:
+    report = TrainReport(skipped=found.skipped)
+    with signals() as stopped, progress_bar(main=accelerator.is_main_process) as bar:
+        run_steps(
+            session,
+            take_step=lambda share: take_step(session, batches, share=share),
+            validate=partial(_validate, session) if session.clips else None,
+            write_state=partial(write_state, session),
+            batch_size=partial(_batch_size, recipe),
+            profile_steps=PROFILE_STEPS,
+            stopped=stopped,
+            bar=bar,
+        )
+        report.note(session, stopped)
+    report.validation = session.last
+    if report.finished and accelerator.is_main_process:
         report.model = _finish(session, out, statistics=statistics())
     session.monitor.close()
     return report
@@ -155,104 +149,25 @@ def _stage_at(recipe: Recipe, progress: Progress, step: int) -> tuple[int, int, 
     return number, stage.batch, stage.side
 
 
-def _steps(session: Session, batches: Iterator[Batch], *, stopped: list[int], bar: Bar) -> None:
-    recipe, progress = session.recipe, session.progress
-    begun = time.monotonic() - progress.seconds
-    saved = validated = progress.seconds
-    logged_at = time.monotonic()
-    while True:
-        progress.seconds, stop = _agree(session, time.monotonic() - begun, bool(stopped))
-        share = share_done(recipe.run, progress)
-        ended = share >= 1 or stop or (session.profile and progress.step >= PROFILE_STEPS)
-        due = progress.step == 0 or _is_due(
-            recipe.run.validate_steps, recipe.run.validate_minutes, progress, since=validated
-        )
-        if not session.profile and session.clips and ((ended and not stop) or due):
-            better = _validate(session)
-            validated = progress.seconds
-        else:
-            better = False
-        due = _is_due(recipe.run.checkpoint_steps, recipe.run.checkpoint_minutes, progress, since=saved)
-        if not session.profile and (ended or better or due):
-            session.checkpoints.save(
-                progress, partial(write_state, session), best=better, main=session.accelerator.is_main_process
-            )
-            saved = progress.seconds
-        if ended:
-            return
-        take_step(session, batches, share=share)
-        progress.step += 1
-        if progress.step % recipe.run.log_steps == 0:
-            means = {name: value / session.counted for name, value in session.sums.items()}
-            clips = (
-                session.counted * recipe.stages[stage_number(recipe, share)].batch * session.accelerator.num_processes
-            )
-            rate = clips / (time.monotonic() - logged_at)
-            session.monitor.log(progress.step, minutes=progress.seconds / 60, **means, clips_per_second=rate)
-            bar.update(share, summary(means, rate=rate))
-            session.sums, session.counted, logged_at = {}, 0, time.monotonic()
-
-
-def _agree(session: Session, seconds: float, stop: bool) -> tuple[float, bool]:
-    """All processes go by the first one's clock, and stop together."""
-    if session.accelerator.num_processes == 1:
-        return seconds, stop
-    values = torch.tensor([seconds, float(stop)], dtype=torch.float64, device=session.device)
-    everyone = session.accelerator.gather(values).view(-1, 2)
-    return float(everyone[0, 0]), bool(everyone[:, 1].any())
-
-
-def _is_due(steps: int, minutes: float, progress: Progress, *, since: float) -> bool:
-    by_steps = steps > 0 and progress.step > 0 and progress.step % steps == 0
-    return by_steps or (minutes > 0 and progress.seconds - since >= 60 * minutes)
+def _batch_size(recipe: Recipe, share: float) -> int:
+    return recipe.stages[stage_number(recipe, share)].batch
 
 
 def _validate(session: Session) -> bool:
-    """Measure, log, draw; whether it is the best so far. Only the first process does it; the others wait."""
-    better = False
+    """Measure, log, draw; whether it is the best so far."""
     names = session.recipe.decoders
     codec = cast(CodecModel, session.shown)
-    if session.accelerator.is_main_process:
-        session.shown.eval()
-        session.last = validate(
-            codec, session.clips, decoders=names, device=session.device, autocast=session.accelerator.autocast
-        )
-        values = session.last.log()
-        session.monitor.log(session.progress.step, minutes=session.progress.seconds / 60, **values)
-        _log.info("step %d: %s", session.progress.step, json.dumps(values))
-        clip = session.clips[len(session.clips) // 2]
-        shown = decode_all(codec, clip, decoders=names, device=session.device, autocast=session.accelerator.autocast)
-        session.monitor.picture(session.progress.step, strip(clip, clip[codec.default_keyframe_index], shown))
-        psnr = session.last.decoders[names[0]]
-        better = session.progress.best is None or psnr > session.progress.best
-        session.progress.best = psnr if better else session.progress.best
-    session.accelerator.wait_for_everyone()
-    if session.accelerator.num_processes > 1:
-        better = bool(session.accelerator.gather(torch.tensor([better], device=session.device))[0])
-    return better
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """A list that a SIGTERM or Ctrl-C puts its number in: the step in hand is finished, and a checkpoint written."""
-    caught: list[int] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        if caught:  # the second time means now
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        for number in before:
-            signal.signal(number, note)
-    except ValueError:  # not the main thread: whoever runs it there has its own way to end it
-        before = {}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    session.shown.eval()
+    session.last = validate(
+        codec, session.clips, decoders=names, device=session.device, autocast=session.accelerator.autocast
+    )
+    values = session.last.log()
+    session.monitor.log(session.progress.step, minutes=session.progress.seconds / 60, **values)
+    _log.info("step %d: %s", session.progress.step, json.dumps(values))
+    clip = session.clips[len(session.clips) // 2]
+    shown = decode_all(codec, clip, decoders=names, device=session.device, autocast=session.accelerator.autocast)
+    session.monitor.picture(session.progress.step, strip(clip.frames, clip.frames[clip.keyframe_index], shown))
+    return is_better(session.progress, session.last.decoders[names[0]])
 
 
 def _finish(session: Session, out: Path, *, statistics: Iterator[Tensor]) -> Path:

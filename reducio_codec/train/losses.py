@@ -16,24 +16,27 @@ _L1_FLOOR, _L2_FLOOR = 5e-3, 2e-4
 """Errors below which a clip is good enough; without a floor the log of a still clip's error would rule the batch."""
 
 
-def reconstruction_loss(decoded: Tensor, video: Tensor, *, kind: str, skip: Tensor | None = None) -> Tensor:
+def reconstruction_loss(decoded: Tensor, video: Tensor, *, kind: str, counted: Tensor | None = None) -> Tensor:
     """Mean over clips of a clip's error, by the names of ``recipe.Reconstruction``.
 
     Args:
-        skip: (B,), the frame of each clip that doesn't count, or None.
+        counted: (B, T) bool, the frames of each clip that count; None: all. A clip without any has no error.
     """
-    difference = decoded.float() - video.float()
-    if skip is not None:
-        kept = torch.ones(video.shape[0], video.shape[2], dtype=torch.bool, device=video.device)
-        kept[torch.arange(len(skip), device=video.device), skip.to(video.device)] = False
-        difference = difference.transpose(1, 2)[kept].unflatten(0, (video.shape[0], -1))  # (B, T - 1, 3, H, W)
-    difference = difference.flatten(1)
+    difference = (decoded.float() - video.float()).transpose(1, 2).flatten(2)  # (B, T, 3*H*W)
     if kind == "l1":
-        return difference.abs().mean()
+        return _clip_means(difference.abs(), counted).mean()
     if kind == "log-l2":
-        return torch.log(difference.square().mean(1) + _L2_FLOOR).mean()
-    error = (difference.square() + _CHARBONNIER).sqrt().mean(1)  # (B,)
+        return torch.log(_clip_means(difference.square(), counted) + _L2_FLOOR).mean()
+    error = _clip_means((difference.square() + _CHARBONNIER).sqrt(), counted)  # (B,)
     return error.mean() if kind == "charbonnier" else torch.log(error + _L1_FLOOR).mean()
+
+
+def _clip_means(error: Tensor, counted: Tensor | None) -> Tensor:
+    """(B, T, n) -> (B,)."""
+    if counted is None:
+        return error.mean((1, 2))
+    frames = error.mean(2) * counted  # (B, T)
+    return frames.sum(1) / counted.sum(1).clamp_min(1)
 
 
 def rate_loss(latent: Tensor, widths: Tensor) -> Tensor:

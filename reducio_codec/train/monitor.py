@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from PIL import Image
 from reducio_codec.io.files import atomic_write
 
 LOG_FILE = "log.jsonl"
+GAIN = re.compile("val/.*/gain")
+GAIN_LABEL = "dB over repeating the key frame"
 _log = logging.getLogger(__name__)
 
 
@@ -85,8 +88,13 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def plot_curve(out: Path) -> Path | None:
-    """``curve.png`` of the log in ``out``: loss above, validation below. None without matplotlib (extra ``[train]``)."""
+def plot_curve(out: Path, *, shown: re.Pattern[str] = GAIN, label: str = GAIN_LABEL) -> Path | None:
+    """``curve.png`` of the log in ``out``: loss above, validation below. None without matplotlib (extra ``[train]``).
+
+    Args:
+        shown: values of the log that are drawn below.
+        label: what they are.
+    """
     try:
         figure_class = importlib.import_module("matplotlib.figure").Figure
     except ImportError:
@@ -96,8 +104,7 @@ def plot_curve(out: Path) -> Path | None:
     figure = figure_class(figsize=(8, 6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     _draw(above, lines, [name for name in _names(lines) if name == "loss"], label="loss")
-    gains = [name for name in _names(lines) if name.startswith("val/") and name.endswith("/gain")]
-    _draw(below, lines, gains, label="dB over repeating the key frame")
+    _draw(below, lines, [name for name in _names(lines) if shown.fullmatch(name)], label=label)
     below.set_xlabel("minutes of training")
     target = out / "curve.png"
     with atomic_write(target) as file:

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reducio_codec.models.interface import CodecModel
+from reducio_codec.config import CLIP_LENGTH
+from reducio_codec.models.interface import CodecModel, uses_neighbours
 from reducio_codec.models.latents import Posterior
 from reducio_codec.models.lite import ReducioLite
 from reducio_codec.pixels import to_unit
@@ -68,7 +69,6 @@ class Objective(nn.Module):
             posterior: Posterior = model.encode(video, keyframe=keyframe)
             clean: Tensor = model.latent(self._draw(posterior, batch))
         latent = self._disturb(clean, batch, stage)
-        skip = batch.keyframe_index if recipe.loss.skip_keyframe else None
         total = latent.new_zeros((), dtype=torch.float32)
         parts: dict[str, Tensor] = {}
         decoded: dict[str, Tensor] = {}
@@ -80,9 +80,9 @@ class Objective(nn.Module):
             parts["bits"] = rate_loss(clean, self.widths)
             total = total + recipe.loss.rate * parts["bits"]
         for name in decoders:
-            out: Tensor = model.decode(latent, keyframe, decoder=name)
+            out, counted = self._decode(latent, keyframe, batch, decoder=name)
             kind = stage.reconstruction or recipe.loss.reconstruction
-            error = parts[f"{name}/{kind}"] = reconstruction_loss(out, video, kind=kind, skip=skip)
+            error = parts[f"{name}/{kind}"] = reconstruction_loss(out, video, kind=kind, counted=counted)
             if (look := stage.perceptual or recipe.loss.perceptual) != "none":
                 parts[f"{name}/{look}"] = self._perceptual[look](out, video)
                 error = error + recipe.loss.perceptual_weight * parts[f"{name}/{look}"]
@@ -97,6 +97,19 @@ class Objective(nn.Module):
             decoded=decoded,
             reconstruction=balance,
         )
+
+    def _decode(self, latent: Tensor, keyframe: Tensor, batch: Batch, *, decoder: str) -> tuple[Tensor, Tensor | None]:
+        """The clip (B, 3, 16, H, W), and (B, 16) bool, the frames of which the decoder is to be judged by; None: all."""
+        frames = torch.arange(CLIP_LENGTH, device=latent.device)
+        index = batch.keyframe_index[:, None]
+        counted = frames != index if self._recipe.loss.skip_keyframe else None
+        if not uses_neighbours(self.model, decoder):
+            return self.model.decode(latent, keyframe, decoder=decoder), counted
+        assert batch.neighbours is not None and batch.present is not None
+        pictures = to_unit(batch.neighbours).unbind(1)  # 2 x (B, 3, H, W)
+        out = self.model.decode(latent, keyframe, decoder=decoder, neighbours=pictures, present=batch.present)
+        before, after = batch.present[:, :1], batch.present[:, 1:]
+        return out, (before & (frames < index)) | (after & (frames > index))  # the others are the warp decoder's
 
     def _draw(self, posterior: Posterior, batch: Batch) -> Tensor:
         if not self._recipe.latent.sample:

@@ -89,11 +89,20 @@ class KeyframeOptions:
     """Lowest and highest quality of a coded key frame, drawn evenly."""
     dropout: float = 0.0
     """Share of the clips whose key frame is replaced by grey."""
+    neighbours: bool = False
+    """Give decoders that use them (bidirectional) the key frames of the clips before and after, coded alike. Clips whose
+    scene has neither aren't drawn."""
+    neighbour_dropout: float = 0.0
+    """Share of those key frames that are withheld."""
 
     def __post_init__(self) -> None:
-        for name in ("coded", "dropout"):
+        for name in ("coded", "dropout", "neighbour_dropout"):
             check(f"keyframe.{name}", getattr(self, name), 0 <= getattr(self, name) <= 1, "in 0 to 1")
         check("keyframe.quality", self.quality, _is_range(self.quality, 0, 100), "two numbers in 0 to 100")
+        if self.neighbour_dropout and not self.neighbours:
+            raise InputError(
+                f"keyframe.neighbour_dropout is {self.neighbour_dropout}, but keyframe.neighbours is false; it has no effect"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -402,6 +411,11 @@ class Recipe:
             raise InputError("train.freeze names content; lite's decoders have a content encoder each, there is none")
         if "encoder" in self.train.freeze and not self.start.weights:
             raise InputError("train.freeze names encoder, but there are no weights to keep: give start.weights")
+        if self.keyframe.neighbours != (lite and "bidirectional" in self.decoders):
+            raise InputError(
+                f"keyframe.neighbours is {str(self.keyframe.neighbours).lower()}; it must be true if and only if the decoder "
+                "bidirectional is trained"
+            )
         names = [stage.perceptual or self.loss.perceptual for stage in self.stages]
         if self.loss.perceptual != "none" and self.loss.perceptual not in names:
             raise InputError(f"loss.perceptual is {self.loss.perceptual!r}, but every stage replaces it")

@@ -17,12 +17,13 @@ from reducio_codec.config import LiteConfig, ReducioConfig
 from reducio_codec.errors import InputError
 from reducio_codec.train.recipe import Recipe
 
+_PACKAGE = "reducio_codec.train"
 _CONFIGS = {"lite": LiteConfig, "reducio": ReducioConfig}
 
 
-def bundled_recipes() -> list[str]:
+def bundled_recipes(package: str = _PACKAGE) -> list[str]:
     """Names of the recipes that ship inside the package, without ``.toml``."""
-    folder = resources.files("reducio_codec.train") / "recipes"
+    folder = resources.files(package) / "recipes"
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
@@ -35,12 +36,17 @@ def read_recipe(name_or_path: str | Path, *, changes: Sequence[str] = ()) -> Rec
     Raises:
         InputError: no such recipe, not TOML, an unknown option (the message lists the allowed ones), a wrong value.
     """
+    return build_recipe(read_document(name_or_path, changes=changes))
+
+
+def read_document(name_or_path: str | Path, *, changes: Sequence[str] = (), package: str = _PACKAGE) -> dict[str, Any]:
+    """The plain values of a recipe, bundled in ``package`` or a file; see ``read_recipe``."""
     path = Path(name_or_path)
-    known = bundled_recipes()
+    known = bundled_recipes(package)
     if path.is_file():
         text = path.read_text(encoding="utf-8")
     elif path.name.removesuffix(".toml") in known and path.parent.as_posix() in (".", "recipes"):
-        bundled = resources.files("reducio_codec.train") / "recipes" / f"{path.name.removesuffix('.toml')}.toml"
+        bundled = resources.files(package) / "recipes" / f"{path.name.removesuffix('.toml')}.toml"
         text = bundled.read_text(encoding="utf-8")
     else:
         raise InputError(f"recipe {str(name_or_path)!r} is neither a file nor bundled; bundled: {', '.join(known)}")
@@ -50,7 +56,7 @@ def read_recipe(name_or_path: str | Path, *, changes: Sequence[str] = ()) -> Rec
         raise InputError(f"{name_or_path} isn't TOML: {error}") from error
     for change in changes:
         _change(document, change)
-    return build_recipe(document)
+    return document
 
 
 def build_recipe(document: Mapping[str, Any]) -> Recipe:
@@ -63,7 +69,7 @@ def build_recipe(document: Mapping[str, Any]) -> Recipe:
     fields = {key: value for key, value in model.items() if key != "architecture"}
     if "run" not in values:
         raise InputError("the recipe has no [run]; it must say how long: steps or minutes")
-    return Recipe(model=_build(config, fields, "model"), **_values(Recipe, values, ""))
+    return Recipe(model=_build(config, fields, "model"), **section_values(Recipe, values, ""))
 
 
 def to_document(recipe: Recipe) -> dict[str, Any]:
@@ -98,10 +104,10 @@ def attribute_docs(cls: type[Any]) -> dict[str, str]:
     return docs
 
 
-def list_options() -> Iterator[tuple[str, str, str]]:
+def list_options(recipe: type[Any] = Recipe) -> Iterator[tuple[str, str, str]]:
     """(section.option, default, meaning) of every option of a recipe but the model's."""
-    hints = get_type_hints(Recipe)
-    for section in dataclasses.fields(Recipe):
+    hints = get_type_hints(recipe)
+    for section in dataclasses.fields(recipe):
         if section.name == "model":
             continue
         kind = hints[section.name]
@@ -143,10 +149,10 @@ def _plain(value: Any) -> Any:
 def _build(cls: Any, values: Any, where: str) -> Any:
     if not isinstance(values, Mapping):
         raise InputError(f"{where} is {values!r}; it must be a section with options")
-    return cls(**_values(cls, values, where))
+    return cls(**section_values(cls, values, where))
 
 
-def _values(cls: Any, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+def section_values(cls: Any, values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Checked arguments for ``cls``."""
     hints = get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls)]

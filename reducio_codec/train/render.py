@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,19 +19,30 @@ GREY = 128
 
 def render(store: FrameStore, plan: ClipPlan, *, codec: str) -> tuple[Tensor, Tensor]:
     """The clip (3, 16, side, side) and its key frame (3, side, side), uint8 both."""
-    frames = store.frames(plan.video, plan.frames)  # (16, H, W, 3)
-    frames = frames[:, plan.top : plan.top + plan.height, plan.left : plan.left + plan.width]
-    if plan.flip:
-        frames = frames.flip(2)
+    clip = _pictures(store, plan, plan.frames)  # (3, 16, side, side)
     if plan.reverse:
-        frames = frames.flip(0)
-    clip = resize(frames, height=plan.side, width=plan.side)  # (3, 16, side, side)
+        clip = clip.flip(1)
     keyframe = clip[:, plan.keyframe_index].contiguous()  # (3, side, side)
     if plan.drop_keyframe:
         return clip, torch.full_like(keyframe, GREY)
-    if plan.quality is not None:
-        keyframe = _through_codec(keyframe, codec=codec, quality=plan.quality)
-    return clip, keyframe
+    return clip, _as_decoded(keyframe, plan, codec=codec)
+
+
+def render_neighbours(store: FrameStore, plan: ClipPlan, *, codec: str) -> tuple[Tensor, Tensor]:
+    """Key frames of the clips before and after, (2, 3, side, side) uint8, grey where there is none; and (2,) bool,
+    which there are."""
+    pictures = torch.full((2, 3, plan.side, plan.side), GREY, dtype=torch.uint8)
+    for place, frame in enumerate(plan.neighbours):
+        if frame is not None:
+            pictures[place] = _as_decoded(_pictures(store, plan, (frame,))[:, 0], plan, codec=codec)
+    return pictures, torch.tensor([frame is not None for frame in plan.neighbours])
+
+
+def _pictures(store: FrameStore, plan: ClipPlan, numbers: Sequence[int]) -> Tensor:
+    """Frames of the plan's video, cut, mirrored and resized as it says: (3, n, side, side) uint8."""
+    frames = store.frames(plan.video, numbers)  # (n, H, W, 3)
+    frames = frames[:, plan.top : plan.top + plan.height, plan.left : plan.left + plan.width]
+    return resize(frames.flip(2) if plan.flip else frames, height=plan.side, width=plan.side)
 
 
 def resize(frames: Tensor, *, height: int, width: int) -> Tensor:
@@ -41,8 +54,11 @@ def resize(frames: Tensor, *, height: int, width: int) -> Tensor:
     return x.transpose(0, 1).contiguous()
 
 
-def _through_codec(picture: Tensor, *, codec: str, quality: int) -> Tensor:
+def _as_decoded(picture: Tensor, plan: ClipPlan, *, codec: str) -> Tensor:
+    """The picture (3, side, side) as it comes out of the picture codec, where the plan has one."""
+    if plan.quality is None:
+        return picture
     pixels = np.ascontiguousarray(picture.permute(1, 2, 0).cpu().numpy())  # (side, side, 3)
-    data = encode_keyframe(pixels, codec=codec, quality=quality)
+    data = encode_keyframe(pixels, codec=codec, quality=plan.quality)
     back = decode_keyframe(data, codec=codec, width=pixels.shape[1], height=pixels.shape[0])
     return torch.from_numpy(back).permute(2, 0, 1).contiguous().to(picture.device)

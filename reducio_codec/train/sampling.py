@@ -10,13 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from reducio_codec.config import CLIP_LENGTH
+from reducio_codec.errors import InputError
 from reducio_codec.train.recipe import DataOptions, KeyframeOptions
 from reducio_codec.train.scan import Video
 
 _MOTION_LIMIT = 9.0
 """Motion counts as at most so many medians, and at least one median over so much."""
+
+
+def motion_weights(motion: npt.NDArray[np.floating], *, power: float) -> npt.NDArray[np.float64]:
+    """How often clips with this much motion are drawn, in relation to each other: (N,) to (N,)."""
+    median = max(float(np.median(motion)), 1e-3)
+    return np.asarray(np.clip(motion / median, 1 / _MOTION_LIMIT, _MOTION_LIMIT) ** power, np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +46,8 @@ class ClipPlan:
     quality: int | None
     """Of the picture codec its key frame goes through; None: it stays as it is."""
     drop_keyframe: bool
+    neighbours: tuple[int | None, int | None] = (None, None)
+    """Frames that are the key frames of the clips before and after, as the clip is trained on; None: there is none."""
 
 
 class ClipSampler:
@@ -65,15 +75,24 @@ class ClipSampler:
         for number, video in enumerate(videos):
             for first, last in video.scenes:
                 for start in range(first, last - CLIP_LENGTH + 1):
-                    starts.append((number, start, last))
+                    if keyframe.neighbours and not any(self._neighbours(start, 1, scene=(first, last), reverse=False)):
+                        continue
+                    starts.append((number, start, first, last))
                     weights.append(float(video.motion[start]))
-        self._starts = np.array(starts, np.int64)  # (N, 3): video, first frame, end of the scene
-        motion = np.array(weights)
-        median = max(float(np.median(motion)), 1e-3)
-        weight = np.clip(motion / median, 1 / _MOTION_LIMIT, _MOTION_LIMIT) ** data.motion_power
+        if not starts:
+            raise InputError(
+                "keyframe.neighbours is true, and no scene is long enough for a clip and another's key frame"
+            )
+        self._starts = np.array(starts, np.int64)  # (N, 4): video, first frame, begin and end of the scene
+        weight = motion_weights(np.array(weights), power=data.motion_power)
         self._cumulative = np.cumsum(weight / weight.sum())
         odds = np.array(data.frame_step_weights or [1.0] * len(data.frame_steps))
         self._step_odds = np.cumsum(odds / odds.sum())
+
+    @property
+    def neighbours(self) -> bool:
+        """Whether plans name key frames of the clips before and after."""
+        return self._keyframe.neighbours
 
     @property
     def count(self) -> int:
@@ -84,7 +103,7 @@ class ClipSampler:
         """The clip at place ``index`` of the whole batch of ``step``; another one for each ``attempt``."""
         rng = np.random.default_rng((self._seed, 0, step, index, attempt))
         place = min(int(np.searchsorted(self._cumulative, rng.random(), side="right")), self.count - 1)
-        number, start, end = (int(value) for value in self._starts[place])
+        number, start, begin, end = (int(value) for value in self._starts[place])
         stride = self._data.frame_steps[min(int(np.searchsorted(self._step_odds, rng.random(), side="right")),
                                             len(self._data.frame_steps) - 1)]  # fmt: skip
         fitting = [s for s in self._data.frame_steps if s <= stride and start + s * (CLIP_LENGTH - 1) < end]
@@ -97,6 +116,11 @@ class ClipSampler:
         )  # fmt: skip
         quality = int(rng.integers(self._keyframe.quality[0], self._keyframe.quality[1] + 1))
         drawn = int(rng.integers(CLIP_LENGTH))
+        neighbours: tuple[int | None, int | None] = (None, None)
+        if self._keyframe.neighbours:
+            found = self._neighbours(start, stride, scene=(begin, end), reverse=bool(reverse))
+            kept = rng.random(2) >= self._keyframe.neighbour_dropout
+            neighbours = (found[0] if kept[0] else None, found[1] if kept[1] else None)
         return ClipPlan(
             video=number,
             frames=tuple(range(start, start + stride * CLIP_LENGTH, stride)),
@@ -110,7 +134,18 @@ class ClipSampler:
             keyframe_index=drawn if self._random_keyframe else self._keyframe_index,
             quality=quality if coded else None,
             drop_keyframe=bool(dropped),
+            neighbours=neighbours,
         )
+
+    def _neighbours(
+        self, start: int, stride: int, *, scene: tuple[int, int], reverse: bool
+    ) -> tuple[int | None, int | None]:
+        """The frames one clip before and after the key frame, where the scene has them; played backwards they change places."""
+        place = CLIP_LENGTH - 1 - self._keyframe_index if reverse else self._keyframe_index
+        key = start + stride * place
+        before, after = key - stride * CLIP_LENGTH, key + stride * CLIP_LENGTH
+        found = (before if before >= scene[0] else None, after if after < scene[1] else None)
+        return found[::-1] if reverse else found
 
     def _crop(self, rng: np.random.Generator, *, side: int, size: tuple[int, ...]) -> tuple[int, int]:
         """Height and width of the crop, at most the picture's."""

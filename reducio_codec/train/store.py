@@ -46,7 +46,7 @@ class MemoryStore:
 
     def __init__(self, videos: Sequence[Video], *, device: torch.device) -> None:
         needed = sum(int(np.prod(video.shape)) for video in videos)
-        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_memory()
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
         if free is not None and needed > 0.9 * free:
             raise InputError(
                 f"the frames take {needed / 1e9:.1f} GB, and {device} has {free / 1e9:.1f} GB free; "
@@ -90,7 +90,7 @@ def _mapped(video: Video) -> npt.NDArray[np.uint8]:
         raise VideoError(f"{video.pixels}, the frames of {video.name}, can't be read: {error}") from error
 
 
-def _free_memory() -> int | None:
+def free_memory() -> int | None:
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):  # not every system tells

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.metrics.psnr import PsnrMeter
-from reducio_codec.models.interface import CodecModel
+from reducio_codec.models.interface import CodecModel, uses_neighbours
 from reducio_codec.pixels import to_bytes, to_unit
 from reducio_codec.train.render import resize
 from reducio_codec.train.scan import Video
@@ -20,34 +21,70 @@ from reducio_codec.train.store import FrameStore
 
 Clip = npt.NDArray[np.uint8]
 """(16, H, W, 3)."""
+Picture = npt.NDArray[np.uint8]
+"""(H, W, 3)."""
 
 _COPY = "copy"
+_SINGLE = "warp"
+"""The decoder that those with neighbours are measured against."""
 
 
-def validation_clips(videos: Sequence[Video], store: FrameStore, *, side: int, count: int = 0) -> list[Clip]:
+@dataclass(frozen=True, kw_only=True)
+class HeldOutClip:
+    """A clip, and the frames that are the key frames of the clips before and after; None where the scene has none."""
+
+    frames: Clip
+    neighbours: tuple[Picture | None, Picture | None]
+    keyframe_index: int
+
+    def between(self) -> list[int]:
+        """Frames between two key frames."""
+        before, after = self.neighbours
+        first = range(0 if before is not None else self.keyframe_index, self.keyframe_index)
+        return [*first, *range(self.keyframe_index + 1, CLIP_LENGTH if after is not None else 0)]
+
+
+def validation_clips(
+    videos: Sequence[Video], store: FrameStore, *, side: int, count: int = 0, keyframe_index: int = 7
+) -> list[HeldOutClip]:
     """Clips one after another within each scene; the shorter side resized to ``side``, the centre cropped.
 
     Args:
         count: at most so many, evenly spread; 0 for all.
+        keyframe_index: which frame of a clip is its key frame.
     """
     places = [
-        (number, start)
+        (number, start, scene)
         for number, video in enumerate(videos)
-        for first, last in video.scenes
-        for start in range(first, last - CLIP_LENGTH + 1, CLIP_LENGTH)
+        for scene in video.scenes
+        for start in range(scene[0], scene[1] - CLIP_LENGTH + 1, CLIP_LENGTH)
     ]
     if 0 < count < len(places):
         places = [places[i] for i in np.linspace(0, len(places) - 1, count).round().astype(int)]
     clips = []
-    for number, start in places:
-        frames = store.frames(number, range(start, start + CLIP_LENGTH))  # (16, H, W, 3)
-        height, width = frames.shape[1:3]
-        scale = side / min(height, width)
-        clip = resize(frames, height=max(side, round(height * scale)), width=max(side, round(width * scale)))
-        top, left = (clip.shape[2] - side) // 2, (clip.shape[3] - side) // 2
-        clip = clip[:, :, top : top + side, left : left + side]  # (3, 16, side, side)
-        clips.append(np.ascontiguousarray(clip.permute(1, 2, 3, 0).numpy()))
+    for number, start, (first, last) in places:
+        key = start + keyframe_index
+        before, after = key - CLIP_LENGTH >= first, key + CLIP_LENGTH < last
+        numbers = [key - CLIP_LENGTH] * before + list(range(start, start + CLIP_LENGTH)) + [key + CLIP_LENGTH] * after
+        pictures = _centre(store.frames(number, numbers), side=side)
+        clips.append(
+            HeldOutClip(
+                frames=pictures[int(before) : int(before) + CLIP_LENGTH],
+                neighbours=(pictures[0] if before else None, pictures[-1] if after else None),
+                keyframe_index=keyframe_index,
+            )
+        )
     return clips
+
+
+def _centre(frames: Tensor, *, side: int) -> Clip:
+    """(n, H, W, 3) to (n, side, side, 3) uint8."""
+    height, width = frames.shape[1:3]
+    scale = side / min(height, width)
+    clip = resize(frames, height=max(side, round(height * scale)), width=max(side, round(width * scale)))
+    top, left = (clip.shape[2] - side) // 2, (clip.shape[3] - side) // 2
+    clip = clip[:, :, top : top + side, left : left + side]  # (3, n, side, side)
+    return np.ascontiguousarray(clip.permute(1, 2, 3, 0).numpy())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +94,8 @@ class Validation:
     copied: float
     """Of the key frame repeated."""
     decoders: dict[str, float]
+    second: dict[str, float]
+    """Of decoders that use neighbours: how much better than warp the frames between two key frames are, by clips."""
 
     def log(self) -> dict[str, float]:
         """Values by the names of the log."""
@@ -65,45 +104,69 @@ class Validation:
             "val/copy": round(self.copied, 3),
             **{f"val/{k}": round(v, 3) for k, v in self.decoders.items()},
             **gains,
+            **{f"val/{name}/over {_SINGLE}": round(gain, 3) for name, gain in self.second.items()},
         }
 
 
 @torch.inference_mode()
 def validate(
     model: CodecModel,
-    clips: Sequence[Clip],
+    clips: Sequence[HeldOutClip],
     *,
     decoders: Sequence[str],
     device: torch.device,
     autocast: Callable[[], torch.autocast],
 ) -> Validation:
-    """Raw key frame, latent as it is."""
-    index = model.default_keyframe_index
+    """Raw key frames, latent as it is."""
+    pairs = [name for name in decoders if uses_neighbours(model, name)]
+    measured = [*decoders, *([_SINGLE] if pairs and _SINGLE not in decoders else [])]
     meters = {name: PsnrMeter() for name in (_COPY, *decoders)}
+    gains: dict[str, list[float]] = {name: [] for name in pairs}
     for clip in clips:
-        shown = {_COPY: np.repeat(clip[index : index + 1], CLIP_LENGTH, 0)}
-        shown |= decode_all(model, clip, decoders=decoders, device=device, autocast=autocast)
-        for name, frames in shown.items():
-            meters[name].add(clip, frames, keyframe=index)
+        index, frames = clip.keyframe_index, clip.frames
+        shown = {_COPY: np.repeat(frames[index : index + 1], CLIP_LENGTH, 0)}
+        shown |= decode_all(model, clip, decoders=measured, device=device, autocast=autocast)
+        for name, meter in meters.items():
+            meter.add(frames, shown[name], keyframe=index)
+        if between := clip.between():
+            single = pooled_psnr(shown[_SINGLE], frames, between) if pairs else 0.0
+            for name in pairs:
+                gains[name].append(pooled_psnr(shown[name], frames, between) - single)
     found = {name: meter.result().pooled_without_keyframe or 0.0 for name, meter in meters.items()}
-    return Validation(copied=found.pop(_COPY), decoders=found)
+    second = {name: float(np.mean(values)) for name, values in gains.items() if values}
+    return Validation(copied=found.pop(_COPY), decoders=found, second=second)
 
 
 @torch.inference_mode()
 def decode_all(
     model: CodecModel,
-    clip: Clip,
+    clip: HeldOutClip,
     *,
     decoders: Sequence[str],
     device: torch.device,
     autocast: Callable[[], torch.autocast],
 ) -> dict[str, Clip]:
     """The clip as each decoder shows it."""
-    video = to_unit(torch.from_numpy(clip).permute(3, 0, 1, 2)[None]).to(device)  # (1, 3, 16, H, W)
-    keyframe = video[:, :, model.default_keyframe_index].contiguous()
+    video = to_unit(torch.from_numpy(clip.frames).permute(3, 0, 1, 2)[None]).to(device)  # (1, 3, 16, H, W)
+    keyframe = video[:, :, clip.keyframe_index].contiguous()
+    around = [
+        None if picture is None else to_unit(torch.from_numpy(picture).permute(2, 0, 1)[None]).to(device)
+        for picture in clip.neighbours
+    ]
     with autocast():
-        latent = model.latent(model.encode(video).mode())
-        return {name: _levels(model.decode(latent, keyframe, decoder=name)) for name in decoders}
+        latent = model.latent(model.encode(video, keyframe_index=clip.keyframe_index).mode())
+        shown = {}
+        for name in decoders:
+            extra: dict[str, Any] = {"neighbours": around} if uses_neighbours(model, name) else {}
+            decoded = model.decode(latent, keyframe, decoder=name, keyframe_index=clip.keyframe_index, **extra)
+            shown[name] = _levels(decoded)
+        return shown
+
+
+def pooled_psnr(decoded: npt.NDArray[Any], source: npt.NDArray[Any], frames: Sequence[int]) -> float:
+    """dB over these frames together; both (16, H, W, 3), 0 to 255."""
+    error = np.square(decoded[frames].astype(np.float32) - source[frames]).mean()
+    return float(10 * np.log10(255**2 / max(error, 1e-3)))
 
 
 def _levels(video: Tensor) -> Clip:

@@ -24,6 +24,8 @@ class ModelCard:
     """One paragraph: what it does and for whom."""
     paper: str = "https://arxiv.org/abs/2411.13552"
     """Address of the paper whose method this is."""
+    use: str = 'from reducio_codec import ReducioCodec\n\ncodec = ReducioCodec.from_pretrained("path/to/this/folder")'
+    """Python that loads it."""
     source: str = ""
     """Where the weights come from: a training command, or the file that was converted."""
     training_data: Sequence[str] = ()
@@ -34,16 +36,7 @@ class ModelCard:
     def text(self) -> str:
         """The card as Markdown with YAML front matter."""
         front = ["---", f"license: {self.licence.lower()}", "library_name: reducio-codec", "---", ""]
-        use = [
-            "## Use",
-            "",
-            "```python",
-            "from reducio_codec import ReducioCodec",
-            "",
-            'codec = ReducioCodec.from_pretrained("path/to/this/folder")',
-            "```",
-            "",
-        ]
+        use = ["## Use", "", "```python", *self.use.splitlines(), "```", ""]
         body = [f"# {self.name}", "", self.summary, "", f"Paper: {self.paper}", "", *use]
         if self.source:
             body += ["## Where the weights come from", "", self.source, ""]

@@ -50,6 +50,13 @@ _ENTRIES = (
         paper="https://arxiv.org/abs/2411.13552",
         sha256="d3f40ae56642f8833efd7c5190bd4ace84c2f2020482c52be827438a8b12da7e",
     ),
+    ModelEntry(
+        name="reducio-test",
+        summary="the same network with hardly any channels, 0.3 MB, for tests and examples: decoders warp (default), add",
+        licence="MIT",
+        paper="https://arxiv.org/abs/2411.13552",
+        sha256="f9d1c286302cdbf3eb256253b2d476a9ba3cc424b41e6396b8db65a5f5ae3f69",
+    ),
 )
 
 

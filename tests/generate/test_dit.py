@@ -223,7 +223,7 @@ def test_layers_take_the_interleaved_groups_in_turn() -> None:
 
 def test_dropout_rates() -> None:
     conditions = Conditions(size=torch.tensor([[64, 64]]).expand(4000, 2))
-    dropped = conditions.drop(0.1, generator=torch.Generator().manual_seed(0))
+    dropped = conditions.leave_out(torch.rand(2, conditions.batch, generator=torch.Generator().manual_seed(0)) < 0.1)
     assert dropped.keep_text is not None and dropped.keep_image is not None
     for keep in (dropped.keep_text, dropped.keep_image):
         assert 0.08 < 1 - keep.float().mean() < 0.12

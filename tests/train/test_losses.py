@@ -32,17 +32,19 @@ def test_reconstruction_by_closed_forms() -> None:
     video = torch.zeros(2, 3, 16, 4, 4)
     decoded = torch.full_like(video, 0.3)
     decoded[:, :, 7] = 0.9
-    skip = torch.tensor([7, 7])
-    assert losses.reconstruction_loss(decoded, video, kind="l1", skip=skip).item() == pytest.approx(0.3)
+    counted = (torch.arange(16) != 7).expand(2, 16)
+    assert losses.reconstruction_loss(decoded, video, kind="l1", counted=counted).item() == pytest.approx(0.3)
     assert losses.reconstruction_loss(decoded, video, kind="l1").item() == pytest.approx(0.3 + 0.6 / 16)
-    found = losses.reconstruction_loss(decoded, video, kind="log-l2", skip=skip).item()
+    found = losses.reconstruction_loss(decoded, video, kind="log-l2", counted=counted).item()
     assert found == pytest.approx(math.log(0.09 + 2e-4), abs=1e-5)
     charbonnier = math.sqrt(0.09 + 1e-4)
-    assert losses.reconstruction_loss(decoded, video, kind="charbonnier", skip=skip).item() == pytest.approx(
+    assert losses.reconstruction_loss(decoded, video, kind="charbonnier", counted=counted).item() == pytest.approx(
         charbonnier
     )
-    found = losses.reconstruction_loss(decoded, video, kind="log-l1", skip=skip).item()
+    found = losses.reconstruction_loss(decoded, video, kind="log-l1", counted=counted).item()
     assert found == pytest.approx(math.log(charbonnier + 5e-3), abs=1e-5)
+    nothing = torch.stack((counted[0], torch.zeros(16, dtype=torch.bool)))
+    assert losses.reconstruction_loss(decoded, video, kind="l1", counted=nothing).item() == pytest.approx(0.15)
 
 
 @pytest.fixture(scope="module")

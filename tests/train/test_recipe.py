@@ -82,7 +82,10 @@ def test_stages_and_discriminator(recipe: Callable[..., Recipe]) -> None:
 
 
 def test_files_that_are_no_recipes(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="neither a file nor bundled; bundled: image-vae, lite, lite-decoders, paper"):
+    with pytest.raises(
+        InputError,
+        match="neither a file nor bundled; bundled: image-vae, lite, lite-bidirectional, lite-decoders, paper",
+    ):
         read_recipe("nosuch")
     (tmp_path / "bad.toml").write_text("[run\n")
     with pytest.raises(InputError, match="isn't TOML"):

@@ -1,0 +1,1 @@
+"""``bench report``: one HTML file with the tables, the curves, and videos to compare by eye."""

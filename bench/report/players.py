@@ -1,0 +1,163 @@
+"""What the page plays: a video through this codec and through x264 at about the same bytes, beside its source.
+
+The three lie side by side in one small VP9 file, so they can't run apart; the page cuts them out again. VP9 changes what is
+seen a little; every number is taken from the frames before it.
+"""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.codecs import ours
+from bench.codecs.anchors import X264
+from bench.codecs.conventional import Conventional
+from bench.methods import Coded, Frames, NotRunError
+from bench.protocol import Sample, SampleSet
+from bench.rd import protocol
+from reducio_codec.config import CLIP_LENGTH
+from reducio_codec.errors import InputError
+
+POINT = {"quality": 50, "step": 0.5}
+"""The codec's defaults."""
+
+_VP9_CRF = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Track:
+    """One of the things that are compared."""
+
+    name: str
+    bytes: int
+    parts: dict[str, int]
+    psnr: list[float]
+    """dB of each frame against the source; empty for the source itself."""
+
+    def to_json(self, *, seconds: float, pixels: int) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "bytes": self.bytes,
+            "parts": self.parts,
+            "psnr": [round(value, 2) for value in self.psnr],
+            "kbps": round(8 * self.bytes / 1000 / seconds, 1),
+            "bpp": round(8 * self.bytes / pixels, 4),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Player:
+    """One video of the page."""
+
+    title: str
+    rate: float
+    size: int
+    tracks: list[Track]
+    """The source, this codec, x264."""
+    video: bytes
+    """WebM, the tracks side by side."""
+
+    def to_json(self) -> dict[str, Any]:
+        frames = len(self.tracks[1].psnr)
+        size = {"seconds": frames / self.rate, "pixels": frames * self.size**2}
+        return {
+            "title": self.title,
+            "rate": self.rate,
+            "frames": frames,
+            "size": self.size,
+            "tracks": [track.to_json(**size) for track in self.tracks],
+            "video": base64.b64encode(self.video).decode(),
+        }
+
+
+def make_players(data: Path, *, model: str, decoder: str, count: int) -> list[Player]:
+    """Players of ``count`` videos, evenly spread over the folder's names.
+
+    Raises:
+        InputError: no usable video. NotRunError: no such model or decoder.
+    """
+    samples = SampleSet(folder=data, protocol=protocol("video"))
+    places = np.unique(np.linspace(0, len(samples.videos) - 1, min(count, len(samples.videos))).round().astype(int))
+    wanted = {"__".join(samples.videos[i].relative_to(data).parts) for i in places}
+    (candidate,) = (ours.files(model, decoder=decoder, qualities=(POINT["quality"],), steps=(POINT["step"],)),)
+    codec = next(iter(candidate.points.values()))()
+    players = [_player(sample, codec=codec, name=candidate.name) for sample in samples.of_videos(wanted)]
+    if not players:
+        raise InputError(f"{data} has no usable video: {'; '.join(samples.skipped.values())}")
+    return players
+
+
+def _player(sample: Sample, *, codec: Any, name: str) -> Player:
+    coded = codec(sample.pixels, rate=sample.rate)
+    crf, other = nearest_x264(sample.pixels, rate=sample.rate, size=coded.bytes)
+    tracks = [
+        Track(name="source", bytes=0, parts={}, psnr=[]),
+        _track(name, coded, sample.pixels),
+        _track(f"x264 veryslow, GOP {CLIP_LENGTH}, CRF {crf:g}", other, sample.pixels),
+    ]
+    side_by_side = np.concatenate((sample.pixels, coded.frames, other.frames), axis=2)  # (T, H, 3 W, 3)
+    return Player(
+        title=sample.name,
+        rate=float(sample.rate),
+        size=sample.pixels.shape[1],
+        tracks=tracks,
+        video=_webm(side_by_side, rate=sample.rate),
+    )
+
+
+def nearest_x264(frames: Frames, *, rate: Fraction, size: int) -> tuple[float, Coded]:
+    """x264's constant rate factor, in quarters, whose bytes are nearest to ``size``."""
+
+    def encode(quarters: int) -> Coded:
+        return Conventional(encoder=X264, crf=quarters / 4, gop=CLIP_LENGTH)(frames, rate=rate)
+
+    X264.check()
+    low, high = 40, 204  # bytes fall as it rises
+    tried: dict[int, Coded] = {}
+    while low <= high:
+        middle = (low + high) // 2
+        tried[middle] = encode(middle)
+        if tried[middle].bytes > size:
+            low = middle + 1
+        else:
+            high = middle - 1
+    best = min(tried, key=lambda quarters: abs(tried[quarters].bytes - size))
+    return best / 4, tried[best]
+
+
+def _track(name: str, coded: Coded, source: Frames) -> Track:
+    return Track(name=name, bytes=coded.bytes, parts=dict(coded.parts), psnr=frame_psnr(coded.frames, source))
+
+
+def frame_psnr(decoded: NDArray[np.uint8], source: NDArray[np.uint8]) -> list[float]:
+    """dB of each frame; 100 where it is exact."""
+    errors = np.square(decoded.astype(np.float64) - source).mean(axis=(1, 2, 3))
+    return [min(100.0, float(10 * np.log10(255**2 / error))) if error else 100.0 for error in errors]
+
+
+def _webm(frames: Sequence[Any] | NDArray[np.uint8], *, rate: Fraction) -> bytes:
+    try:
+        av.codec.Codec("libvpx-vp9", "w")
+    except av.codec.codec.UnknownCodecError as error:
+        raise NotRunError(f"this PyAV ({av.__version__}) has no libvpx-vp9, which the players need") from error
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "players.webm"
+        with av.open(str(path), "w") as container:
+            stream: Any = container.add_stream("libvpx-vp9", rate=rate)
+            stream.height, stream.width = frames[0].shape[:2]
+            stream.pix_fmt = "yuv420p"
+            stream.bit_rate = 0
+            stream.options = {"crf": str(_VP9_CRF), "g": str(CLIP_LENGTH), "deadline": "good", "cpu-used": "4"}
+            for picture in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
+            container.mux(stream.encode(None))
+        return path.read_bytes()

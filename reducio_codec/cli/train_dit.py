@@ -1,0 +1,68 @@
+"""``reducio-codec train-dit``: train a transformer on shards, or go on with a run."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+
+from reducio_codec.cli.group import traceback_option
+from reducio_codec.cli.train import show_options, tell
+from reducio_codec.errors import InputError
+
+
+def _show_options(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from reducio_codec.generate.train.recipe import DitRecipe, dit_recipes
+
+        show_options(dit_recipes(), DitRecipe)
+        ctx.exit()
+
+
+@click.command("train-dit")
+@click.argument("recipe", metavar="RECIPE")
+@click.option(
+    "--latents", required=True, multiple=True, metavar="DIR", help="Shards to learn from (of 'extract'; repeatable)."
+)
+@click.option("--val", multiple=True, metavar="DIR", help="Shards to validate on, of other videos (repeatable).")
+@click.option("--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Where the run lives.")
+@click.option("--set", "changes", multiple=True, metavar="SECTION.OPTION=VALUE", help="Change an option of the recipe.")
+@click.option("--weights", metavar="DIR", help="Start from a transformer's folder, or another run's --out.")
+@click.option("--profile", is_flag=True, help="Run a few steps, save nothing, and show where a step's time goes.")
+@click.option(
+    "--options",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_options,
+    help="List recipes and their options, and end.",
+)
+@traceback_option
+def command(
+    recipe: str,
+    latents: tuple[str, ...],
+    val: tuple[str, ...],
+    out: Path,
+    changes: tuple[str, ...],
+    weights: str | None,
+    profile: bool,
+) -> int:
+    """Train with RECIPE (a bundled name such as 'dit-lite', or a TOML file), or go on with the run in --out.
+
+    Ctrl-C and SIGTERM save a checkpoint; the same command goes on from it. The finished model is OUT/model.
+    """
+    from reducio_codec.generate.train.loop import train_dit
+    from reducio_codec.generate.train.recipe import read_dit_recipe
+
+    extra = [*changes, *([f'start.weights="{weights}"'] if weights else [])]
+    plan = read_dit_recipe(recipe, changes=extra)
+    if profile and out.exists():
+        raise InputError(f"--profile saves nothing and needs a new --out; {out} exists")
+    logging.getLogger("reducio_codec").setLevel(logging.INFO)
+    report = train_dit(plan, latents=latents, val=val, out=out, profile=profile)
+    if report.finished and report.values:
+        click.echo(
+            "validation: " + ", ".join(f"{name.removeprefix('val/')} {v:g}" for name, v in report.values.items())
+        )
+    return tell(report, out=out)

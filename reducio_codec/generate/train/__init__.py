@@ -1,0 +1,1 @@
+"""Training of a transformer on shards that ``extract`` wrote."""

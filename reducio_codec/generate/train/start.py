@@ -1,0 +1,77 @@
+"""The transformer at step 0: fresh, from the stage before, or from PixArt-alpha and an image VAE."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from reducio_codec.errors import InputError
+from reducio_codec.generate.config import DiTConfig
+from reducio_codec.generate.dit import ReducioDiT
+from reducio_codec.generate.extract.shards import ShardIndex
+from reducio_codec.generate.folder import load_dit
+from reducio_codec.generate.pixart_init import start_from_pixart
+from reducio_codec.generate.sd_init import start_from_image_vae
+from reducio_codec.generate.train.recipe import DitRecipe
+from reducio_codec.train.checkpoint import Checkpoints
+from reducio_codec.weights.layout import CONFIG_FILE
+from reducio_codec.weights.zoo import list_models
+
+_log = logging.getLogger(__name__)
+
+
+def bound_config(config: DiTConfig, index: ShardIndex) -> DiTConfig:
+    """The configuration with the latent space of the shards.
+
+    Raises:
+        InputError: latents of another shape.
+    """
+    for name in ("latent_channels", "temporal_compression_ratio", "spatial_compression_ratio"):
+        needed, found = getattr(config, name), getattr(index, name)
+        if needed != found:
+            raise InputError(f"model.{name} is {needed}; the latents of {index.codec!r} have {found}")
+    named = index.codec if any(index.codec == entry.name for entry in list_models()) else ""
+    return replace(config, codec=config.codec or named, latent_space=index.latent_space)
+
+
+def build_model(config: DiTConfig, *, seed: int) -> ReducioDiT:
+    """Fresh weights; the same ones for the same seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ReducioDiT(config)
+
+
+def start(model: ReducioDiT, recipe: DitRecipe) -> None:
+    """Give ``model`` its weights at step 0, in place."""
+    options = recipe.start
+    if options.weights:
+        _take_weights(model, Path(options.weights))
+    if options.pixart:
+        taken = start_from_pixart(model, options.pixart)
+        _log.info("%d of %d tensors start from %s", len(taken), len(model.state_dict()), options.pixart)
+    if options.image_vae:
+        start_from_image_vae(model, options.image_vae)
+
+
+def _take_weights(model: ReducioDiT, folder: Path) -> None:
+    source = folder if (folder / CONFIG_FILE).is_file() else folder / "model"
+    if not (source / CONFIG_FILE).is_file():
+        running = Checkpoints(folder).find() is not None
+        why = "holds a run that isn't finished" if running else f"has neither {CONFIG_FILE} nor model/{CONFIG_FILE}"
+        raise InputError(f"start.weights is {str(folder)!r}, which {why}")
+    other = load_dit(source)
+    if other.config.latent_space and other.config.latent_space != model.config.latent_space:
+        raise InputError(
+            f"start.weights {str(source)!r} makes latents of {other.config.latent_space}; the shards hold those of "
+            f"{model.config.latent_space}"
+        )
+    own, found = model.state_dict(), other.state_dict()
+    taken = {key: value for key, value in found.items() if key in own and own[key].shape == value.shape}
+    if not taken:
+        raise InputError(f"start.weights {str(source)!r}: nothing in it has a shape that this model has")
+    left = sorted(set(own) - set(taken))
+    model.load_state_dict({**own, **taken})
+    _log.info("%d of %d tensors start from %s%s", len(taken), len(own), source, f"; not {left[0]}" if left else "")

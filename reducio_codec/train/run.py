@@ -1,0 +1,171 @@
+"""What every training run has while it lives, whatever it trains: how it is made, saved and read back, and its steps."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from reducio_codec.errors import InputError, MissingDependencyError, ReducioError
+from reducio_codec.train.checkpoint import Checkpoints, Progress
+from reducio_codec.train.monitor import Monitor
+from reducio_codec.train.recipe import OptimizerOptions, RunOptions
+from reducio_codec.train.schedule import rate_factor
+
+_AVERAGE_FILE = "ema.safetensors"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class Run:
+    """A model, what it learns with, and where it is."""
+
+    options: RunOptions
+    learning: OptimizerOptions
+    accelerator: Any
+    model: nn.Module
+    """Not wrapped."""
+    average: nn.Module | None
+    objective: Any
+    optimizer: Any
+    progress: Progress
+    checkpoints: Checkpoints
+    monitor: Monitor
+    profile: bool
+    times: dict[str, float] = field(default_factory=dict)
+    sums: dict[str, float] = field(default_factory=dict)
+    counted: int = 0
+
+    @property
+    def device(self) -> torch.device:
+        return cast(torch.device, self.accelerator.device)
+
+    @property
+    def shown(self) -> nn.Module:
+        """The weights that are validated and exported."""
+        return self.model if self.average is None else self.average
+
+    def count(self, parts: dict[str, Tensor]) -> None:
+        """Add the losses of one batch to the means of the next line of the log."""
+        for name, value in parts.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(value)
+        self.counted += 1
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Adds the time of a part of the step; accelerators are waited for only where somebody asked (``profile``)."""
+        began = time.perf_counter()
+        yield
+        if self.profile and self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.times[name] = self.times.get(name, 0.0) + time.perf_counter() - began
+
+
+def make_accelerator(run: RunOptions, learning: OptimizerOptions, *, unused: bool) -> Any:
+    """``unused``: whether parameters can be left without a gradient at a step."""
+    try:
+        from accelerate import Accelerator
+        from accelerate.utils import DistributedDataParallelKwargs
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"training needs accelerate ({error}): pip install 'reducio-codec[train]'"
+        ) from error
+    accelerator = Accelerator(
+        mixed_precision="bf16" if run.precision == "bf16" else "no",
+        gradient_accumulation_steps=run.accumulate,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
+    )
+    if learning.ema and str(accelerator.distributed_type).endswith("FSDP"):
+        raise InputError(f"optimizer.ema is {learning.ema}; with FSDP it must be 0: the average isn't sharded")
+    return accelerator
+
+
+def to_channels_last(model: nn.Module) -> None:
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in model.parameters():
+        if parameter.ndim in formats:
+            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])
+
+
+def make_optimizer(model: nn.Module, options: OptimizerOptions) -> torch.optim.Optimizer:
+    """Over all parameters that learn."""
+    fast: list[nn.Parameter] = []
+    slow: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            is_slow = options.slow_layers and any(part.startswith(options.slow_layers) for part in name.split("."))
+            (slow if is_slow else fast).append(parameter)
+    groups = [
+        {"params": parameters, "scale": scale}
+        for parameters, scale in ((fast, 1.0), (slow, options.slow_factor))
+        if parameters
+    ]
+    if not groups:
+        raise InputError("nothing learns: train.freeze and train.decoders leave no parameter")
+    kind = torch.optim.AdamW if options.kind == "adamw" else torch.optim.Adam
+    betas = (options.betas[0], options.betas[1])
+    return kind(groups, lr=options.learning_rate, betas=betas, weight_decay=options.weight_decay)
+
+
+def write_state(run: Run, folder: Path) -> None:
+    """Model, optimisers and random states, by accelerate; the average beside them."""
+    run.accelerator.wait_for_everyone()
+    run.accelerator.save_state(str(folder))
+    if run.average is not None and run.accelerator.is_main_process:
+        save_file({key: value.contiguous() for key, value in run.average.state_dict().items()}, folder / _AVERAGE_FILE)
+
+
+def load_state(run: Run, folder: Path) -> None:
+    try:
+        run.accelerator.load_state(str(folder))
+        if run.average is not None:
+            run.average.load_state_dict(load_file(folder / _AVERAGE_FILE))
+            for target, source in zip(run.average.buffers(), run.model.buffers(), strict=True):
+                target.copy_(source)
+    except (RuntimeError, OSError, ValueError, KeyError) as error:
+        raise ReducioError(f"the checkpoint {folder} can't be read: {str(error).splitlines()[0]}") from error
+
+
+def set_rate(run: Run, *, share: float) -> None:
+    """The learning rate of the step that comes."""
+    factor = rate_factor(run.learning, step=run.progress.step, share=share)
+    for group in run.optimizer.param_groups:
+        group["lr"] = run.learning.learning_rate * factor * group["scale"]
+
+
+def update(run: Run, optimizer: Any, module: Any, *, clip_norm: float, check: Callable[[Tensor], None]) -> None:
+    """A step of ``optimizer``. ``check`` is given the norm of the gradients of all processes."""
+    if run.accelerator.sync_gradients:
+        check(run.accelerator.clip_grad_norm_(module.parameters(), clip_norm or math.inf))
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def check_finite(value: Tensor, *, names: tuple[str, ...], step: int) -> None:
+    """ReducioError with the ``names`` of a batch's clips where its loss, or the gradient's norm, isn't finite."""
+    if not torch.isfinite(value).all():
+        raise ReducioError(
+            f"the loss isn't finite at step {step}; its clips: {', '.join(names)}. The last checkpoint is kept"
+        )
+
+
+def follow(run: Run) -> None:
+    """The average goes a little way to the weights."""
+    if run.average is None:
+        return
+    step = run.progress.step
+    weight = 1 - min(run.learning.ema, (2 + step) / (11 + step))
+    with run.timed("average"), torch.no_grad():
+        for target, source in zip(run.average.parameters(), run.model.parameters(), strict=True):
+            if source.requires_grad:
+                target.lerp_(source, weight)

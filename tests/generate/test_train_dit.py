@@ -1,0 +1,278 @@
+"""Training of a transformer: it learns, it resumes to the bit, and what it leaves makes video."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from reducio_codec.codec import ReducioCodec
+from reducio_codec.errors import InputError, ReducioError
+from reducio_codec.generate import PRESETS, ReducioDiT, ReducioDiTPipeline, latent_space_id, load_dit
+from reducio_codec.generate.extract.maker import Encoders
+from reducio_codec.generate.extract.options import ExtractOptions
+from reducio_codec.generate.extract.run import extract
+from reducio_codec.generate.train.loop import train_dit
+from reducio_codec.generate.train.objective import DenoisingLoss
+from reducio_codec.generate.train.recipe import (
+    DenoisingOptions,
+    DitRecipe,
+    build_dit_recipe,
+    dit_recipes,
+    read_dit_recipe,
+)
+from reducio_codec.generate.train.samples import LatentDataset, Samples, collate
+from reducio_codec.train.checkpoint import Checkpoints
+from reducio_codec.train.loading import ClipKey
+from reducio_codec.train.monitor import read_log
+from tests.helpers import moving_video
+from tests.train.conftest import write_video
+
+Make = Callable[..., DitRecipe]
+
+TINY: dict[str, Any] = {
+    "model": {"preset": "lite", "depth": 2, "width": 32, "heads": 2, "sample_size": 64, "codec": ""},
+    "run": {"steps": 4, "checkpoint_steps": 0, "checkpoint_minutes": 0.0, "log_steps": 1},
+    "extract": {"size": 64, "distance": 4},
+    "data": {"batch": 4},
+    "optimizer": {"learning_rate": 3e-3, "betas": [0.9, 0.99], "warmup": 2, "ema": 0.9},
+    "validation": {"clips": 2, "steps": 2},
+    "export": {"dtype": "float32"},
+}
+
+
+@pytest.fixture
+def recipe() -> Make:
+    """``recipe(run={...})``: the tiny recipe with sections changed."""
+
+    def make(**sections: Any) -> DitRecipe:
+        names = TINY.keys() | sections.keys()
+        return build_dit_recipe({name: {**TINY.get(name, {}), **sections.get(name, {})} for name in names})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shards(codec_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_shards(codec_folder, tmp_path_factory.mktemp("shards"))
+
+
+def make_shards(codec: Path, folder: Path, **options: Any) -> Path:
+    """Shards of two videos, one of which hardly moves."""
+    (folder / "videos").mkdir()
+    moving = moving_video(40, 64, 64, seed=1)
+    still = np.repeat(moving[:1], 40, 0)
+    still[::2, :4] += 1
+    write_video(folder / "videos" / "moving.mkv", moving)
+    write_video(folder / "videos" / "still.mkv", still)
+    extract(
+        folder / "videos",
+        out=folder / "shards",
+        options=ExtractOptions(**{"size": 64, "distance": 4, "shard_samples": 4, **options}),
+        encoders=Encoders(codec=str(codec)),
+        cache=folder / "cache",
+    )
+    return folder / "shards"
+
+
+def losses(out: Path) -> list[float]:
+    return [line["loss"] for line in read_log(out / "log.jsonl") if "loss" in line]
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    folder = Checkpoints(out).find()
+    assert folder is not None
+    return {
+        **load_file(folder / "model.safetensors"),
+        **{f"ema {key}": value for key, value in load_file(folder / "ema.safetensors").items()},
+    }
+
+
+def test_a_run_learns_and_leaves_a_generator(
+    recipe: Make, shards: Path, codec: ReducioCodec, codec_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    report = train_dit(recipe(run={"steps": 40}), latents=[shards], val=[shards], out=out)
+    assert report.step == 40 and report.model == out / "model" and report.values is not None
+    found = losses(out)
+    assert len(found) == 40 and sum(found[-8:]) < 0.9 * sum(found[:8])
+    assert report.values["val/loss"] < read_log(out / "log.jsonl")[0]["val/loss"] and report.values["val/motion"] > 0
+    for name in ("curve.png", "strips/step-00000040.png", "log.jsonl", "best", "latest", "model/README.md"):
+        assert (out / name).stat().st_size > 0
+    model = load_dit(out / "model")
+    assert model.config.latent_space == latent_space_id(codec.model)
+    picture = moving_video(1, 64, 64, seed=5)[0]
+    video = ReducioDiTPipeline.from_pretrained(out / "model", codec=codec_folder)(image=picture, steps=2, seed=0)
+    assert video.shape == (16, 64, 64, 3) and np.array_equal(video[7], picture)
+
+
+def test_resume_gives_the_same_bits(recipe: Make, shards: Path, tmp_path: Path) -> None:
+    """Interrupted after every second step, with everything random in it: samples, noise, time steps, what is left out."""
+    common: dict[str, Any] = {"model": {"condition_dropout": 0.5}, "loss": {"timesteps": "logit-normal"}}
+    train_dit(recipe(run={"steps": 6}, **common), latents=[shards], out=tmp_path / "whole")
+    for steps in (2, 4, 6):
+        train_dit(recipe(run={"steps": steps}, **common), latents=[shards], out=tmp_path / "parts")
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    ours, theirs = weights(tmp_path / "parts"), weights(tmp_path / "whole")
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        assert torch.equal(value, theirs[key]), key
+
+
+def test_noise_prediction_with_min_snr(recipe: Make, shards: Path, tmp_path: Path) -> None:
+    changed = recipe(
+        model={"objective": "noise"}, loss={"weighting": "min-snr"}, data={"storage": "disk", "workers": 1}
+    )
+    report = train_dit(changed, latents=[shards], out=tmp_path / "run")
+    assert report.model is not None and load_dit(report.model).config.objective == "noise"
+    assert losses(tmp_path / "run")[0] < 1  # the weights are at most 1, and the first prediction is 0
+
+
+def test_min_snr_is_what_the_paper_says(shards: Path) -> None:
+    """min(SNR, 5) / SNR for a network that predicts noise."""
+    from reducio_codec.generate.schedule import noise_level
+
+    model = ReducioDiT(build_dit_recipe(TINY).model)
+    loss = DenoisingLoss(model, DenoisingOptions(weighting="min-snr"), seed=0)
+    steps = torch.tensor([0.0, 100.0, 400.0, 999.0])
+    signal, spread = noise_level("noise", steps)
+    snr = (signal / spread).square()
+    torch.testing.assert_close(loss._weight(steps), snr.clamp(max=5) / snr)
+
+
+def test_what_moves_is_drawn_more_often(shards: Path) -> None:
+    samples = Samples([shards])
+    drawn = {}
+    for power in (0.0, 1.0):
+        dataset = LatentDataset(samples, motion_power=power, seed=0, in_memory=False)
+        names = [dataset.draw(ClipKey(step=step, index=0, stage=0, side=0)).name for step in range(400)]
+        drawn[power] = np.mean(["moving" in name for name in names])
+    assert 0.42 < drawn[0.0] < 0.58 and drawn[1.0] > 0.9
+
+
+def test_draws_depend_on_seed_step_and_place_alone(shards: Path) -> None:
+    samples = Samples([shards])
+    model = ReducioDiT(build_dit_recipe(TINY).model)
+    dataset = LatentDataset(samples, motion_power=0.5, seed=3, in_memory=True)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    loss = DenoisingLoss(model, DenoisingOptions(), seed=3).eval()
+
+    def batch(*places: int, step: int = 5) -> torch.Tensor:
+        keys = [ClipKey(step=step, index=place, stage=0, side=0) for place in places]
+        with torch.no_grad():
+            return loss(collate([dataset[key] for key in keys]))
+
+    torch.testing.assert_close(torch.cat([batch(0, 1), batch(2)]), batch(0, 1, 2))
+    assert not torch.allclose(batch(0), batch(0, step=6))
+
+
+def test_batches_of_one_size(codec_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "shapes").mkdir()
+    write_video(tmp_path / "shapes" / "wide.mkv", moving_video(24, 64, 128))
+    write_video(tmp_path / "shapes" / "square.mkv", moving_video(24, 64, 64))
+    extract(
+        tmp_path / "shapes",
+        out=tmp_path / "shards",
+        options=ExtractOptions(size=64, buckets=True),
+        encoders=Encoders(codec=str(codec_folder)),
+    )
+    dataset = LatentDataset(Samples([tmp_path / "shards"]), motion_power=0.5, seed=0, in_memory=True)
+    sizes = set()
+    for step in range(20):
+        made = collate([dataset[ClipKey(step=step, index=index, stage=0, side=0)] for index in range(4)])
+        sizes.add(tuple(made.conditions.size[0].tolist()))
+        assert made.latent.shape[-2:] == tuple(side // 32 for side in made.conditions.size[0].tolist())
+    assert len(sizes) == 2
+
+
+def test_what_does_not_belong_is_refused(recipe: Make, shards: Path, other_codec_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = make_shards(other_codec_folder, tmp_path / "other")
+    with pytest.raises(InputError, match="they can't be mixed"):
+        train_dit(recipe(), latents=[shards, other], out=tmp_path / "run")
+    with pytest.raises(InputError, match="--val holds latents of"):
+        train_dit(recipe(), latents=[shards], val=[other], out=tmp_path / "run")
+    with pytest.raises(InputError, match=r"model.latent_channels is 8; the latents of .* have 16"):
+        train_dit(recipe(model={"latent_channels": 8}), latents=[shards], out=tmp_path / "run")
+    with pytest.raises(InputError, match="needs semantic tokens, and the shards have none"):
+        model = {"image_condition": "both", "semantic_channels": 8}
+        train_dit(recipe(model=model), latents=[shards], out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    train_dit(recipe(run={"steps": 1}), latents=[shards], out=tmp_path / "run")
+    with pytest.raises(InputError, match=r"another recipe \(shards: "):
+        train_dit(recipe(), latents=[other], out=tmp_path / "run")
+    with pytest.raises(InputError, match=r"start.weights .* makes latents of"):
+        train_dit(recipe(start={"weights": str(tmp_path / "run")}), latents=[other], out=tmp_path / "next")
+    (other / "000001.tar").unlink()
+    with pytest.raises(InputError, match=r"isn't finished: 1 of \d shards are missing"):
+        train_dit(recipe(), latents=[other], out=tmp_path / "more")
+    (other / "000001.tar").write_bytes((other / "000000.tar").read_bytes()[:3000])
+    with pytest.raises(ReducioError, match=r"000001.tar is damaged"):
+        train_dit(recipe(), latents=[other], out=tmp_path / "more")
+    with pytest.raises(InputError, match=r"has no shards\.json; 'reducio-codec extract' makes"):
+        train_dit(recipe(), latents=[tmp_path], out=tmp_path / "more")
+
+
+def test_the_next_stage_starts_from_the_last(recipe: Make, shards: Path, tmp_path: Path) -> None:
+    train_dit(recipe(run={"steps": 2}), latents=[shards], out=tmp_path / "first")
+    start = {"weights": str(tmp_path / "first")}
+    train_dit(
+        recipe(run={"steps": 1}, optimizer={"learning_rate": 1e-9, "warmup": 0, "ema": 0.0}, start=start),
+        latents=[shards],
+        out=tmp_path / "second",
+    )
+    before, after = (load_dit(tmp_path / name / "model").state_dict() for name in ("first", "second"))
+    for key, value in before.items():
+        torch.testing.assert_close(after[key], value, atol=1e-6, rtol=0)
+
+
+def test_a_loss_that_is_not_finite_names_its_clips(
+    recipe: Make, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = DenoisingLoss.forward
+
+    def broken(self: Any, batch: Any) -> Any:
+        return real(self, batch) * (float("nan") if batch.step == 3 else 1)
+
+    monkeypatch.setattr(DenoisingLoss, "forward", broken)
+    with pytest.raises(ReducioError, match=r"isn't finite at step 3; its clips: (moving|still)\.mkv \(frame \d+\), "):
+        train_dit(recipe(run={"checkpoint_steps": 1}), latents=[shards], out=tmp_path / "run")
+    folder = Checkpoints(tmp_path / "run").find()
+    assert folder is not None and folder.name == "step-00000003"
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"loss": {"weighting": "min-snr"}}, "'flow' has no such weights"),
+        ({"model": {"objective": "noise"}, "loss": {"timesteps": "logit-normal"}}, "'noise' has whole steps"),
+        ({"start": {"image_vae": "x"}}, "it must be 'sd'"),
+        ({"start": {"weights": "x", "pixart": "y"}}, "can't go with it"),
+        ({"data": {"workers": 2}}, "0 with data.storage 'memory'"),
+        ({"extract": {"size": 128}}, "they must be equal"),
+        ({"model": {"colour": 1}}, "unknown option 'colour'"),
+        ({"model": {"preset": "huge"}}, r"must name a preset: '256', '512', '1024', 'lite'"),
+        ({"run": {"minutes": 1.0}}, "exactly one must be above 0"),
+    ],
+)
+def test_recipes_that_make_no_sense(recipe: Make, sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        recipe(**sections)
+
+
+def test_bundled_recipes() -> None:
+    assert dit_recipes() == ["dit-1024", "dit-256", "dit-512", "dit-lite", "dit-smoke"]
+    stages = [read_dit_recipe(name) for name in ("dit-256", "dit-512", "dit-1024")]
+    assert [stage.model.sample_size for stage in stages] == [256, 512, 1024]
+    assert [stage.extract.buckets for stage in stages] == [False, False, True]
+    lite = read_dit_recipe("dit-lite", changes=["run.steps=5", "run.minutes=0"])
+    assert lite.model == PRESETS["lite"] and lite.run.steps == 5
+    assert json.loads(json.dumps(lite.to_document()))["model"]["width"] == lite.model.width
