@@ -60,9 +60,13 @@ def _published() -> dict[str, list[dict[str, Any]]]:
     return ablations
 
 
-def recipe_of(table: str, row: Row, *, minutes: float) -> Recipe:
-    """The table's recipe for one row: InputError where the row's model can't be built so small."""
-    recipe = read_recipe(f"table-{table}", changes=[f"run.minutes={minutes}"])
+def recipe_of(table: str, row: Row, *, minutes: float = 0.0, steps: int = 0) -> Recipe:
+    """The table's recipe for one row and a budget of minutes or steps.
+
+    Raises:
+        InputError: the row's model can't be built so small, or there isn't exactly one budget.
+    """
+    recipe = read_recipe(f"table-{table}", changes=[f"run.minutes={float(minutes)}", f"run.steps={steps}"])
     assert isinstance(recipe.model, ReducioConfig)
     paper, wanted = ReducioConfig(), PRESETS[row.preset].config
     changes = {field.name: getattr(wanted, field.name) for field in fields(wanted)}
@@ -83,8 +87,10 @@ class Ablation:
     results: Path
     runs: Path
     """Where the training runs live: a folder for each row, and one with the decoded videos."""
-    minutes: float
+    minutes: float = 0.0
     """Of training for each row, over all resumes."""
+    steps: int = 0
+    """The same in steps: instead of minutes."""
     quality: Quality
     console: Console
     limit: int | None = None
@@ -105,9 +111,11 @@ class Ablation:
         for row in rows(self.table):
             try:
                 stopped = self._row(row, protocol=protocol, samples=samples)
-            except ReducioError as error:
+            except (ReducioError, RuntimeError) as error:
                 failures.append(f"table {self.table}, {row.line}: {error}")
-                self._write(row, {"not_run": str(error)}, protocol=protocol)
+                old = read_row(result_path(self.results, self.table, row))
+                if old is None or "clips" not in old:  # an earlier result stays
+                    self._write(row, {"not_run": str(error)}, protocol=protocol)
                 self.console.print(f"{row.line}: not run: {error}", markup=False, style="red")
                 continue
             if stopped is not None:
@@ -115,13 +123,14 @@ class Ablation:
         return failures, None
 
     def _row(self, row: Row, *, protocol: Protocol, samples: Sequence[Sample]) -> int | None:
-        recipe = recipe_of(self.table, row, minutes=self.minutes)
+        recipe = recipe_of(self.table, row, minutes=self.minutes, steps=self.steps)
         settings = {"recipe": to_document(recipe), "training_data": self.data.name}
         old = read_row(result_path(self.results, self.table, row))
         if old is not None and _same(old, protocol=protocol, settings=settings, samples=samples):
             self.console.print(f"{row.line}: finished", markup=False)
             return None
-        self.console.print(f"{row.line}: training for {self.minutes:g} minutes in all", markup=False)
+        budget = f"{self.steps} steps" if self.steps else f"{self.minutes:g} minutes"
+        self.console.print(f"{row.line}: training for {budget} in all", markup=False)
         folder = self.runs / f"table-{self.table}" / row.preset
         report = self.train(recipe, data=self.data, val=None, out=folder, cache=self.runs / "cache")
         if report.model is None:

@@ -32,6 +32,8 @@ def ablations(results: Path) -> list[str]:
 
 def ablation(results: Path, table: str) -> str:
     """One table. Rows of another protocol, other clips or another budget than the first good one are named, not compared."""
+    from bench.tables import markdown  # that module may show these tables, too
+
     lines = rows(table)
     found = [_state(read_row(result_path(results, table, row))) for row in lines]
     first = next((data for data in found if isinstance(data, dict)), None)
@@ -50,7 +52,7 @@ def ablation(results: Path, table: str) -> str:
     text = [f"### Ablation: table {table} of the paper ({PROTOCOL_NAME})"]
     if first is not None:
         text.append(_words(first))
-    text.append("\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in _ruled(body)))
+    text.append(markdown(body))
     text.append(_tau([(row.psnr, ours[row.preset]) for row, _ in good], of=len(lines)))
     return "\n\n".join(text)
 
@@ -87,9 +89,10 @@ def _words(data: dict[str, Any]) -> str:
     protocol, clips = data["protocol"], data["clips"]
     videos = {clip["video"] for clip in clips.values()}
     copied = sum(clip["repeat_keyframe"]["psnr_paper"] for clip in clips.values()) / len(clips)
-    minutes = data["settings"]["recipe"]["run"]["minutes"]
+    run = data["settings"]["recipe"]["run"]
+    budget = f"{run['steps']} steps" if run["steps"] else f"{run['minutes']:g} minutes"
     return (
-        f"{minutes:g} minutes of training a row on the same machine (steps say how far each got), {len(clips)} clips of "
+        f"{budget} of training a row on the same machine (steps say how far each got), {len(clips)} clips of "
         f"{protocol['frames']}x{protocol['size']}x{protocol['size']} from {len(videos)} videos; [95% interval]. Repeating "
         f"the key frame: {copied:.2f} dB by the paper's definition. The published numbers are of the full-size models after "
         "a million iterations at 256 px: only the order can be compared."
@@ -124,7 +127,3 @@ def _interval(data: dict[str, Any], metric: str) -> str:
 def _ssim(data: dict[str, Any]) -> str:
     reason = next((value for value in _values(data, "ssim") if isinstance(value, str)), None)
     return reason or f"{_mean(data, 'ssim'):.3f}"
-
-
-def _ruled(body: list[list[str]]) -> list[list[str]]:
-    return [body[0], ["---"] * len(body[0]), *body[1:]]

@@ -165,10 +165,9 @@ def rd(
 @click.option(
     "--minutes-each",
     type=click.FloatRange(0, min_open=True),
-    default=5.0,
-    show_default=True,
-    help="Training of a row, over all resumes.",
+    help="Training of a row, over all resumes.  [default: 5]",
 )
+@click.option("--steps-each", type=click.IntRange(1), help="The same in steps, whatever else the machine does.")
 @click.option(
     "-o",
     "--results",
@@ -190,23 +189,27 @@ def ablation(
     number: str,
     data: Path,
     val: Path,
-    minutes_each: float,
+    minutes_each: float | None,
+    steps_each: int | None,
     results: Path,
     runs: Path,
     limit: int | None,
     traceback: bool,
 ) -> None:
     """The rows of a table of the paper as small training runs of equal length."""
+    if minutes_each and steps_each:
+        raise click.UsageError("give --minutes-each or --steps-each, not both")
+    minutes = 0.0 if steps_each else minutes_each or 5.0
     with _errors(traceback):
         failures, stopped = ablation_bench.Ablation(
-            table=number, data=data, val=val, results=results, runs=runs, minutes=minutes_each,
+            table=number, data=data, val=val, results=results, runs=runs, minutes=minutes, steps=steps_each or 0,
             quality=Quality.open(with_fvd=False), console=Console(), limit=limit,
         ).run()  # fmt: skip
     if stopped is not None:
         click.echo("stopped; the same command goes on from there", err=True)
         sys.exit(128 + stopped)
     click.echo(ablation_table(results, number))
-    _end(failures, results)
+    _end(failures, results, shown=True)
 
 
 run.add_command(speed)
@@ -317,8 +320,8 @@ def _choose(candidates: Sequence[Candidate[T]], wanted: str | None) -> list[Cand
     return [known[name] for name in names(wanted)]
 
 
-def _end(failures: list[str], results: Path) -> None:
-    click.echo(f"results are in {results}; python -m bench table {results} shows them")
+def _end(failures: list[str], results: Path, *, shown: bool = False) -> None:
+    click.echo(f"results are in {results}" + ("" if shown else f"; python -m bench table {results} shows them"))
     if failures:
         click.echo(f"{len(failures)} failed, the first: {failures[0]}", err=True)
         sys.exit(1)

@@ -12,7 +12,8 @@ from rich.table import Table
 from bench.speed.coders import SUBJECTS
 from bench.speed.comparison import SpeedConfig, run, tables
 from bench.speed.points import AXES, QUICK, VALUES, Point
-from bench.speed.sweeps import Sweep, SweepConfig, axis_table, read
+from bench.speed.sweep_table import axis_table, words
+from bench.speed.sweeps import Sweep, SweepConfig, read
 from reducio_codec.errors import InputError
 
 RESULTS = Path("bench/results")
@@ -154,4 +155,5 @@ def _sweep(config: SweepConfig, path: Path, *, console: Console, fresh: bool) ->
         for row in body:
             table.add_row(*row)
         console.print(table)
+    console.print(words(data), markup=False)
     console.print(f"written to {path}")

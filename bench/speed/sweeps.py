@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -197,26 +197,3 @@ def read(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return data if isinstance(data, dict) and data.get("protocol") == PROTOCOL else None
-
-
-def cell_text(row: dict[str, Any] | None) -> str:
-    """``frames/s (MB)`` of a row, or why not."""
-    if row is None:
-        return ""
-    if "why" in row or not row["seconds"]:
-        return NOT_RUN + row.get("why", "no time yet")
-    rate = row["frames"] / median(row["seconds"])
-    peak = row.get("peak_bytes")
-    memory = f" ({peak / 1e6:.0f} MB)" if isinstance(peak, int) else f" ({peak})" if peak else ""
-    return f"{rate:.3g}{memory}"
-
-
-def axis_table(data: dict[str, Any], axis: str) -> list[list[str]]:
-    """Head and rows of one axis: frames a second, and peak memory above what the process held before."""
-    rows: Sequence[dict[str, Any]] = [row for row in data["rows"].values() if row["axis"] == axis]
-    values = data["config"]["values"][axis]
-    found = {(row["subject"], row["operation"], row["value"]): row for row in rows}
-    names = list(dict.fromkeys((row["subject"], row["operation"]) for row in rows))
-    body = [[f"{name}, {operation}", *(cell_text(found.get((name, operation, value))) for value in values)]
-            for name, operation in names]  # fmt: skip
-    return [[axis, *values], *body]

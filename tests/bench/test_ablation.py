@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from bench.__main__ import main
 from bench.ablation import PUBLISHED, Ablation, recipe_of, rows, tables
@@ -96,6 +97,7 @@ def test_a_row_changes_what_the_paper_changes_and_nothing_else(table: str) -> No
     recipes = {row.preset: recipe_of(table, row, minutes=5) for row in rows(table)}
     assert len({recipe.model for recipe in recipes.values()}) == len(recipes)
     assert len({replace(recipe, model=ReducioConfig()) for recipe in recipes.values()}) == 1
+    assert recipe_of(table, rows(table)[0], steps=7).run.steps == 7
     for name, recipe in recipes.items():
         wanted = PRESETS[name].config
         assert isinstance(recipe.model, ReducioConfig)
@@ -171,6 +173,10 @@ def test_a_failed_row_is_named_and_the_others_run(finished: Path, data: Path, tm
     assert stopped is None and failures == ["table 11, none: the loss isn't finite at step 1"]
     text = ablation(tmp_path / "results", "11")
     assert "not run: the loss isn't finite at step 1" in text and "(2 of 3 rows)" in text
+    before = (tmp_path / "results/ablation/table-11/random-frame.json").read_bytes()
+    failures, _ = run_table(data, tmp_path, Runs(trained=finished, fail_at="random-frame"), minutes=2.0)
+    assert len(failures) == 1
+    assert (tmp_path / "results/ablation/table-11/random-frame.json").read_bytes() == before, "an earlier result stays"
 
 
 @pytest.mark.parametrize(
@@ -178,7 +184,7 @@ def test_a_failed_row_is_named_and_the_others_run(finished: Path, data: Path, tm
     [
         ("protocol", {"name": "ablation/0"}, "protocol ablation/0; this is ablation/1"),
         ("clips", {"a.mp4@00000": {"digest": "0", "frames": 15, "video": "a.mp4"}}, "from other clips"),
-        ("settings", {"recipe": {"run": {"minutes": 9.0}}, "training_data": "data"}, "from another budget"),
+        ("settings", {"recipe": {"run": {"minutes": 9.0, "steps": 0}}, "training_data": "data"}, "from another budget"),
     ],
 )
 def test_rows_that_do_not_fit_are_named_not_compared(
@@ -196,5 +202,22 @@ def test_command(data: Path, tmp_path: Path) -> None:
     command = ["run", "ablation", "--data", str(data), "-o", str(tmp_path / "r"), "--runs", str(tmp_path / "runs")]
     done = CliRunner().invoke(main, [*command, "--table", "7", "--val", str(data)])
     assert done.exit_code == 2 and "4" in done.output
+    done = CliRunner().invoke(
+        main, [*command, "--table", "10", "--val", str(data), "--minutes-each", "1", "--steps-each", "2"]
+    )
+    assert done.exit_code == 2 and "not both" in done.output
     done = CliRunner().invoke(main, [*command, "--table", "10", "--val", str(tmp_path / "none")])
     assert done.exit_code == 2 and "isn't a folder" in done.output
+
+
+def test_a_clip_that_cannot_be_decoded_is_named_and_left_out(
+    finished: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(data, tmp_path / "val")
+    (tmp_path / "val" / "broken.mp4").write_bytes(b"no video" * 100)
+    shutil.copytree(finished / "results", tmp_path / "results")
+    run = Ablation(
+        table="11", data=data, val=tmp_path / "val", results=tmp_path / "results", runs=tmp_path, minutes=1.0,
+        quality=NO_NETWORKS, console=Console(), train=Runs(trained=finished),
+    ).run()  # fmt: skip
+    assert run == ([], None) and "skipped broken.mp4" in capsys.readouterr().out

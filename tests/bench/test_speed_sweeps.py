@@ -17,7 +17,8 @@ from bench.__main__ import main
 from bench.speed.coders import SUBJECTS, Repeated, Subject
 from bench.speed.peaks import peak_bytes
 from bench.speed.points import AXES, QUICK, VALUES, Point
-from bench.speed.sweeps import PROTOCOL, Sweep, SweepConfig, axis_table, cells, read
+from bench.speed.sweep_table import axis_table, words
+from bench.speed.sweeps import PROTOCOL, Sweep, SweepConfig, cells, read
 from reducio_codec.errors import InputError
 from tests.bench.fakes import quiet
 
@@ -71,6 +72,7 @@ def test_a_cut_off_sweep_goes_on(tmp_path: Path) -> None:
     assert whole["protocol"] == PROTOCOL and len(whole["rows"]) == 2 * 2 * 2
     assert {"cpu", "versions", "ffmpeg", "load_average"} <= set(whole["machine"]) and whole["loads"]
     assert whole["weights"] == {"lite, warp": "random", "x264": "libx264 preset=veryslow tune=psnr"}
+    assert "cores, 1 threads, load" in words(whole) and "libavcodec" in words(whole)
     data = json.loads(path.read_text())
     lost = "resolution=128x96/x264/encode"
     del data["rows"][lost]
@@ -165,10 +167,10 @@ def test_command(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, [*command, "--sweep", "length", "--subjects", "x264"])
     assert done.exit_code == 0, done.output
     assert "x264, encode" in done.output and (tmp_path / "speed-sweeps-quick.json").is_file()
-    for wrong, words in (
+    for wrong, told in (
         (["--sweep", "colour"], "resolution, length"),
         (["--sweep", "length", "--length", "x"], "length is 'x'"),
         (["--subjects", "mpeg1"], "lite, warp; lite, attention"),
     ):
         done = CliRunner().invoke(main, [*command, *wrong])
-        assert done.exit_code == 2 and words in done.output, done.output
+        assert done.exit_code == 2 and told in done.output, done.output
