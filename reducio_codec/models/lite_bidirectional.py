@@ -134,13 +134,21 @@ def _propose(own: _Side, neighbour: Tensor) -> tuple[Tensor, Tensor]:
         returned = (ahead + warp(back, ahead / FLOW_STRIDE)).norm(dim=1, keepdim=True) / FLOW_STRIDE
         consistency = warp(own.each(returned), own.flow / FLOW_STRIDE)
         chained = own.flow + warp(own.each(ahead), own.flow / FLOW_STRIDE)
-        clips = own.frames.unflatten(0, (-1, own.count)).transpose(1, 2)  # (B, 3, n, H, W)
-        searched = estimate_flow(clips, neighbour).flatten(0, 1)
+        searched = _search(own, neighbour, chained)
         back, rest = own.each(back), own.time - 1
         straight = rest * back
         for _ in range(2):  # the motion is known where the neighbour has it; this frame's place is found in steps
             straight = rest * warp(back, straight / FLOW_STRIDE)
         return torch.stack((chained, searched, straight), 1), consistency
+
+
+def _search(own: _Side, neighbour: Tensor, chained: Tensor) -> Tensor:
+    """(N, 2, H/8, W/8): every second frame is looked for; between them, what was found beyond the chain is averaged."""
+    frames, chain = (x.unflatten(0, (-1, own.count)) for x in (own.frames, chained))  # (B, n, ...)
+    beyond = estimate_flow(frames[:, ::2].transpose(1, 2), neighbour) - chain[:, ::2]
+    following = torch.cat((beyond[:, 1:], beyond[:, -1:]), 1)
+    every = torch.stack((beyond, (beyond + following) / 2), 2).flatten(1, 2)[:, : own.count]
+    return (chain + every).flatten(0, 1)
 
 
 @torch.no_grad()
