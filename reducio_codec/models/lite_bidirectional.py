@@ -30,12 +30,13 @@ class BidirectionalDecoder(nn.Module):
 
     def __init__(self, config: LiteConfig) -> None:
         super().__init__()
-        c4, c8, c16 = config.channels_4, config.channels_8, config.channels_16
+        c4, c8 = config.channels_4, config.channels_8
         self.in_8 = conv(c8 + 13, c8)
-        self.blocks_8 = nn.Sequential(ResBlock(c8), ResBlock(c8))
+        self.block_8 = ResBlock(c8)
         self.flow_8 = zero_conv(c8, 3 + 2)
-        self.up_4 = conv(c8, 4 * c16)
-        self.in_4 = conv(48 + 48 + 16 + c4 + c16, c4)
+        self.up_4 = conv(c8, 4 * c4, kernel=1)
+        self.features_4 = conv(c4, c4, kernel=1)
+        self.pictures_4 = nn.Conv2d(3 + 3 + 1, c4, kernel_size=4, stride=4)
         self.blocks_4 = nn.Sequential(ResBlock(c4), ResBlock(c4))
         self.out_4 = zero_conv(c4, 48 + 16)
 
@@ -59,17 +60,18 @@ class BidirectionalDecoder(nn.Module):
             places: where those lie, in frames of this clip: -9 and 23 for key frames in the middle.
             present: (B, 2) bool, which of them a clip really has; None: all.
         """
-        frames: Tensor = single.frames.unflatten(0, (-1, CLIP_LENGTH)).clone()  # (B, 16, 3, H, W)
-        for number, (neighbour, place) in enumerate(zip(neighbours, places, strict=True)):
-            between = slice(0, keyframe_index) if number == 0 else slice(keyframe_index + 1, CLIP_LENGTH)
+        frames = single.frames.unflatten(0, (-1, CLIP_LENGTH))  # (B, 16, 3, H, W)
+        sides = slice(0, keyframe_index), slice(keyframe_index + 1, CLIP_LENGTH)
+        parts = [frames[:, sides[0]], frames[:, keyframe_index, None], frames[:, sides[1]]]
+        for number, (neighbour, place, between) in enumerate(zip(neighbours, places, sides, strict=True)):
             if neighbour is None or between.start == between.stop:
                 continue
             own = _Side(single, keyframe, between=between, keyframe_index=keyframe_index, place=place)
             better = self._improve(own, neighbour.float())
             if present is not None:
-                better = torch.where(present[:, number, None, None, None, None], better, frames[:, between])
-            frames[:, between] = better
-        return frames.flatten(0, 1)
+                better = torch.where(present[:, number, None, None, None, None], better, parts[2 * number])
+            parts[2 * number] = better
+        return torch.cat(parts, 1).flatten(0, 1)
 
     def _improve(self, own: _Side, neighbour: Tensor) -> Tensor:
         """(B, n, 3, H, W): the frames of one side of the key frame."""
@@ -77,17 +79,16 @@ class BidirectionalDecoder(nn.Module):
         errors = _errors(own, neighbour, flows)  # (N, 3, H/8, W/8)
         x = own.features_8
         known = torch.cat((flows.flatten(1, 2) / 8, own.flow / 8, errors, consistency, own.time_map()), 1)
-        x = self.blocks_8(act(self.in_8(torch.cat((x, known.to(x.dtype)), 1))))  # (N, C8, H/8, W/8)
+        x = self.block_8(act(self.in_8(torch.cat((x, known.to(x.dtype)), 1))))  # (N, C8, H/8, W/8)
         found = self.flow_8(x).float()  # (N, 5, H/8, W/8)
         share = torch.softmax(found[:, :3] - _SHARPNESS * errors, 1)
         flow = (flows * share[:, :, None]).sum(1) + found[:, 3:]  # (N, 2, H/8, W/8)
         moved = warp(own.each(neighbour), upsample(flow, FLOW_STRIDE))  # (N, 3, H, W)
-        single = own.frames  # (N, 3, H, W)
-        details = [F.pixel_unshuffle(y, 4).to(x.dtype) for y in (single, moved, (single - moved).abs().mean(1, True))]
-        x = self.in_4(torch.cat((*details, own.features_4, F.pixel_shuffle(act(self.up_4(x)), 2)), 1))
+        x = F.pixel_shuffle(self.up_4(x), 2) + self.features_4(own.features_4)  # (N, C4, H/4, W/4)
+        x = x + self.pictures_4(_compare(own.frames.to(x.dtype), moved.to(x.dtype)))
         x = self.out_4(act(self.blocks_4(act(x))))  # (N, 64, H/4, W/4)
         gate = F.pixel_shuffle(x[:, 48:].float(), 4)  # (N, 1, H, W)
-        better = single.lerp(moved, gate).add_(F.pixel_shuffle(x[:, :48].float(), 4))
+        better = own.frames.lerp(moved, gate).add_(F.pixel_shuffle(x[:, :48].float(), 4))
         unfolded: Tensor = better.unflatten(0, (-1, own.count))
         return unfolded
 
@@ -127,18 +128,27 @@ def _propose(own: _Side, neighbour: Tensor) -> tuple[Tensor, Tensor]:
     into the picture between the two.
     """
     with torch.autocast(neighbour.device.type, enabled=False):
-        ahead = estimate_flow(own.keyframe[:, :, None], neighbour)[:, 0]  # (B, 2, H/8, W/8)
-        back = estimate_flow(neighbour[:, :, None], own.keyframe)[:, 0]
+        pair = own.keyframe, neighbour
+        both_ways = estimate_flow(torch.cat(pair)[:, :, None], torch.cat(pair[::-1]))[:, 0]  # (2 * B, 2, H/8, W/8)
+        ahead, back = both_ways.chunk(2)
         returned = (ahead + warp(back, ahead / FLOW_STRIDE)).norm(dim=1, keepdim=True) / FLOW_STRIDE
         consistency = warp(own.each(returned), own.flow / FLOW_STRIDE)
         chained = own.flow + warp(own.each(ahead), own.flow / FLOW_STRIDE)
-        clips = own.frames.unflatten(0, (-1, own.count)).transpose(1, 2)  # (B, 3, n, H, W)
-        searched = estimate_flow(clips, neighbour).flatten(0, 1)
+        searched = _search(own, neighbour, chained)
         back, rest = own.each(back), own.time - 1
         straight = rest * back
         for _ in range(2):  # the motion is known where the neighbour has it; this frame's place is found in steps
             straight = rest * warp(back, straight / FLOW_STRIDE)
         return torch.stack((chained, searched, straight), 1), consistency
+
+
+def _search(own: _Side, neighbour: Tensor, chained: Tensor) -> Tensor:
+    """(N, 2, H/8, W/8): every second frame is looked for; between them, what was found beyond the chain is averaged."""
+    frames, chain = (x.unflatten(0, (-1, own.count)) for x in (own.frames, chained))  # (B, n, ...)
+    beyond = estimate_flow(frames[:, ::2].transpose(1, 2), neighbour) - chain[:, ::2]
+    following = torch.cat((beyond[:, 1:], beyond[:, -1:]), 1)
+    every = torch.stack((beyond, (beyond + following) / 2), 2).flatten(1, 2)[:, : own.count]
+    return (chain + every).flatten(0, 1)
 
 
 @torch.no_grad()
@@ -149,3 +159,8 @@ def _errors(own: _Side, neighbour: Tensor, flows: Tensor) -> Tensor:
         F.avg_pool2d((warp(picture, upsample(flow, 2) / 4) - frame).abs().mean(1, True), 2) for flow in flows.unbind(1)
     ]
     return torch.cat(found, 1)
+
+
+def _compare(single: Tensor, moved: Tensor) -> Tensor:
+    """(N, 7, H, W): both pictures, and how far apart each pixel is."""
+    return torch.cat((single, moved, (single - moved).abs().mean(1, True)), 1)

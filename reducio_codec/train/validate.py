@@ -66,7 +66,7 @@ def validation_clips(
         key = start + keyframe_index
         before, after = key - CLIP_LENGTH >= first, key + CLIP_LENGTH < last
         numbers = [key - CLIP_LENGTH] * before + list(range(start, start + CLIP_LENGTH)) + [key + CLIP_LENGTH] * after
-        pictures = _centre(store.frames(number, numbers), side=side)
+        pictures = centre_crop(store.frames(number, numbers), side=side)
         clips.append(
             HeldOutClip(
                 frames=pictures[int(before) : int(before) + CLIP_LENGTH],
@@ -77,8 +77,8 @@ def validation_clips(
     return clips
 
 
-def _centre(frames: Tensor, *, side: int) -> Clip:
-    """(n, H, W, 3) to (n, side, side, 3) uint8."""
+def centre_crop(frames: Tensor, *, side: int) -> Clip:
+    """(n, H, W, 3) to (n, side, side, 3) uint8: the shorter side resized to ``side``, the centre cut out."""
     height, width = frames.shape[1:3]
     scale = side / min(height, width)
     clip = resize(frames, height=max(side, round(height * scale)), width=max(side, round(width * scale)))

@@ -1,0 +1,150 @@
+"""What the neighbours' key frames give: the decoder bidirectional against warp, from the same latents.
+
+    python -m reducio_codec.train.evaluate_neighbours MODEL --data VIDEOS --cache DIR --out results.json
+
+Protocol: sequences of clips one after another within a scene; shorter side resized to 256, centre crop. Key frames and
+latent as they are ("raw"), and as in a file ("coded": AVIF at --quality, latent quantised with --step). PSNR is pooled
+over a clip's frames between two key frames, on 8-bit values, mean over clips; terciles by the PSNR of the repeated key
+frame. Joins: mean absolute difference, in grey levels, of the last frame of a clip and the first of the next, and of
+all other frames and those after them; the source's own beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from reducio_codec.bitstream.keyframe import decode_keyframe, encode_keyframe
+from reducio_codec.codec import ReducioCodec
+from reducio_codec.config import CLIP_LENGTH
+from reducio_codec.pixels import to_unit
+from reducio_codec.train.evaluate import summary
+from reducio_codec.train.manifest import find_videos
+from reducio_codec.train.scan import ScanOptions, Video, scan
+from reducio_codec.train.store import FrameStore, open_store
+from reducio_codec.train.validate import centre_crop, pooled_psnr
+
+Frames = npt.NDArray[np.uint8]
+"""(T, H, W, 3)."""
+
+DECODERS = ("warp", "bidirectional")
+
+
+def sequences(videos: Sequence[Video], store: FrameStore, *, clips: int, side: int) -> list[Frames]:
+    """As many as fit one after another into each scene, of ``clips`` clips each."""
+    length = clips * CLIP_LENGTH
+    return [
+        centre_crop(store.frames(number, range(start, start + length)), side=side)
+        for number, video in enumerate(videos)
+        for first, last in video.scenes
+        for start in range(first, last - length + 1, length)
+    ]
+
+
+def encode(codec: ReducioCodec, frames: Frames, *, quality: int | None, step: float | None) -> tuple[Tensor, Tensor]:
+    """Latent (1, z, N*t, h, w) and key frames (1, 3, N, H, W) as a decoder would have them; None: unchanged."""
+    index = codec.model.default_keyframe_index
+    latents, keyframes = [], []
+    for first in range(0, len(frames), CLIP_LENGTH):
+        clip = torch.from_numpy(frames[first : first + CLIP_LENGTH]).permute(3, 0, 1, 2)[None]  # (1, 3, 16, H, W)
+        picture = np.ascontiguousarray(frames[first + index])
+        if quality is not None:
+            data = encode_keyframe(picture, codec="avif", quality=quality)
+            picture = decode_keyframe(data, codec="avif", width=picture.shape[1], height=picture.shape[0])
+        keyframe = to_unit(torch.from_numpy(picture).permute(2, 0, 1)[None])  # (1, 3, H, W)
+        latent = codec.runner.encode(clip, keyframe_index=index, keyframe=keyframe)
+        if step is not None:
+            symbols = codec.coder.quantize(latent[0].numpy(), step=step)
+            latent = torch.from_numpy(codec.coder.dequantize(symbols, step=step))[None]
+        latents.append(latent)
+        keyframes.append(keyframe)
+    return torch.cat(latents, 2), torch.stack(keyframes, 2)
+
+
+def measure(codec: ReducioCodec, frames: Frames, *, quality: int, step: float) -> tuple[list[dict[str, float]], Any]:
+    """PSNR of each clip, and the differences at joins and elsewhere of the source and every result."""
+    index = codec.model.default_keyframe_index
+    keys = np.arange(index, len(frames), CLIP_LENGTH)
+    shown = {"copy": frames[np.repeat(keys, CLIP_LENGTH)]}
+    for kind, options in (("raw", (None, None)), ("coded", (quality, step))):
+        latent, keyframes = encode(codec, frames, quality=options[0], step=options[1])
+        for decoder in DECODERS:
+            decoded = codec.decode(latent, keyframes, decoder=decoder, output="uint8")
+            shown[f"{kind}, {decoder}"] = decoded[0].numpy()
+    rows = []
+    for number, key in enumerate(keys):
+        own = range(number * CLIP_LENGTH, (number + 1) * CLIP_LENGTH)
+        between = [i for i in own if i != key and keys[0] < i < keys[-1]]
+        rows.append({name: pooled_psnr(result, frames, between) for name, result in shown.items()})
+    return rows, {name: changes(result) for name, result in {"source": frames, **shown}.items() if name != "copy"}
+
+
+def changes(frames: Frames) -> tuple[float, float]:
+    """Mean absolute difference of consecutive frames, in grey levels: at joins of clips, elsewhere."""
+    difference = np.abs(np.diff(frames.astype(np.int16), axis=0)).mean((1, 2, 3))  # (T - 1,)
+    joins = np.arange(CLIP_LENGTH - 1, len(difference), CLIP_LENGTH)
+    return float(difference[joins].mean()), float(np.delete(difference, joins).mean())
+
+
+def join_summary(found: Sequence[dict[str, tuple[float, float]]]) -> dict[str, dict[str, float]]:
+    """Means over sequences, and the change at joins over the source's."""
+    means = {name: np.mean([row[name] for row in found], 0) for name in found[0]}
+    return {
+        name: {
+            "at joins": round(float(joins), 3),
+            "elsewhere": round(float(elsewhere), 3),
+            "at joins, over source": round(float(joins / max(means["source"][0], 1e-6)), 3),
+            "elsewhere, over source": round(float(elsewhere / max(means["source"][1], 1e-6)), 3),
+        }
+        for name, (joins, elsewhere) in means.items()
+    }
+
+
+@click.command()
+@click.argument("model")
+@click.option("--data", required=True, help="Folder of videos.")
+@click.option("--cache", type=click.Path(path_type=Path), required=True, help="Where decoded videos are kept.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="JSON to write.")
+@click.option("--clips", default=3, show_default=True, type=click.IntRange(2), help="Clips of a sequence.")
+@click.option("--side", default=256, show_default=True, type=click.IntRange(32), help="Pixels.")
+@click.option("--quality", default=50, show_default=True, help="AVIF quality of a coded key frame.")
+@click.option("--step", default=0.5, show_default=True, help="latent_step of a coded latent.")
+@click.option("--every", default=1, show_default=True, type=click.IntRange(1), help="Take one sequence in so many.")
+def main(
+    model: str, data: str, cache: Path, out: Path, clips: int, side: int, quality: int, step: float, every: int
+) -> None:
+    codec = ReducioCodec.from_pretrained(model, decoders=DECODERS, dtype="auto")
+    options = ScanOptions(frame_rate=16.0, stored_side=288, store=True, find_cuts=True)
+    videos = scan(find_videos(data), cache=cache, options=options).videos
+    store = open_store(videos, storage="disk", device=torch.device("cpu"))
+    rows: list[dict[str, float]] = []
+    joins = []
+    for frames in sequences(videos, store, clips=clips, side=side)[::every]:
+        found, changed = measure(codec, frames, quality=quality, step=step)
+        rows += found
+        joins.append(changed)
+    if not rows:
+        raise click.UsageError(f"no scene in {data} has {clips} clips of {CLIP_LENGTH} frames")
+    result = {
+        "model": codec.model_hash,
+        "sequences": len(joins),
+        "clips of a sequence": clips,
+        "side": side,
+        "quality": quality,
+        "step": step,
+        "psnr between key frames": summary(rows),
+        "joins": join_summary(joins),
+    }
+    out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""The command behind the figures of two references against one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from reducio_codec.config import LiteConfig
+from reducio_codec.models.lite import ReducioLite
+from reducio_codec.train.evaluate_neighbours import changes, join_summary, main
+from reducio_codec.weights.io import save_model
+from tests.helpers import moving_video
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    config = LiteConfig(channels_4=8, channels_8=8, channels_16=4, channels_32=16, decoders=("warp", "bidirectional"))
+    model = ReducioLite(config)
+    torch.nn.init.zeros_(model.decoders["warp"].flow_out.weight)  # type: ignore[union-attr, arg-type]
+    return save_model(model, tmp_path / "model", card="---\nlicense: mit\n---\n")
+
+
+def test_figures_of_two_references(model: Path, videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    command = [str(model), "--data", str(videos), "--cache", str(tmp_path / "cache"), "--out", str(out)]
+    done = CliRunner().invoke(main, [*command, "--clips", "2", "--side", "64"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(out.read_text())
+    assert found["sequences"] == 3
+    psnr = found["psnr between key frames"]["all"]
+    assert psnr["raw, bidirectional"] == psnr["raw, warp"] == psnr["copy"]  # it repeats the key frame
+    assert psnr["coded, warp"] != psnr["raw, warp"]
+    source = found["joins"]["source"]
+    assert source["at joins, over source"] == 1.0 and 0.5 < source["at joins"] / source["elsewhere"] < 2
+    repeated = found["joins"]["raw, warp"]
+    assert repeated["at joins"] > source["at joins"] and repeated["elsewhere"] == 0.0  # it moves at joins alone
+    done = CliRunner().invoke(main, [*command, "--clips", "4"])
+    assert done.exit_code == 2 and "no scene" in done.output
+
+
+def test_a_jump_at_a_join_is_seen() -> None:
+    smooth = moving_video(32, 48, 64)
+    jumping = smooth.copy()
+    jumping[16:] = np.clip(jumping[16:].astype(int) + 20, 0, 255)
+    joins, elsewhere = changes(jumping)
+    assert joins > changes(smooth)[0] + 10 and elsewhere == pytest.approx(changes(smooth)[1], abs=0.5)
+    table = join_summary([{"source": changes(smooth), "jumping": (joins, elsewhere)}])
+    assert table["jumping"]["at joins, over source"] > 1.5 and table["source"]["at joins, over source"] == 1.0
