@@ -131,7 +131,7 @@ def main(
     options = ScanOptions(frame_rate=16.0, stored_side=0, store=True, find_cuts=True)
     videos = scan(find_videos(data), cache=cache, options=options).videos
     store = open_store(videos, storage="disk", device=torch.device("cpu"))
-    real = validation_clips(videos, store, side=side, count=clips)
+    real = [clip.frames for clip in validation_clips(videos, store, side=side, count=clips)]
     sets = {
         "real": real,
         "codec": [as_the_codec_shows(plain, clip) for clip in real],

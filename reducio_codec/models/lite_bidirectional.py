@@ -148,7 +148,8 @@ def _search(own: _Side, neighbour: Tensor, chained: Tensor) -> Tensor:
     beyond = estimate_flow(frames[:, ::2].transpose(1, 2), neighbour) - chain[:, ::2]
     following = torch.cat((beyond[:, 1:], beyond[:, -1:]), 1)
     every = torch.stack((beyond, (beyond + following) / 2), 2).flatten(1, 2)[:, : own.count]
-    return (chain + every).flatten(0, 1)
+    found: Tensor = (chain + every).flatten(0, 1)
+    return found
 
 
 @torch.no_grad()
