@@ -147,9 +147,9 @@ def _search(own: _Side, neighbour: Tensor, chained: Tensor) -> Tensor:
     frames, chain = (x.unflatten(0, (-1, own.count)) for x in (own.frames, chained))  # (B, n, ...)
     beyond = estimate_flow(frames[:, ::2].transpose(1, 2), neighbour) - chain[:, ::2]
     following = torch.cat((beyond[:, 1:], beyond[:, -1:]), 1)
-    every = torch.stack((beyond, (beyond + following) / 2), 2).flatten(1, 2)[:, : own.count]
-    found: Tensor = (chain + every).flatten(0, 1)
-    return found
+    every: Tensor = torch.stack((beyond, (beyond + following) / 2), 2).flatten(1, 2)[:, : own.count]
+    searched: Tensor = (chain + every).flatten(0, 1)
+    return searched
 
 
 @torch.no_grad()
