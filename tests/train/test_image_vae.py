@@ -15,6 +15,7 @@ SMALL = [
     "model.channel_multipliers=[1, 1, 1, 1]",
     "run.minutes=0.0",
     "run.steps=3",
+    "run.precision=float32",  # accelerate allows one precision in a process, and other tests have this one
     "data.workers=0",
     "validation.side=64",
     "validation.clips=2",
