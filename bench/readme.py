@@ -54,7 +54,7 @@ def renew(text: str, *, results: Path) -> str:
 def table(name: str, *, results: Path) -> str:
     """The table that the marker ``name`` stands for, as Markdown."""
     if name not in FOLDERS:
-        return markdown(summary(results / f"{name}.json")[1])
+        return "\n\n".join(map(markdown, summary(results / f"{name}.json")[1]))
     if not (results / name).is_dir():
         raise InputError(f"{results / name} isn't there; python -m bench run {name} makes it")
     return FOLDERS[name](results)

@@ -7,6 +7,9 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from bench.speed.sweep_table import axis_table
+from bench.speed.sweep_table import words as sweep_words
+from bench.speed.sweeps import PROTOCOL as SWEEPS
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError
 
@@ -27,17 +30,19 @@ def read(path: Path) -> dict[str, Any]:
     return data
 
 
-def summary(path: Path) -> tuple[str, Rows]:
-    """What the file measured, in a sentence, and its table. InputError if it is of no format that is known here."""
+def summary(path: Path) -> tuple[str, list[Rows]]:
+    """What the file measured, in words, and its tables. InputError if it is of no format that is known here."""
     data = read(path)
     try:
         if data.get("protocol") == "speed/1":
-            return _speed_words(data), speed(data)
+            return _speed_words(data), [speed(data)]
+        if data.get("protocol") == SWEEPS:
+            return sweep_words(data), [axis_table(data, axis) for axis in data["config"]["values"]]
         if "protocol" not in data and "psnr" in data:
-            return _quality_words(data), quality(data)
+            return _quality_words(data), [quality(data)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is damaged: {type(error).__name__} {error}") from error
-    known = "speed/1, or quality by reducio_codec.train.evaluate"
+    known = f"speed/1, {SWEEPS}, or quality by reducio_codec.train.evaluate"
     raise InputError(f"{path} is of protocol {data.get('protocol')}; known here: {known}")
 
 

@@ -40,19 +40,22 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 def everything(results: Path) -> str:
     """All tables that a results folder has the results for; its other files are named. InputError if it has none."""
+    from bench.ablation_table import ablations  # which needs ``markdown``
+
     parts = []
     if (results / "reconstruction").is_dir():
         parts.append(reconstruction(ResultStore(folder=results, protocol=PROTOCOL)))
     if (results / "rd").is_dir():
         parts.append(rate_distortion(read_rd(results)))
+    parts += ablations(results)
     problems = []
     for path in sorted(results.glob("*.json")):
         try:
-            words, rows = summary(path)
+            words, tables = summary(path)
         except InputError as error:
             problems.append(str(error))
         else:
-            parts.append(f"### {path.stem}\n\n{words}\n\n{markdown(rows)}")
+            parts.append("\n\n".join([f"### {path.stem}", words, *map(markdown, tables)]))
     if not parts:
         found = "".join(f"; {line}" for line in problems)
         raise InputError(f"{results} has neither reconstruction nor rd results; see python -m bench run --help{found}")

@@ -16,6 +16,7 @@ from rich.console import Console
 from bench.__main__ import main
 from bench.ablation import PUBLISHED, Ablation, recipe_of, rows, tables
 from bench.ablation_table import ablation, ablations, kendall_tau
+from bench.tables import everything
 from reducio_codec.config import ReducioConfig
 from reducio_codec.errors import ReducioError
 from reducio_codec.models.presets import PRESETS
@@ -137,6 +138,7 @@ def test_table_has_both_orders(finished: Path) -> None:
     assert sorted(places, key=lambda name: places[name]) == sorted(means, key=lambda name: -means[name])
     assert "Kendall's tau" in text and "(3 of 3 rows)" in text and "2 clips of 16x64x64" in text
     assert ablations(finished / "results") == [text]
+    assert text in everything(finished / "results")
 
 
 def test_kendall_tau_is_one_for_the_same_order() -> None:

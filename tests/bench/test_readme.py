@@ -36,7 +36,7 @@ def test_the_committed_tables_are_those_of_the_results() -> None:
 
 
 def test_speed_is_medians_and_ratios_to_the_first(tmp_path: Path) -> None:
-    _, rows = summary(write(tmp_path, "speed.json", SPEED))
+    _, (rows,) = summary(write(tmp_path, "speed.json", SPEED))
     assert rows[1:] == [
         ["paper", "16 s", "1", "1", "-", "-", "-"],
         ["lite", "0.1 s", "160", "160", "0.05 s", "320", "-"],
@@ -58,7 +58,7 @@ def test_quality_of_both_generations_of_the_file(
         **beside,
         "psnr": dict.fromkeys(("all", "hard", "middle", "easy"), values),
     }
-    words, rows = summary(write(tmp_path, "q.json", data))
+    words, (rows,) = summary(write(tmp_path, "q.json", data))
     assert "3 clips" in words and [row[1] for row in rows[1:]] == ["20.00", "30.00", "29.00", "28.00"]
     assert rows[-1][0] == "the same and the latent with step 0.5 (10.0 kbit a clip)"
 

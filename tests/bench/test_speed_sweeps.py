@@ -19,6 +19,7 @@ from bench.speed.peaks import peak_bytes
 from bench.speed.points import AXES, QUICK, VALUES, Point
 from bench.speed.sweep_table import axis_table, words
 from bench.speed.sweeps import PROTOCOL, Sweep, SweepConfig, cells, read
+from bench.summaries import summary
 from reducio_codec.errors import InputError
 from tests.bench.fakes import quiet
 
@@ -73,6 +74,8 @@ def test_a_cut_off_sweep_goes_on(tmp_path: Path) -> None:
     assert {"cpu", "versions", "ffmpeg", "load_average"} <= set(whole["machine"]) and whole["loads"]
     assert whole["weights"] == {"lite, warp": "random", "x264": "libx264 preset=veryslow tune=psnr"}
     assert "cores, 1 threads, load" in words(whole) and "libavcodec" in words(whole)
+    text, tables = summary(path)
+    assert text == words(whole) and tables[0][0][0] == "resolution" and len(tables[0]) == 5
     data = json.loads(path.read_text())
     lost = "resolution=128x96/x264/encode"
     del data["rows"][lost]
