@@ -19,7 +19,7 @@ from reducio_codec.errors import InputError
 
 MAX_EFFORT = 1000
 
-_RATE = 0.25
+_RATE = 0.3
 """Weight of a bit for each value of the latent against the log of the mean squared error: keeps lite's bits about equal."""
 _LEARNING_RATE = 0.2
 """Of Adam, in quantiser steps."""
