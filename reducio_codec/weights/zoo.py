@@ -48,7 +48,7 @@ _ENTRIES = (
         "attention, add, linear, none",
         licence="MIT",
         paper="https://arxiv.org/abs/2411.13552",
-        sha256="d3f40ae56642f8833efd7c5190bd4ace84c2f2020482c52be827438a8b12da7e",
+        sha256="bbf1b70a1c12e2412661c6b9f8949c42d298be1f92faa84c9e9b9d73d5f7e9bb",
     ),
     ModelEntry(
         name="reducio-test",
