@@ -97,8 +97,8 @@ class ReducioCodec:
             peak_bytes_per_pixel=getattr(model, "peak_bytes_per_pixel", DEFAULT_PEAK_BYTES_PER_PIXEL),
         )
         autocast = self.dtype
-        by_frame = getattr(model.config, "conv", "") == "image"
-        if self.dtype != torch.float32 and hasattr(model, "optimize_for_inference") and not by_frame:
+        wanted = self.dtype != torch.float32 and getattr(model, "optimizable", True)
+        if wanted and hasattr(model, "optimize_for_inference"):
             # the model knows better than autocast where float32 decides the result
             if getattr(model, "optimized_dtype", None) != self.dtype:
                 model.optimize_for_inference(dtype=self.dtype)

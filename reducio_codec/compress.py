@@ -16,7 +16,7 @@ import torch
 from reducio_codec.bitstream.container import RdcWriter
 from reducio_codec.bitstream.entropy import step_units
 from reducio_codec.bitstream.header import RdcHeader
-from reducio_codec.bitstream.keyframe import check_keyframe_codec, decode_keyframe, encode_keyframe
+from reducio_codec.bitstream.keyframe import check_keyframe_codec, code_keyframe
 from reducio_codec.bitstream.tables import UNIT
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.engine import Engine
@@ -205,9 +205,8 @@ class _Job:
             quality, step = self._control.choose(engine, clip, codec=codec, seconds=seconds)
         if self._best_keyframe:
             clip = best_keyframe(engine, clip, codec=codec, quality=quality, step=step, decoder=self._decoder)
-        coded = encode_keyframe(clip.keyframe, codec=codec, quality=quality)
         # closed loop: the encoder sees the key frame that the decoder will have, so the latent can mend it
-        seen = decode_keyframe(coded, codec=codec, width=header.width, height=header.height)
+        coded, seen = code_keyframe(clip.keyframe, codec=codec, quality=quality)
         latent = encode_clip(
             engine.runner,
             clip.padded(),

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reducio_codec.bitstream.keyframe import decode_keyframe, encode_keyframe
+from reducio_codec.bitstream.keyframe import code_keyframe
 from reducio_codec.engine import Engine
 from reducio_codec.errors import InputError
 from reducio_codec.geometry.clips import clip_span
@@ -127,17 +127,14 @@ def _points(engine: Engine, clip: FrameClip, *, codec: str, decoder: str) -> lis
     usual_quality, usual_step = _USUAL
     by_quality, by_step = {}, {}
     for quality in QUALITIES:
-        data = encode_keyframe(clip.keyframe, codec=codec, quality=quality)
-        seen = decode_keyframe(data, codec=codec, width=clip.keyframe.shape[1], height=clip.keyframe.shape[0])
+        data, seen = code_keyframe(clip.keyframe, codec=codec, quality=quality)
         picture = torch.from_numpy(seen).permute(2, 0, 1)[None]  # (1, 3, H, W)
         latent = engine.runner.encode(clip.padded(), keyframe_index=clip.keyframe_index, keyframe=picture)
         for step in STEPS if quality == usual_quality else (usual_step,):
-            symbols = engine.coder.quantize(latent[0].numpy(), step=step)
-            bits = 8 * len(engine.coder.encode(symbols, step=step))
-            motion = torch.from_numpy(engine.coder.dequantize(symbols, step=step))[None]
-            error = clip_error(engine, clip, motion, picture, decoder=decoder)
+            coded, motion = engine.coder.code(latent[0].numpy(), step=step)
+            error = clip_error(engine, clip, torch.from_numpy(motion)[None], picture, decoder=decoder)
             if quality == usual_quality:
-                by_step[step] = (bits, error)
+                by_step[step] = (8 * len(coded), error)
             if step == usual_step:
                 by_quality[quality] = (8 * len(data), error)
     base = by_step[usual_step][1]
@@ -174,11 +171,9 @@ def best_keyframe(engine: Engine, clip: FrameClip, *, codec: str, quality: int, 
     for index in KEYFRAMES:
         span = clip_span(start=clip.span.start, frames=clip.span.frames, keyframe_index=index)
         tried = FrameClip(frames=clip.frames, span=span, keyframe_index=index)
-        data = encode_keyframe(tried.keyframe, codec=codec, quality=quality)
-        seen = decode_keyframe(data, codec=codec, width=clip.frames.shape[2], height=clip.frames.shape[1])
+        _, seen = code_keyframe(tried.keyframe, codec=codec, quality=quality)
         picture = torch.from_numpy(seen).permute(2, 0, 1)[None]
         latent = engine.runner.encode(tried.padded(), keyframe_index=index, keyframe=picture)
-        symbols = engine.coder.quantize(latent[0].numpy(), step=step)
-        motion = torch.from_numpy(engine.coder.dequantize(symbols, step=step))[None]
-        found.append((clip_error(engine, tried, motion, picture, decoder=decoder), tried))
+        _, motion = engine.coder.code(latent[0].numpy(), step=step)
+        found.append((clip_error(engine, tried, torch.from_numpy(motion)[None], picture, decoder=decoder), tried))
     return min(found, key=lambda item: item[0])[1]

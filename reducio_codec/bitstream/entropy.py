@@ -90,6 +90,11 @@ class LatentCoder:
         latent: npt.NDArray[np.float32] = symbols.astype(np.float32) * self._steps(step)
         return latent
 
+    def code(self, latent: Any, *, step: float) -> tuple[bytes, npt.NDArray[np.float32]]:
+        """A latent's (z, t, h, w) bytes, and the latent that a reader gets of them; errors as for ``quantize``."""
+        symbols = self.quantize(latent, step=step)
+        return self.encode(symbols, step=step), self.dequantize(symbols, step=step)
+
     def encode(self, symbols: Symbols, *, step: float) -> bytes:
         """Symbols (z, t, h, w) to bytes. Neither shape nor step is stored."""
         coder = constriction.stream.queue.RangeEncoder()

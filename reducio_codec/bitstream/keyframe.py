@@ -82,6 +82,14 @@ def decode_keyframe(data: bytes, *, codec: str, width: int, height: int) -> npt.
         raise FormatError(f"a key frame is damaged: {error}") from error
 
 
+def code_keyframe(
+    rgb: npt.NDArray[np.uint8], *, codec: str = "avif", quality: int = 50
+) -> tuple[bytes, npt.NDArray[np.uint8]]:
+    """A picture's bytes, and the picture (H, W, 3) that a reader gets of them; arguments as for ``encode_keyframe``."""
+    data = encode_keyframe(rgb, codec=codec, quality=quality)
+    return data, decode_keyframe(data, codec=codec, width=rgb.shape[1], height=rgb.shape[0])
+
+
 def check_keyframe_codec(codec: str) -> None:
     """InputError unless the codec is known and this Pillow has it."""
     if codec not in KEYFRAME_CODECS:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from reducio_codec.cli.group import traceback_option
+from reducio_codec.cli.options import Function
 from reducio_codec.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +27,48 @@ def show_options(recipes: Sequence[str], kind: type[Any]) -> None:
         click.echo(f"{name} = {default}\n    {meaning}")
 
 
+def run_options(show: Callable[[click.Context, click.Parameter, bool], None]) -> Callable[[Function], Function]:
+    """What every command that trains takes: the run's folder, changes of the recipe, --profile and --options."""
+
+    def add(function: Function) -> Function:
+        options = (
+            click.option(
+                "--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Where the run lives."
+            ),
+            click.option(
+                "--set",
+                "changes",
+                multiple=True,
+                metavar="SECTION.OPTION=VALUE",
+                help="Change an option of the recipe.",
+            ),
+            click.option(
+                "--profile", is_flag=True, help="Run a few steps, save nothing, and show where a step's time goes."
+            ),
+            click.option(
+                "--options",
+                is_flag=True,
+                is_eager=True,
+                expose_value=False,
+                callback=show,
+                help="List recipes and their options, and end.",
+            ),
+            traceback_option,
+        )
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+def start_run(out: Path, *, profile: bool) -> None:
+    """What comes before every run: --profile needs a new folder, and the run talks."""
+    if profile and out.exists():
+        raise InputError(f"--profile saves nothing and needs a new --out; {out} exists")
+    logging.getLogger("reducio_codec").setLevel(logging.INFO)
+
+
 def _show_options(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
         from reducio_codec.train.recipe import Recipe
@@ -39,22 +82,11 @@ def _show_options(ctx: click.Context, _parameter: click.Parameter, value: bool) 
 @click.argument("recipe", metavar="RECIPE")
 @click.option("--data", required=True, metavar="PATH", help="Videos to learn from: a folder, or a .csv or .jsonl list.")
 @click.option("--val", metavar="PATH", help="Videos to validate on, none of them in --data.")
-@click.option("--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Where the run lives.")
 @click.option("--cache", metavar="DIR", type=click.Path(path_type=Path), help="Decoded videos.  [default: OUT/cache]")
-@click.option("--set", "changes", multiple=True, metavar="SECTION.OPTION=VALUE", help="Change an option of the recipe.")
 @click.option("--decoder", "decoders", multiple=True, metavar="NAME", help="Train this decoder alone (repeatable).")
 @click.option("--freeze", multiple=True, type=click.Choice(["encoder", "content"]), help="A part that doesn't learn.")
 @click.option("--weights", metavar="MODEL", help="Start from a bundled model, a model folder, or another run's --out.")
-@click.option("--profile", is_flag=True, help="Run 20 steps, save nothing, and show where a step's time goes.")
-@click.option(
-    "--options",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_show_options,
-    help="List recipes and their options, and end.",
-)
-@traceback_option
+@run_options(_show_options)
 def command(
     recipe: str,
     data: str,
@@ -79,9 +111,7 @@ def command(
     extra += [f"train.freeze=[{_quoted(freeze)}]"] if freeze else []
     extra += [f"start.weights={_quoted((weights,))}", "start.flow=false"] if weights else []
     plan = read_recipe(recipe, changes=extra)
-    if profile and out.exists():
-        raise InputError(f"--profile saves nothing and needs a new --out; {out} exists")
-    logging.getLogger("reducio_codec").setLevel(logging.INFO)
+    start_run(out, profile=profile)
     report = train(plan, data=data, val=val, out=out, cache=cache, profile=profile)
     return _tell(report, out=out)
 

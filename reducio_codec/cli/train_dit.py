@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import click
 
-from reducio_codec.cli.group import traceback_option
-from reducio_codec.cli.train import show_options, tell
-from reducio_codec.errors import InputError
+from reducio_codec.cli.train import run_options, show_options, start_run, tell
 
 
 def _show_options(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -26,19 +23,8 @@ def _show_options(ctx: click.Context, _parameter: click.Parameter, value: bool) 
     "--latents", required=True, multiple=True, metavar="DIR", help="Shards to learn from (of 'extract'; repeatable)."
 )
 @click.option("--val", multiple=True, metavar="DIR", help="Shards to validate on, of other videos (repeatable).")
-@click.option("--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Where the run lives.")
-@click.option("--set", "changes", multiple=True, metavar="SECTION.OPTION=VALUE", help="Change an option of the recipe.")
 @click.option("--weights", metavar="DIR", help="Start from a transformer's folder, or another run's --out.")
-@click.option("--profile", is_flag=True, help="Run a few steps, save nothing, and show where a step's time goes.")
-@click.option(
-    "--options",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_show_options,
-    help="List recipes and their options, and end.",
-)
-@traceback_option
+@run_options(_show_options)
 def command(
     recipe: str,
     latents: tuple[str, ...],
@@ -57,9 +43,7 @@ def command(
 
     extra = [*changes, *([f'start.weights="{weights}"'] if weights else [])]
     plan = read_dit_recipe(recipe, changes=extra)
-    if profile and out.exists():
-        raise InputError(f"--profile saves nothing and needs a new --out; {out} exists")
-    logging.getLogger("reducio_codec").setLevel(logging.INFO)
+    start_run(out, profile=profile)
     report = train_dit(plan, latents=latents, val=val, out=out, profile=profile)
     if report.finished and report.values:
         click.echo(

@@ -243,7 +243,7 @@ def optimize_for_inference(model: ReducioVAE, *, dtype: torch.dtype, winograd: b
     Raises:
         InputError: another dtype, or a model that is optimised already or codes frames one by one (``conv="image"``).
     """
-    if model.config.conv == "image":
+    if not model.optimizable:
         raise InputError("a model with conv='image' has nothing to optimise; run it under autocast")
     if dtype not in DTYPES:
         raise InputError(f"dtype is {dtype}; allowed: {', '.join(map(str, DTYPES))}")

@@ -144,6 +144,11 @@ class ReducioVAE(nn.Module):
         index = self.default_keyframe_index if keyframe_index is None else keyframe_index
         return self.decode(self.latent(drawn), video[:, :, index], decoder=decoder, keyframe_index=index), posterior
 
+    @property
+    def optimizable(self) -> bool:
+        """Whether ``optimize_for_inference`` has anything to offer: not for frames that are coded one by one."""
+        return self.config.conv != "image"
+
     def optimize_for_inference(self, *, dtype: torch.dtype = torch.float32) -> Self:
         """Make this model faster and smaller in memory for inference, in place; the model itself is returned.
 

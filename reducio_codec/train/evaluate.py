@@ -21,9 +21,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from reducio_codec.bitstream.keyframe import decode_keyframe, encode_keyframe
+from reducio_codec.bitstream.keyframe import code_keyframe
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
+from reducio_codec.io.files import atomic_write
 from reducio_codec.models.interface import CodecModel
 from reducio_codec.refine import plan_refinement, refine
 from reducio_codec.train.manifest import find_videos
@@ -62,8 +63,7 @@ def measure(
     raw = encode(video[:, :, index])
     for name in model.decoder_names:
         found[name] = psnr(raw, video[:, :, index], name)
-    data = encode_keyframe(clip[index], codec="avif", quality=quality)
-    coded = decode_keyframe(data, codec="avif", width=clip.shape[2], height=clip.shape[1])
+    data, coded = code_keyframe(clip[index], quality=quality)
     keyframe = torch.from_numpy(coded).permute(2, 0, 1)[None].float() / 127.5 - 1
     latent, decoder = encode(keyframe), model.default_decoder
     found["key frame kbit"] = len(data) / 125
@@ -75,12 +75,10 @@ def measure(
             better = refine(
                 codec.runner, latent, video, keyframe=keyframe, keyframe_index=index, frames=slice(16), refinement=plan
             )
-        symbols = codec.coder.quantize(better[0].numpy(), step=step)
+        data, motion = codec.coder.code(better[0].numpy(), step=step)
         name = f"step {step:g}" + (f", effort {effort}" if effort else "")
-        found[f"latent kbit, {name}"] = len(codec.coder.encode(symbols, step=step)) / 125
-        found[f"coded, {name}"] = psnr(
-            torch.from_numpy(codec.coder.dequantize(symbols, step=step))[None], keyframe, decoder
-        )
+        found[f"latent kbit, {name}"] = len(data) / 125
+        found[f"coded, {name}"] = psnr(torch.from_numpy(motion)[None], keyframe, decoder)
     return found
 
 
@@ -140,7 +138,8 @@ def main(
         "psnr": summary(rows),
         "effort": effort_gains(rows, steps=steps, efforts=efforts),
     }
-    out.write_text(json.dumps(found, indent=2) + "\n")
+    with atomic_write(out) as file:
+        file.write((json.dumps(found, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -22,9 +22,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from reducio_codec.bitstream.keyframe import decode_keyframe, encode_keyframe
+from reducio_codec.bitstream.keyframe import code_keyframe
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
+from reducio_codec.io.files import atomic_write
 from reducio_codec.pixels import to_unit
 from reducio_codec.train.evaluate import summary
 from reducio_codec.train.manifest import find_videos
@@ -57,13 +58,11 @@ def encode(codec: ReducioCodec, frames: Frames, *, quality: int | None, step: fl
         clip = torch.from_numpy(frames[first : first + CLIP_LENGTH]).permute(3, 0, 1, 2)[None]  # (1, 3, 16, H, W)
         picture = np.ascontiguousarray(frames[first + index])
         if quality is not None:
-            data = encode_keyframe(picture, codec="avif", quality=quality)
-            picture = decode_keyframe(data, codec="avif", width=picture.shape[1], height=picture.shape[0])
+            _, picture = code_keyframe(picture, quality=quality)
         keyframe = to_unit(torch.from_numpy(picture).permute(2, 0, 1)[None])  # (1, 3, H, W)
         latent = codec.runner.encode(clip, keyframe_index=index, keyframe=keyframe)
         if step is not None:
-            symbols = codec.coder.quantize(latent[0].numpy(), step=step)
-            latent = torch.from_numpy(codec.coder.dequantize(symbols, step=step))[None]
+            latent = torch.from_numpy(codec.coder.code(latent[0].numpy(), step=step)[1])[None]
         latents.append(latent)
         keyframes.append(keyframe)
     return torch.cat(latents, 2), torch.stack(keyframes, 2)
@@ -143,7 +142,8 @@ def main(
         "psnr between key frames": summary(rows),
         "joins": join_summary(joins),
     }
-    out.write_text(json.dumps(result, indent=2) + "\n")
+    with atomic_write(out) as file:
+        file.write((json.dumps(result, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reducio_codec.bitstream.keyframe import decode_keyframe, encode_keyframe
+from reducio_codec.bitstream.keyframe import code_keyframe
 from reducio_codec.train.sampling import ClipPlan
 from reducio_codec.train.store import FrameStore
 
@@ -59,6 +59,5 @@ def _as_decoded(picture: Tensor, plan: ClipPlan, *, codec: str) -> Tensor:
     if plan.quality is None:
         return picture
     pixels = np.ascontiguousarray(picture.permute(1, 2, 0).cpu().numpy())  # (side, side, 3)
-    data = encode_keyframe(pixels, codec=codec, quality=plan.quality)
-    back = decode_keyframe(data, codec=codec, width=pixels.shape[1], height=pixels.shape[0])
+    _, back = code_keyframe(pixels, codec=codec, quality=plan.quality)
     return torch.from_numpy(back).permute(2, 0, 1).contiguous().to(picture.device)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,8 +12,8 @@ from click.testing import CliRunner
 
 from reducio_codec.cli import main
 from reducio_codec.train.checkpoint import Checkpoints
-from reducio_codec.train.monitor import read_log
 from tests.generate.test_train_dit import TINY, shards
+from tests.train.conftest import terminated_step
 from tests.train.test_loop import to_toml
 
 __all__ = ["shards"]
@@ -26,20 +23,8 @@ def test_sigterm_saves_first_and_the_same_command_goes_on(shards: Path, tmp_path
     (tmp_path / "recipe.toml").write_text(to_toml({**TINY, "run": {**TINY["run"], "steps": 100_000}}))
     command = [sys.executable, "-m", "reducio_codec", "train-dit", "recipe.toml", "--latents", str(shards)]
     command += ["--out", "run"]
+    step = terminated_step(command, cwd=tmp_path)
     env = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, env=env)
-    log = tmp_path / "run" / "log.jsonl"
-    deadline = time.monotonic() + 200
-    while len(read_log(log)) < 2 and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    _, message = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM, message
-    assert b"goes on from there" in message
-    folder = Checkpoints(tmp_path / "run").find()
-    assert folder is not None
-    step = json.loads((folder / "state.json").read_text())["step"]
-    assert step >= 2 and step == read_log(log)[-1]["step"]
     done = subprocess.run(
         [*command, "--set", f"run.steps={step + 2}"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
     )

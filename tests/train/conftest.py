@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +15,8 @@ import av
 import numpy as np
 import pytest
 
+from reducio_codec.train.checkpoint import Checkpoints
+from reducio_codec.train.monitor import read_log
 from reducio_codec.train.recipe import Recipe
 from reducio_codec.train.recipe_file import build_recipe
 from tests.helpers import moving_video
@@ -73,3 +80,23 @@ def recipe() -> Callable[..., Recipe]:
         return build_recipe(document)
 
     return make
+
+
+def terminated_step(command: list[str], *, cwd: Path) -> int:
+    """Ends a real training run in ``cwd / "run"`` by SIGTERM after two steps: exit code 143, and a checkpoint of the step
+    it was at, which is given back."""
+    env = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    process = subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, env=env)
+    log = cwd / "run" / "log.jsonl"
+    deadline = time.monotonic() + 200
+    while len(read_log(log)) < 2 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, message
+    assert b"goes on from there" in message
+    folder = Checkpoints(cwd / "run").find()
+    assert folder is not None
+    step: int = json.loads((folder / "state.json").read_text())["step"]
+    assert step >= 2 and step == read_log(log)[-1]["step"]
+    return step

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +20,7 @@ from reducio_codec.train.checkpoint import Checkpoints
 from reducio_codec.train.monitor import read_log
 from reducio_codec.train.objective import Objective
 from reducio_codec.train.recipe import Recipe
+from tests.train.conftest import TINY, terminated_step
 
 Make = Callable[..., Recipe]
 
@@ -79,28 +76,11 @@ def test_resume_gives_the_same_bits(recipe: Make, videos: Path, tmp_path: Path) 
 
 
 def test_sigterm_saves_first(videos: Path, tmp_path: Path) -> None:
-    """A real process, ended by a signal: exit code 143, a checkpoint of the step it was at, and it goes on."""
-    from tests.train.conftest import TINY
-
     document = {**TINY, "run": {"steps": 100_000, "checkpoint_steps": 0, "checkpoint_minutes": 0.0, "log_steps": 1}}
     path = tmp_path / "recipe.toml"
     path.write_text(to_toml(document))
     command = [sys.executable, "-m", "reducio_codec", "train", str(path), "--data", str(videos), "--out", "run"]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(Path.cwd())}
-    )
-    log = tmp_path / "run" / "log.jsonl"
-    deadline = time.monotonic() + 120
-    while len(read_log(log)) < 2 and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.2)
-    process.send_signal(signal.SIGTERM)
-    _, message = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM, message
-    assert b"goes on from there" in message
-    folder = Checkpoints(tmp_path / "run").find()
-    assert folder is not None
-    step = json.loads((folder / "state.json").read_text())["step"]
-    assert step >= 2 and step == read_log(log)[-1]["step"]
+    terminated_step(command, cwd=tmp_path)
 
 
 def to_toml(document: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import pickle
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,8 +20,8 @@ class _Worker:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         # the set-up travels in the row: an actor that is started again finds no arguments of its first start
         if self._maker is None:
-            self._maker = ShardMaker(**pickle.loads(row["setup"]))
-        return {"result": pickle.dumps(self._maker(pickle.loads(row["shard"])))}
+            self._maker = ShardMaker(**row["setup"])
+        return {"result": self._maker(row["shard"])}
 
 
 def run_on_ray(shards: Sequence[Shard], *, setup: dict[str, Any], workers: int) -> Iterator[ShardResult]:
@@ -37,14 +36,11 @@ def run_on_ray(shards: Sequence[Shard], *, setup: dict[str, Any], workers: int) 
         ray.init(log_to_driver=False, include_dashboard=False)
     try:
         data.DataContext.get_current().enable_progress_bars = False
-        packed = pickle.dumps(setup)
-        rows = data.from_items(
-            [{"shard": pickle.dumps(shard), "setup": packed} for shard in shards], override_num_blocks=len(shards)
-        )
+        rows = data.from_items([{"shard": shard, "setup": setup} for shard in shards], override_num_blocks=len(shards))
         # actors restart and retry without end by default
         made = rows.map(_Worker, compute=data.ActorPoolStrategy(size=min(workers, len(shards))))
         for row in made.iter_rows():
-            yield pickle.loads(row["result"])
+            yield row["result"]
     except ray.exceptions.RayError as error:
         raise ReducioError(f"Ray gave up: {_cause(error)}; finished shards are kept") from error
     finally:
