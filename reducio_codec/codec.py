@@ -340,6 +340,7 @@ class ReducioCodec:
             keyframe: ``"best"`` tries three places for each clip's key frame and keeps the best.
             target_kbps, target_psnr: a rate (key frames, latent and container) or a PSNR pooled over each clip, in dB.
                 Quality and step are then searched for each clip, and ``keyframe_quality`` and ``latent_step`` ignored.
+                Bits that would make a clip no better are not spent; ``missed`` in the report says so.
             effort: gradient steps that refine each clip's latent, at about equal bits: slower to write, better to see.
             decoder: the one that effort, targets and the best key frame are for, by default the model's choice.
             rate: frames per second of an iterable (needed) or a folder.

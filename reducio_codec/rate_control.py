@@ -67,6 +67,7 @@ class RateControl:
         self._kbps, self._psnr, self._decoder = target_kbps, target_psnr, decoder
         self._saved = 0.0  # bits that earlier clips left over; below 0 what they overspent
         self._clips = self._short = 0  # in all, and those whose best setting doesn't reach target_psnr
+        self._full = 0  # clips that no setting shows better, however many bits it takes
 
     def choose(self, engine: Engine, clip: FrameClip, *, codec: str, seconds: float) -> tuple[int, float]:
         """Key-frame quality and latent step for a clip that lasts ``seconds``."""
@@ -82,6 +83,7 @@ class RateControl:
             fitting = [point for point in points if point.bits <= allowed]
             chosen = fitting[-1] if fitting else points[0]
             chosen = self._closer(points, chosen, allowed)
+            self._full += chosen is points[-1]
         return chosen.quality, chosen.step
 
     @staticmethod
@@ -102,7 +104,9 @@ class RateControl:
         if self._psnr is not None and self._short:
             return f"target_psnr {self._psnr:g} is out of reach for {self._short} of {self._clips} clips"
         if self._kbps is not None and abs(reached / self._kbps - 1) > _TOLERANCE:
-            return f"target_kbps {self._kbps:g} was missed: the file has {reached:.1f} kbit/s"
+            full = f"; {self._full} of {self._clips} clips don't get better with more bits"
+            more = full if reached < self._kbps and self._full else ""
+            return f"target_kbps {self._kbps:g} was missed: the file has {reached:.1f} kbit/s{more}"
         return None
 
 

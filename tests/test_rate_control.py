@@ -71,6 +71,9 @@ def test_targets_out_of_reach_are_told() -> None:
     video = noisy(32, 64, 96)
     report, _, _ = write(video, target_kbps=1)
     assert report.missed == f"target_kbps 1 was missed: the file has {report.kbits_per_second:.1f} kbit/s"
+    report, _, _ = write(video, target_kbps=1e5)
+    assert report.kbits_per_second < 1e5 and report.missed is not None
+    assert report.missed.endswith("2 of 2 clips don't get better with more bits")
     report, _, _ = write(video, target_psnr=60.0)
     assert report.missed == "target_psnr 60 is out of reach for 2 of 2 clips"
 
