@@ -77,7 +77,7 @@ def train(
     accelerator = codec_accelerator(recipe)
     checkpoints = Checkpoints(out)
     with accelerator.main_process_first():
-        if accelerator.is_main_process:
+        if accelerator.is_main_process and not profile:
             claim_folder(out, to_document(recipe))
         found = scan_videos(recipe, data, cache=cache)
         held_out = None if val is None else scan_videos(recipe, val, cache=cache)

@@ -118,7 +118,7 @@ def set_up(
         discriminator_optimizer=discriminator_optimizer,
         progress=progress,
         checkpoints=checkpoints,
-        monitor=Monitor(checkpoints.out, main=accelerator.is_main_process, step=progress.step),
+        monitor=Monitor(checkpoints.out, main=accelerator.is_main_process and not profile, step=progress.step),
         clips=clips,
         profile=profile,
     )

@@ -103,7 +103,7 @@ def train_dit(
             _check_samples(each, config)
     checkpoints = Checkpoints(out)
     with accelerator.main_process_first():
-        if accelerator.is_main_process:
+        if accelerator.is_main_process and not profile:
             claim_folder(out, {**recipe.to_document(), "shards": samples.identity})
     folder = None if profile else checkpoints.find()
     progress = Progress() if folder is None else read_progress(folder)
@@ -213,7 +213,7 @@ def _set_up(
         optimizer=optimizer,
         progress=progress,
         checkpoints=checkpoints,
-        monitor=Monitor(checkpoints.out, main=accelerator.is_main_process, step=progress.step),
+        monitor=Monitor(checkpoints.out, main=accelerator.is_main_process and not profile, step=progress.step),
         profile=profile,
         recipe=recipe,
         held_out=held_out,
