@@ -20,6 +20,7 @@ def command(as_json: bool) -> None:
         rows = [
             {
                 "name": entry.name,
+                "kind": entry.kind,
                 "summary": entry.summary,
                 "licence": entry.licence,
                 "paper": entry.paper,
@@ -31,5 +32,5 @@ def command(as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=1))
         return
     for entry in entries:
-        click.echo(f"{entry.name}  ({entry.licence}, {entry.paper})")
+        click.echo(f"{entry.name}  ({entry.kind}, {entry.licence}, {entry.paper})")
         click.echo(click.wrap_text(entry.summary, width=88, initial_indent="    ", subsequent_indent="    "))

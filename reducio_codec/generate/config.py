@@ -137,11 +137,13 @@ PRESETS: dict[str, DiTConfig] = {
     "256": DiTConfig(),
     "512": DiTConfig(sample_size=512),
     "1024": DiTConfig(sample_size=1024, content_groups=4),
-    # small enough for float16 in the package (23 M parameters) and for training on two cores: no text, no pretrained encoder
+    # small enough for float16 in the package (23 M parameters) and for training on two cores: no text, no pretrained encoder,
+    # and one token for all times of a place, which makes a step three times faster than a token for each time
     "lite": DiTConfig(
         depth=8,
         width=384,
         heads=6,
+        patch_time=4,
         image_condition="content",
         text_channels=0,
         text_tokens=0,

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from reducio_codec.errors import InputError, WeightsError
 
@@ -35,6 +35,8 @@ class ModelEntry:
     paper: str
     sha256: str
     """Of model.safetensors; checked whenever the model is loaded."""
+    kind: Literal["codec", "generator"] = "codec"
+    """``ReducioCodec`` loads a codec, ``generate.ReducioDiTPipeline`` a generator."""
 
     @property
     def folder(self) -> Path:
