@@ -11,6 +11,7 @@ TorchScript file of StyleGAN-V, which takes bytes and gives probabilities.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -82,7 +83,7 @@ def inception_score(
     if seed is not None:
         values = values[np.random.RandomState(seed).permutation(len(values))]
     edges = [number * len(values) // splits for number in range(splits + 1)]
-    scores = [_score(values[first:last]) for first, last in zip(edges, edges[1:], strict=False)]
+    scores = [_score(values[first:last]) for first, last in pairwise(edges)]
     return InceptionScore(mean=float(np.mean(scores)), std=float(np.std(scores)), splits=splits, clips=len(values))
 
 
