@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,13 +42,14 @@ PART = 64
 NOT_RUN = "not run: "
 
 Network = Callable[[Clip], NDArray[Any]]
+Opened = TypeVar("Opened")
 Vectors = dict[str, NDArray[np.float32]]
 """``generated`` and, where they are wanted, ``real``: (n, d) each."""
 
 
 @dataclass(kw_only=True)
 class Measurement:
-    """Of the clips of a run.
+    """Of the clips of a run. Networks are opened at once: a wrong file is refused before hours of making clips.
 
     Args:
         i3d_sha256: what the hash of I3D's file must be; another one's distances are no FVD.
@@ -62,12 +63,15 @@ class Measurement:
     skipped: dict[str, str] = field(default_factory=dict)
     """Clips that are there and can't be measured, and why."""
 
+    def __post_init__(self) -> None:
+        self._i3d = _open(lambda: I3d(find_i3d(self.i3d), sha256=self.i3d_sha256, device=self.device))
+        self._c3d = _open(lambda: C3d(self.c3d, device=self.device))
+
     def fvd(self, *, report: Report | None = None) -> dict[str, Any] | str:
         """FVD as JSON values, or why there is none."""
-        try:
-            network = I3d(find_i3d(self.i3d), sha256=self.i3d_sha256, device=self.device)
-        except NeedsFileError as error:
-            return f"{NOT_RUN}needs {error.file}"
+        network = self._i3d
+        if isinstance(network, str):
+            return network
         found = self._vectors(network, name=f"i3d-{network.sha256[:12]}", with_real=True, report=report)
         if len(found["generated"]) < 2:
             return f"{NOT_RUN}{len(found['generated'])} clips; FVD needs at least two"
@@ -83,10 +87,9 @@ class Measurement:
 
     def inception_score(self, *, report: Report | None = None) -> dict[str, Any] | str:
         """Inception score as JSON values, or why there is none."""
-        try:
-            network = C3d(self.c3d, device=self.device)
-        except NeedsFileError as error:
-            return f"{NOT_RUN}needs {error.file}"
+        network = self._c3d
+        if isinstance(network, str):
+            return network
         found = self._vectors(network, name=f"c3d-{network.sha256[:12]}", with_real=False, report=report)["generated"]
         if len(found) < SPLITS:
             return f"{NOT_RUN}{len(found)} clips; {SPLITS} parts need at least as many"
@@ -145,6 +148,14 @@ class Measurement:
         if not with_real or item.real is None:
             return clip, None
         return clip, read_real(item.real, width=generator.width, height=generator.height)
+
+
+def _open(load: Callable[[], Opened]) -> Opened | str:
+    """A network, or what the result says instead where its file is missing."""
+    try:
+        return load()
+    except NeedsFileError as error:
+        return f"{NOT_RUN}needs {error.file}"
 
 
 def _read_part(path: Path, *, key: str) -> Vectors | None:
