@@ -84,7 +84,7 @@ def growth(call: Callable[[], object], *, device: Any) -> tuple[int, float]:
 
     _return_freed_memory()
     watch = PeakMemory(device)
-    before = resident_bytes()
+    before = watch.bytes() if device.type == "cuda" else resident_bytes()
     if before is None:  # then growth below an older peak goes unseen
         before = watch.bytes()
     started = time.perf_counter()

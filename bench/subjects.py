@@ -120,7 +120,7 @@ def lite_model(*, tiny: bool, seed: int) -> Model:
 
 def fill(network: nn.Module, *, seed: int) -> None:
     """Random weights that keep activations near unit size, so that no infinity or NaN slows or speeds a kernel."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(next(network.parameters()).device).manual_seed(seed)
     with torch.no_grad():
         for name, value in network.state_dict().items():
             if not value.is_floating_point():

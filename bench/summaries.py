@@ -7,6 +7,9 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from bench.speed.generation import PROTOCOL as GENERATION
+from bench.speed.generation_table import tables as generation_tables
+from bench.speed.generation_table import words as generation_words
 from bench.speed.sweep_table import axis_table
 from bench.speed.sweep_table import words as sweep_words
 from bench.speed.sweeps import PROTOCOL as SWEEPS
@@ -38,11 +41,13 @@ def summary(path: Path) -> tuple[str, list[Rows]]:
             return _speed_words(data), [speed(data)]
         if data.get("protocol") == SWEEPS:
             return sweep_words(data), [axis_table(data, axis) for axis in data["config"]["values"]]
+        if data.get("protocol") == GENERATION:
+            return generation_words(data), generation_tables(data)
         if "protocol" not in data and "psnr" in data:
             return _quality_words(data), [quality(data)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is damaged: {type(error).__name__} {error}") from error
-    known = f"speed/1, {SWEEPS}, or quality by reducio_codec.train.evaluate"
+    known = f"speed/1, {SWEEPS}, {GENERATION}, or quality by reducio_codec.train.evaluate"
     raise InputError(f"{path} is of protocol {data.get('protocol')}; known here: {known}")
 
 

@@ -98,31 +98,37 @@ def _done(_: object) -> None:
 
 
 def _lite(decoder: str) -> Callable[..., Coder]:
-    return lambda *, dtype, tiny: ClipCoder(**_lite_codec(dtype, tiny), decoder=decoder)
+    return lambda *, dtype, tiny: ClipCoder(**lite_codec(dtype, tiny), decoder=decoder)
 
 
 @cache
-def _lite_codec(dtype: torch.dtype, tiny: bool) -> dict[str, Any]:
+def lite_codec(dtype: torch.dtype, tiny: bool, device: str = "cpu") -> dict[str, Any]:
+    """``codec`` and ``weights``: the bundled model, or random weights."""
     if not tiny:
         try:
-            codec = ReducioCodec.from_pretrained("reducio-lite", dtype=dtype)
+            codec = ReducioCodec.from_pretrained("reducio-lite", dtype=dtype, device=device)
             return {"codec": codec, "weights": f"{codec.model_id} {codec.model_hash}"}
         except WeightsError:
             pass  # a checkout without weights: time doesn't depend on them
     config = replace(LITE_TINY if tiny else LiteConfig(), decoders=DECODERS)
-    return {"codec": _random(ReducioLite(config), dtype), "weights": "random"}
+    return {"codec": _random(ReducioLite(config), dtype, device), "weights": "random"}
 
 
 def _paper(*, dtype: torch.dtype, tiny: bool) -> Coder:
-    with torch.device("meta"):
-        network = ReducioVAE(PAPER_TINY if tiny else ReducioConfig())
-    codec = _random(network.to_empty(device="cpu"), dtype)
+    codec = paper_codec(dtype, tiny)
     return ClipCoder(codec=codec, decoder=codec.model.default_decoder, weights="random")
 
 
-def _random(network: ReducioLite | ReducioVAE, dtype: torch.dtype) -> ReducioCodec:
+def paper_codec(dtype: torch.dtype, tiny: bool, device: str = "cpu") -> ReducioCodec:
+    """The paper's model with random weights."""
+    with torch.device("meta"):
+        network = ReducioVAE(PAPER_TINY if tiny else ReducioConfig())
+    return _random(network.to_empty(device=device), dtype, device)
+
+
+def _random(network: ReducioLite | ReducioVAE, dtype: torch.dtype, device: str) -> ReducioCodec:
     fill(network, seed=0)
-    return ReducioCodec(cast(CodecModel, network.eval().requires_grad_(False)), dtype=dtype)
+    return ReducioCodec(cast(CodecModel, network.eval().requires_grad_(False)), dtype=dtype, device=device)
 
 
 @dataclass(kw_only=True)

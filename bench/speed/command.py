@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
+import torch
 from rich.console import Console
 from rich.table import Table
 
 from bench.speed.coders import SUBJECTS
 from bench.speed.comparison import SpeedConfig, run, tables
+from bench.speed.generation import GenerationConfig, GenerationRun, Wanted
+from bench.speed.generation import read as read_generation
+from bench.speed.generation_table import tables as generation_tables
+from bench.speed.generation_table import words as generation_words
 from bench.speed.points import AXES, QUICK, VALUES, Point
 from bench.speed.sweep_table import axis_table, words
 from bench.speed.sweeps import Sweep, SweepConfig, read
 from reducio_codec.errors import InputError
+from reducio_codec.generate.config import PRESETS
+from reducio_codec.precision import resolve_device
 
 RESULTS = Path("bench/results")
 
@@ -23,7 +31,23 @@ def _list(_context: click.Context, _option: click.Parameter, value: str | None) 
     return None if value is None else tuple(part for part in value.split(",") if part)
 
 
+_ONLY_GENERATE = ("presets", "encoders", "devices")
+"""Options without a meaning elsewhere."""
+_ALSO_GENERATE = ("quick", "batch", "rounds", "most_seconds", "memory", "threads", "fresh", "results", "generate")
+"""Options that ``--generate`` takes too; the others mean nothing with it."""
+
+
 @click.command()
+@click.option(
+    "--generate", is_flag=True, help="Making clips instead of coding them: encoders, transformer, decoder apart."
+)
+@click.option(
+    "--presets", callback=_list, help=f"With --generate, of {','.join(PRESETS)}.  [default: lite; all on cuda]"
+)
+@click.option("--encoders", is_flag=True, help="With --generate: Flan-T5-XXL and ViT-H at full size, random weights.")
+@click.option(
+    "--device", "devices", multiple=True, help="With --generate; repeatable.  [default: cpu, and cuda if there]"
+)
 @click.option("--quick", is_flag=True, help="Small clips, one round, no compiling: does it work? Minutes.")
 @click.option("--compare/--no-compare", default=True, show_default=True, help="The paper's model against lite.")
 @click.option(
@@ -65,7 +89,9 @@ def _list(_context: click.Context, _option: click.Parameter, value: str | None) 
 @click.option("--fresh", is_flag=True, help="Measure again instead of going on with the result files.")
 @click.option("-o", "--results", type=click.Path(path_type=Path, file_okay=False), default=RESULTS, show_default=True,
               help="Folder of speed.json and speed-sweeps.json (speed-quick.json, ... with --quick).")  # fmt: skip
+@click.pass_context
 def speed(
+    context: click.Context,
     quick: bool,
     compare: bool,
     axes: tuple[str, ...],
@@ -86,14 +112,39 @@ def speed(
     seed: int,
     fresh: bool,
     results: Path,
+    generate: bool,
+    **generation: Any,
 ) -> None:
     """Time this package's models, image VAEs and conventional encoders in turns, and measure memory.
 
     Two parts: the paper's model (plain and in bfloat16) against lite at one size, and sweeps over size, length, threads,
     batch and number type for everything. What is measured is skipped, so an interrupted run is simply started again.
+    With --generate: what making a clip costs, in speed-generate.json.
     """
     console = Console()
     suffix = "-quick" if quick else ""
+    given_options = [
+        name for name in context.params if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+    ]
+    inert = [
+        name
+        for name in given_options
+        if (name not in (*_ALSO_GENERATE, *_ONLY_GENERATE) if generate else name in _ONLY_GENERATE)
+    ]
+    if inert:
+        option = next(parameter.opts[0] for parameter in context.command.params if parameter.name == inert[0])
+        raise click.UsageError(f"{option} means nothing {'with' if generate else 'without'} --generate")
+    if generate:
+        config = GenerationConfig(
+            batches=_batches(batch or ("1",)),
+            rounds=rounds or (1 if quick else 3),
+            most_seconds=most_seconds,
+            threads=threads,
+            tiny=quick,
+        )
+        path = results / f"speed-generate{suffix}.json"
+        _generate(config, path, console=console, memory=memory, fresh=fresh, **generation)
+        return
     config = SpeedConfig(
         size=size or (128 if quick else 256),
         paper_decodes=paper_decodes or (1 if quick else 2),
@@ -141,6 +192,49 @@ def _subjects(names: str | None) -> tuple[str, ...]:
     if unknown := [name for name in wanted if name not in known]:
         raise click.BadParameter(f"{unknown[0]!r}; allowed: {'; '.join(known)}", param_hint="--subjects")
     return wanted
+
+
+def _batches(values: tuple[str, ...]) -> tuple[int, ...]:
+    if not all(value.isdecimal() and int(value) for value in values):
+        raise click.BadParameter(f"{','.join(values)!r}; allowed are values like 1,8", param_hint="--batch")
+    return tuple(map(int, values))
+
+
+def _generate(
+    config: GenerationConfig,
+    path: Path,
+    *,
+    console: Console,
+    memory: bool,
+    fresh: bool,
+    presets: tuple[str, ...] | None,
+    encoders: bool,
+    devices: tuple[str, ...],
+) -> None:
+    """Making clips, on each device in turn; then the tables."""
+    if unknown := [name for name in presets or () if name not in PRESETS]:
+        raise click.BadParameter(f"{unknown[0]!r}; allowed: {', '.join(PRESETS)}", param_hint="--presets")
+    here = devices or (("cpu", "cuda") if torch.cuda.is_available() else ("cpu",))
+    for device in here:
+        try:
+            resolve_device(device)
+        except InputError as error:
+            raise click.BadParameter(str(error), param_hint="--device") from error
+    run = GenerationRun.start(config, path=path, console=Console(file=sys.stderr), memory=memory, fresh=fresh)
+    for device in here:
+        default = ("lite",) if device == "cpu" else tuple(sorted(PRESETS, key=lambda name: name != "lite"))
+        run.run(Wanted(device=device, presets=presets or default, encoders=encoders))
+    data = read_generation(path)
+    assert data is not None
+    for head, *body in generation_tables(data):
+        table = Table()
+        for name in head:
+            table.add_column(name, overflow="fold")
+        for row in body:
+            table.add_row(*row)
+        console.print(table)
+    console.print(generation_words(data), markup=False)
+    console.print(f"written to {path}")
 
 
 def _sweep(config: SweepConfig, path: Path, *, console: Console, fresh: bool) -> None:

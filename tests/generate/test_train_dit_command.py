@@ -11,7 +11,6 @@ import pytest
 from click.testing import CliRunner
 
 from reducio_codec.cli import main
-from reducio_codec.train.checkpoint import Checkpoints
 from tests.generate.test_train_dit import TINY, shards
 from tests.train.conftest import terminated_step
 from tests.train.test_loop import to_toml
