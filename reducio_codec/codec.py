@@ -320,6 +320,7 @@ class ReducioCodec:
         latent_step: float = 0.5,
         keyframe_index: int | None = None,
         keyframe: KeyframeChoice = "middle",
+        keyframe_group: int = 1,
         target_kbps: float | None = None,
         target_psnr: float | None = None,
         effort: int = 0,
@@ -338,6 +339,9 @@ class ReducioCodec:
             latent_step: the latent's quantiser step, in its standard deviations; smaller is finer and larger.
             keyframe_index: which of a clip's 16 frames is its key frame, by default the model's choice.
             keyframe: ``"best"`` tries three places for each clip's key frame and keeps the best.
+            keyframe_group: 1 to 16 clips whose key frames are coded together, each predicted from those before it: with 4
+                they take about a quarter less. So many clips are held in memory, and a damaged record costs all of them.
+                Needs ``"avif"``, and no target.
             target_kbps, target_psnr: a rate (key frames, latent and container) or a PSNR pooled over each clip, in dB.
                 Quality and step are then searched for each clip, and ``keyframe_quality`` and ``latent_step`` ignored.
                 Bits that would make a clip no better are not spent; ``missed`` in the report says so.
@@ -364,6 +368,7 @@ class ReducioCodec:
             latent_step=latent_step,
             keyframe_index=keyframe_index,
             keyframe=keyframe,
+            keyframe_group=keyframe_group,
             decoder=name,
             control=control,
             refinement=self._refinement(effort, decoder=decoder if effort else None, latent_step=latent_step),

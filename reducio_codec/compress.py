@@ -11,12 +11,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from reducio_codec.bitstream.container import RdcWriter
 from reducio_codec.bitstream.entropy import step_units
 from reducio_codec.bitstream.header import RdcHeader
-from reducio_codec.bitstream.keyframe import check_keyframe_codec, code_keyframe
+from reducio_codec.bitstream.keyframe import check_keyframe_codec, check_keyframe_group, code_keyframes
 from reducio_codec.bitstream.tables import UNIT
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.engine import Engine
@@ -63,6 +65,7 @@ def compress(
     latent_step: float = 0.5,
     keyframe_index: int | None = None,
     keyframe: KeyframeChoice = "middle",
+    keyframe_group: int = 1,
     decoder: str | None = None,
     control: RateControl | None = None,
     refinement: Refinement | None = None,
@@ -77,6 +80,11 @@ def compress(
         raise InputError(f"keyframe_quality is {keyframe_quality!r}; allowed: 0 to 100")
     units = step_units(latent_step)
     check_choice(keyframe, name="keyframe", allowed=get_args(KeyframeChoice))
+    check_keyframe_group(keyframe_group, codec=keyframe_codec)
+    if control is not None and keyframe_group > 1:
+        raise InputError(
+            f"keyframe_group is {keyframe_group}; a target searches the quality of each key frame by itself"
+        )
     if control is not None and keyframe_codec == "png":
         raise InputError("a target needs key frames whose quality can be chosen; png is lossless")
     if keyframe == "best" and keyframe_index is not None:
@@ -97,6 +105,7 @@ def compress(
             clock=clock,
             quality=keyframe_quality,
             best_keyframe=keyframe == "best",
+            group=keyframe_group,
             decoder=engine.runner.model.default_decoder if decoder is None else decoder,
             control=control,
             refinement=refinement,
@@ -108,6 +117,7 @@ def compress(
         del first
         for clip, times in clips:
             job.add(clip, times)
+        job.flush()
         audio_bytes = 0 if source.audio is None else _copy_audio(job.writer, source.audio)
         job.writer.close()
         file.flush()
@@ -176,6 +186,7 @@ class _Job:
         clock: Clock | None,
         quality: int,
         best_keyframe: bool,
+        group: int,
         decoder: str,
         control: RateControl | None,
         refinement: Refinement | None,
@@ -190,6 +201,8 @@ class _Job:
         self._clock = clock
         self._quality = quality
         self._best_keyframe = best_keyframe
+        self._group = group
+        self._waiting: list[tuple[FrameClip, list[int]]] = []  # clips whose key frames will be coded together
         self._decoder = decoder
         self._control = control
         self._refinement = refinement
@@ -198,22 +211,48 @@ class _Job:
         self._expected = expected
 
     def add(self, clip: FrameClip, times: list[int]) -> None:
-        header, engine, codec = self._header, self._engine, self._header.keyframe_codec
-        quality, step, before = self._quality, header.step / UNIT, self.writer.size
-        seconds = self._seconds * len(times) / CLIP_LENGTH
+        self._waiting.append((clip, times))
+        if len(self._waiting) == self._group:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the clips that wait."""
+        if not self._waiting:
+            return
+        engine, codec, waiting = self._engine, self._header.keyframe_codec, self._waiting
+        self._waiting = []
+        quality, step, before = self._quality, self._header.step / UNIT, self.writer.size
+        seconds = self._seconds * sum(len(times) for _, times in waiting) / CLIP_LENGTH
         if self._control is not None:
-            quality, step = self._control.choose(engine, clip, codec=codec, seconds=seconds)
+            quality, step = self._control.choose(engine, waiting[0][0], codec=codec, seconds=seconds)
+        clips = [clip for clip, _ in waiting]
         if self._best_keyframe:
-            clip = best_keyframe(engine, clip, codec=codec, quality=quality, step=step, decoder=self._decoder)
+            clips = [
+                best_keyframe(engine, clip, codec=codec, quality=quality, step=step, decoder=self._decoder)
+                for clip in clips
+            ]
         # closed loop: the encoder sees the key frame that the decoder will have, so the latent can mend it
-        coded, seen = code_keyframe(clip.keyframe, codec=codec, quality=quality)
+        coded, seen = code_keyframes([clip.keyframe for clip in clips], codec=codec, quality=quality)
+        if len(clips) > 1:
+            self.writer.write_keyframes(coded, count=len(clips))
+        self.keyframe_bytes += len(coded)
+        for clip, (_, times), picture in zip(clips, waiting, seen, strict=True):
+            self._write(clip, times, step=step, picture=picture, coded=None if len(clips) > 1 else coded)
+        if self._control is not None:
+            self._control.spend(self.writer.size - before, seconds=seconds)
+
+    def _write(
+        self, clip: FrameClip, times: list[int], *, step: float, picture: NDArray[np.uint8], coded: bytes | None
+    ) -> None:
+        """One clip's latent, and its key frame where it isn't coded with others."""
+        engine = self._engine
         latent = encode_clip(
             engine.runner,
             clip.padded(),
             keyframe_index=clip.keyframe_index,
             span=clip.span,
             refinement=None if self._refinement is None else self._refinement.at(engine.coder.steps(step)),
-            keyframe=torch.from_numpy(seen).permute(2, 0, 1)[None],  # (1, 3, H, W)
+            keyframe=torch.from_numpy(picture).permute(2, 0, 1)[None],  # (1, 3, H, W)
         )[0]
         motion = engine.coder.encode(engine.coder.quantize(latent.numpy(), step=step), step=step)
         guess = None if self._clock is None else self._clock.times(self.frames, len(times))
@@ -225,11 +264,8 @@ class _Job:
             step=step_units(step),
             keyframe_index=clip.keyframe_index,
         )
-        if self._control is not None:
-            self._control.spend(self.writer.size - before, seconds=seconds)
         self.frames += len(times)
         self.clips += 1
-        self.keyframe_bytes += len(coded)
         self.latent_bytes += len(motion)
         self.last_time = times[-1]
         if self._progress is not None:

@@ -25,8 +25,8 @@ from reducio_codec.timing import Clock, clock_of_rate
 
 _AUDIO_IN_MEMORY = 16 << 20
 
-_LEAST_CLIP_BYTES = 16
-"""The heads of a clip's two records alone are longer."""
+_LEAST_CLIP_BYTES = 8
+"""The head of a clip's latent record alone is longer."""
 
 
 class RdcVideo:
@@ -79,7 +79,11 @@ class RdcVideo:
         header = self.header
         try:
             return decode_keyframe(
-                record.keyframe, codec=header.keyframe_codec, width=header.width, height=header.height
+                record.keyframe,
+                codec=header.keyframe_codec,
+                width=header.width,
+                height=header.height,
+                place=record.keyframe_place,
             )
         except FormatError as error:
             raise FormatError(f"clip {record.index}: {error}") from error

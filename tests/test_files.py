@@ -98,8 +98,8 @@ def test_same_input_gives_the_same_file() -> None:
     assert compressed() == compressed()
 
 
-@pytest.mark.parametrize("codec", ["avif", "webp", "jpeg", "png"])
-def test_closed_loop(codec: str) -> None:
+@pytest.mark.parametrize(("codec", "group"), [("avif", 1), ("avif", 2), ("webp", 1), ("jpeg", 1), ("png", 1)])
+def test_closed_loop(codec: str, group: int) -> None:
     """The encoder is shown the key frame that the decoder will have."""
     seen: list[torch.Tensor] = []
 
@@ -111,13 +111,30 @@ def test_closed_loop(codec: str) -> None:
     spy = ReducioCodec(Spy())
     file = io.BytesIO()
     source = moving_video(20, 32, 64)
-    spy.compress(source, file, keyframe_codec=codec, keyframe_quality=10, rate=16)
+    spy.compress(source, file, keyframe_codec=codec, keyframe_quality=10, keyframe_group=group, rate=16)
     with spy.open_file(file) as video:
         for number, given_frame in enumerate(seen):
             picture = video.keyframe(video.record(number))
             found = torch.from_numpy(picture).permute(2, 0, 1).float() / 127.5 - 1
             torch.testing.assert_close(given_frame[0], found, atol=1e-6, rtol=0)
             assert (codec == "png") == np.array_equal(picture, source[[7, 17][number]])
+
+
+def test_key_frames_in_groups() -> None:
+    """Five clips in groups of two: the last is alone. Fewer bytes, and every clip can still be read by itself."""
+    options = {"keyframe_codec": "avif", "keyframe_quality": 60, "latent_step": 0.5}
+    alone, data = (compressed(70, 96, 128, **options, keyframe_group=group) for group in (1, 2))
+    assert len(data) < len(alone)
+    kinds = [record.keyframe_place for record in RdcReader(io.BytesIO(data))]
+    assert kinds == [0, 1, 0, 1, 0]
+    frames, _ = shown(data)
+    assert np.abs(frames.astype(int) - shown(alone)[0]).mean() < 3
+    with CODEC.open_file(io.BytesIO(data)) as video:
+        for index in (3, 0, 4, 2, 1):
+            assert np.array_equal(video.decode_clip(index, decoder="mean"), frames[16 * index : 16 * index + 16])
+    assert compressed(70, 96, 128, **options, keyframe_group=2) == data
+    bad, damage = shown(damaged(data, clip=2, part="keyframe"), conceal=True)
+    assert damage.clips == [2, 3] and np.array_equal(bad[:32], frames[:32]) and np.array_equal(bad[64:], frames[64:])
 
 
 def test_key_frame_index_is_in_the_file() -> None:
@@ -371,7 +388,7 @@ def test_variable_times_that_are_lost_still_increase() -> None:
 @settings(max_examples=60, deadline=None)
 def test_any_damage_is_survived(data: st.DataObject) -> None:
     """Either the frames come, concealed where needed, or one of our own errors."""
-    whole = SMALL
+    whole = data.draw(st.sampled_from([SMALL, GROUPED]))
     if data.draw(st.booleans()):
         bad = whole[: data.draw(st.integers(0, len(whole) - 1))]
     else:
@@ -387,6 +404,7 @@ def test_any_damage_is_survived(data: st.DataObject) -> None:
 
 
 SMALL = compressed(20, 20, 24, keyframe_codec="jpeg", latent_step=0.5)
+GROUPED = compressed(20, 20, 24, keyframe_codec="avif", keyframe_group=2, latent_step=0.5)
 
 
 # ------------------------------------------------------------------ models
@@ -412,6 +430,9 @@ def test_another_model_is_refused_by_name(tmp_path: Path) -> None:
         ({"keyframe_quality": 50.5}, "keyframe_quality is 50.5; allowed"),
         ({"keyframe_codec": "gif"}, "keyframe_codec is 'gif'; allowed: avif, webp, jpeg, png"),
         ({"latent_step": 0}, "latent_step is 0; allowed"),
+        ({"keyframe_group": 0}, "keyframe_group is 0; allowed: 1 to 16"),
+        ({"keyframe_group": 4, "keyframe_codec": "png"}, "only avif codes several together"),
+        ({"keyframe_group": 4, "target_kbps": 50}, "keyframe_group is 4; a target searches"),
         ({"keyframe_index": 16}, "keyframe_index is 16; allowed: 0 to 15"),
     ],
 )

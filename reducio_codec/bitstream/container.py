@@ -6,9 +6,11 @@
 
 Records of a clip start with its number, so a repeated or moved record is noticed. A latent record goes on with a byte: its
 frames (1 to 16), plus 32 where the clip has a quantiser step of its own (varint, 1/1024) and 64 where its key frame has a
-place of its own (u8). After damage the reader looks for the next record whose checks agree. Unknown types are skipped. The
-INDEX record at the end says how many clips there are. A reader finds the records in one pass when it opens the file (files
-are small: an hour is some 50 MB) and then reads any clip by itself. Numbers are little-endian.
+place of its own (u8). A KEYFRAMES record holds the key frames of several clips: the first one's number, how many (u8), and
+one image sequence; those clips have no KEYFRAME record. After damage the reader looks for the next record whose checks
+agree. Unknown types are skipped. The INDEX record at the end says how many clips there are. A reader finds the records in
+one pass when it opens the file (files are small: an hour is some 50 MB) and then reads any clip by itself. Numbers are
+little-endian.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import BinaryIO
 
 from reducio_codec.bitstream.entropy import read_varint, write_varint
 from reducio_codec.bitstream.header import MAX_HEADER, RdcHeader
+from reducio_codec.bitstream.keyframe import MAX_GROUP
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import FormatError, InputError
 
@@ -44,6 +47,7 @@ class RecordType(IntEnum):
     AUDIO = 3
     TIMESTAMPS = 4
     INDEX = 5
+    KEYFRAMES = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,8 @@ class ClipRecord:
     frames: int
     """Real frames, 1 to 16."""
     keyframe: bytes | None
+    keyframe_place: int
+    """Which picture of ``keyframe`` is this clip's, where several clips share one image sequence; otherwise 0."""
     latent: bytes | None
     step: int
     """Of the latent's quantiser, in 1/1024."""
@@ -78,11 +84,18 @@ class RdcWriter:
         self._place = 0
         self._put(bytes(start))
 
+    def write_keyframes(self, keyframes: bytes, *, count: int) -> None:
+        """The coded key frames of the next ``count`` clips, which are then written without."""
+        payload = bytearray()
+        write_varint(payload, self._clips)
+        payload.append(count)
+        self.record(RecordType.KEYFRAMES, bytes(payload) + keyframes)
+
     def write_clip(
         self,
         *,
         frames: int,
-        keyframe: bytes,
+        keyframe: bytes | None,
         latent: bytes,
         timestamps: Sequence[int] | None = None,
         step: int | None = None,
@@ -90,12 +103,14 @@ class RdcWriter:
     ) -> None:
         """The next clip: its real frames (1 to 16), coded key frame, coded latent, and timestamps if they vary.
 
+        ``keyframe`` is None where ``write_keyframes`` has it already.
         ``step`` (1/1024) and ``keyframe_index`` are the header's unless given.
         """
         number = bytearray()
         write_varint(number, self._clips)
         self._clips += 1
-        self.record(RecordType.KEYFRAME, bytes(number) + keyframe)
+        if keyframe is not None:
+            self.record(RecordType.KEYFRAME, bytes(number) + keyframe)
         own = bytearray([frames])
         if step is not None and step != self._header.step:
             own[0] |= _OWN_STEP
@@ -175,6 +190,7 @@ class RdcReader:
         self._bytes: dict[str, int] = {}
         self._frames: dict[int, int] = {}
         self._own: dict[int, tuple[int, int]] = {}  # clip -> quantiser step, place of the key frame
+        self._places: dict[int, int] = {}  # clip -> which picture of its KEYFRAMES record
         self._count: int | None = None
         self._scan()
 
@@ -207,6 +223,7 @@ class RdcReader:
             index=index,
             frames=self._frames.get(index, CLIP_LENGTH),
             keyframe=payloads[RecordType.KEYFRAME],
+            keyframe_place=self._places.get(index, 0),
             latent=payloads[RecordType.LATENT],
             step=step,
             keyframe_index=keyframe_index,
@@ -264,7 +281,7 @@ class RdcReader:
         if zlib.crc32(payload) != checksum:
             return False
         try:
-            name = RecordType(kind).name.lower()
+            name = ("KEYFRAME" if kind == RecordType.KEYFRAMES else RecordType(kind).name).lower()
         except ValueError:
             self._bytes["unknown"] = self._bytes.get("unknown", 0) + length
             return True
@@ -282,6 +299,9 @@ class RdcReader:
         if kind == RecordType.INDEX:
             self._count = number
             return True
+        if kind == RecordType.KEYFRAMES:
+            self._accept_keyframes(number, payload, offset=offset, place=skip)
+            return True
         records = self._clips.setdefault(number, {})
         if kind in records:
             self.damage.append(f"clip {number} has a second {name} record, which is ignored")
@@ -294,6 +314,20 @@ class RdcReader:
                 return True
         records[kind] = (offset + skip, length - skip)
         return True
+
+    def _accept_keyframes(self, first: int, payload: bytes, *, offset: int, place: int) -> None:
+        """Notes the key frames of several clips, which lie in one record."""
+        count = payload[place] if place < len(payload) else 0
+        if not 1 <= count <= MAX_GROUP or first + count > MAX_CLIPS:
+            self.damage.append(f"a record claims the key frames of {count} clips; allowed: 1 to {MAX_GROUP}")
+            return
+        for number in range(first, first + count):
+            records = self._clips.setdefault(number, {})
+            if RecordType.KEYFRAME in records:
+                self.damage.append(f"clip {number} has a second keyframe record, which is ignored")
+                continue
+            records[RecordType.KEYFRAME] = (offset + place + 1, len(payload) - place - 1)
+            self._places[number] = number - first
 
     def _read_own(self, number: int, payload: bytes, place: int) -> int:
         """What a latent record says before the latent; where that begins. FormatError for what can't be."""

@@ -106,6 +106,13 @@ def rate_options(function: Function) -> Function:
             help="Where a clip's key frame is; best tries three places.",
         ),
         click.option(
+            "--keyframe-group",
+            type=click.IntRange(1, 16),
+            default=1,
+            show_default=True,
+            help="Clips whose key frames are coded together, each predicted from those before it: smaller with 4.",
+        ),
+        click.option(
             "--keyframe-codec",
             type=click.Choice(["avif", "webp", "jpeg", "png"]),
             default="avif",
@@ -116,7 +123,7 @@ def rate_options(function: Function) -> Function:
 
     @functools.wraps(function)
     def gathered(*, quality: int, step: float, **values: Any) -> Any:
-        names = ("target_kbps", "target_psnr", "effort", "keyframe", "keyframe_codec")
+        names = ("target_kbps", "target_psnr", "effort", "keyframe", "keyframe_group", "keyframe_codec")
         coding = {"keyframe_quality": quality, "latent_step": step, **{name: values.pop(name) for name in names}}
         if coding["keyframe_codec"] == "png":
             _refuse_given("quality", because="--keyframe-codec png is lossless")

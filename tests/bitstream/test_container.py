@@ -118,6 +118,61 @@ def test_a_changed_byte_costs_one_clip_at_most(change: int) -> None:
         assert all(good(clip) for clip in clips)
 
 
+def build_grouped() -> bytes:
+    """Five clips: the key frames of two, of one, and of two."""
+    file = io.BytesIO()
+    writer = RdcWriter(file, HEADER)
+    for count in (2, 1, 2):
+        keyframes = bytes([writer._clips]) * 40
+        if count > 1:
+            writer.write_keyframes(keyframes, count=count)
+        for _ in range(count):
+            latent = bytes([writer._clips + 7]) * 30
+            writer.write_clip(frames=16, keyframe=keyframes if count == 1 else None, latent=latent)
+    writer.close()
+    return file.getvalue()
+
+
+def good_grouped(clip: ClipRecord) -> bool:
+    first = (0, 0, 2, 3, 3)[clip.index]
+    found = (clip.keyframe, clip.keyframe_place, clip.latent)
+    return found == (bytes([first]) * 40, clip.index - first, bytes([clip.index + 7]) * 30)
+
+
+def test_key_frames_of_several_clips_in_one_record() -> None:
+    data = build_grouped()
+    reader = RdcReader(io.BytesIO(data))
+    assert reader.clips == 5 and not reader.damage
+    assert all(good_grouped(clip) and intact(clip) for clip in reader)
+    parts = reader.byte_report()
+    assert sum(parts.values()) == len(data) and 120 < parts["keyframe"] < 130
+
+
+def test_a_changed_byte_costs_the_clips_that_share_a_record_at_most() -> None:
+    data = build_grouped()
+    for place in range(len(data)):
+        damaged = data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
+        try:
+            reader = RdcReader(io.BytesIO(damaged))
+        except FormatError:
+            continue
+        assert reader.damage, place
+        clips = [clip for clip in reader if intact(clip)]
+        assert len(clips) >= 3, place
+        assert all(good_grouped(clip) for clip in clips)
+
+
+@pytest.mark.parametrize("payload", [b"\0", b"\0\0key", b"\0\x11key", b"\xff\xff\xff\x07\2key"])
+def test_groups_that_cannot_be(payload: bytes) -> None:
+    file = io.BytesIO()
+    writer = RdcWriter(file, HEADER)
+    writer.record(RecordType.KEYFRAMES, payload)
+    writer.write_clip(frames=16, keyframe=b"key", latent=b"latent")
+    writer.close()
+    reader = RdcReader(io.BytesIO(file.getvalue()))
+    assert reader.clips == 1 and reader.read_clip(0).keyframe == b"key" and reader.damage
+
+
 def records(data: bytes) -> tuple[bytes, list[bytes]]:
     """The head of the file, and its records."""
     reader = RdcReader(io.BytesIO(data))
