@@ -32,12 +32,14 @@ def candidates(
     decoder: str,
     qualities: Sequence[int],
     steps: Sequence[float],
+    groups: Sequence[int] = (1,),
     efforts: Sequence[int] = (0,),
 ) -> list[Candidate[VideoCodec]]:
     """This package's models over their grid of settings, and the conventional encoders."""
     own = [
-        ours.files(model, decoder=decoder, qualities=qualities, steps=steps, effort=effort)
+        ours.files(model, decoder=decoder, qualities=qualities, steps=steps, group=group, effort=effort)
         for model in models
+        for group in groups
         for effort in efforts
     ]
     return [*own, *anchors()]

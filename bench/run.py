@@ -124,6 +124,13 @@ def reconstruction(
 @click.option("--qualities", default=joined(ours.QUALITIES), callback=numbers(int), show_default=True)
 @click.option("--steps", default=joined(ours.STEPS), callback=numbers(float), show_default=True)
 @click.option(
+    "--groups",
+    default="1",
+    callback=numbers(int),
+    show_default=True,
+    help="Clips whose key frames are coded together.",
+)
+@click.option(
     "--efforts", default="0", callback=numbers(int), show_default=True, help="Gradient steps for each latent."
 )
 @click.option("--unit", type=click.Choice(["video", "clip"]), default="video", show_default=True,
@@ -140,13 +147,14 @@ def rd(
     decoder: str,
     qualities: tuple[int, ...],
     steps: Sequence[float],
+    groups: tuple[int, ...],
     efforts: tuple[int, ...],
     unit: Any,
 ) -> None:
     """Codecs: all bytes against quality."""
     with _errors(traceback):
         everyone = rd_bench.candidates(
-            models=models, decoder=decoder, qualities=qualities, steps=steps, efforts=efforts
+            models=models, decoder=decoder, qualities=qualities, steps=steps, groups=groups, efforts=efforts
         )
         chosen = _choose(everyone, methods)
         quality = Quality.open(lpips_net=lpips_net, lpips_trunk=lpips_weights, with_fvd=False)

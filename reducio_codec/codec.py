@@ -320,7 +320,7 @@ class ReducioCodec:
         latent_step: float = 0.5,
         keyframe_index: int | None = None,
         keyframe: KeyframeChoice = "middle",
-        keyframe_group: int = 1,
+        keyframe_group: int | None = None,
         target_kbps: float | None = None,
         target_psnr: float | None = None,
         effort: int = 0,
@@ -339,9 +339,9 @@ class ReducioCodec:
             latent_step: the latent's quantiser step, in its standard deviations; smaller is finer and larger.
             keyframe_index: which of a clip's 16 frames is its key frame, by default the model's choice.
             keyframe: ``"best"`` tries three places for each clip's key frame and keeps the best.
-            keyframe_group: 1 to 16 clips whose key frames are coded together, each predicted from those before it: with 4
-                they take about a quarter less. So many clips are held in memory, and a damaged record costs all of them.
-                Needs ``"avif"``, and no target.
+            keyframe_group: 1 to 16 clips whose key frames are coded together, each predicted from those before it: 4 take
+                about a quarter less than one by one. So many clips wait in memory, and a damaged record costs all of
+                them. Needs ``"avif"``, and no target. By default 4, fewer where their frames exceed 256 MB.
             target_kbps, target_psnr: a rate (key frames, latent and container) or a PSNR pooled over each clip, in dB.
                 Quality and step are then searched for each clip, and ``keyframe_quality`` and ``latent_step`` ignored.
                 Bits that would make a clip no better are not spent; ``missed`` in the report says so.

@@ -35,6 +35,12 @@ from reducio_codec.timing import Clock, fit_clock
 
 _AUDIO_BLOCK = 1 << 20
 
+_GROUP = 4
+"""Clips whose key frames are coded together, and so what a damaged record costs and a jump into the file has to decode."""
+
+_GROUP_BYTES = 1 << 28
+"""Frames that may wait for it: 4 clips up to 720p, 2 at 1080p, 1 at 4K."""
+
 
 class Progress(Protocol):
     """Called with the frames done and, where that is known, the frames in all."""
@@ -65,7 +71,7 @@ def compress(
     latent_step: float = 0.5,
     keyframe_index: int | None = None,
     keyframe: KeyframeChoice = "middle",
-    keyframe_group: int = 1,
+    keyframe_group: int | None = None,
     decoder: str | None = None,
     control: RateControl | None = None,
     refinement: Refinement | None = None,
@@ -80,8 +86,9 @@ def compress(
         raise InputError(f"keyframe_quality is {keyframe_quality!r}; allowed: 0 to 100")
     units = step_units(latent_step)
     check_choice(keyframe, name="keyframe", allowed=get_args(KeyframeChoice))
-    check_keyframe_group(keyframe_group, codec=keyframe_codec)
-    if control is not None and keyframe_group > 1:
+    if keyframe_group is not None:
+        check_keyframe_group(keyframe_group, codec=keyframe_codec)
+    if control is not None and (keyframe_group or 1) > 1:
         raise InputError(
             f"keyframe_group is {keyframe_group}; a target searches the quality of each key frame by itself"
         )
@@ -105,7 +112,7 @@ def compress(
             clock=clock,
             quality=keyframe_quality,
             best_keyframe=keyframe == "best",
-            group=keyframe_group,
+            group=keyframe_group or _group(first[0], codec=keyframe_codec, searching=control is not None),
             decoder=engine.runner.model.default_decoder if decoder is None else decoder,
             control=control,
             refinement=refinement,
@@ -172,6 +179,13 @@ def _header(
         )
     except FormatError as error:  # what a file can't say isn't allowed as input
         raise InputError(str(error)) from error
+
+
+def _group(clip: FrameClip, *, codec: str, searching: bool) -> int:
+    """How many key frames are coded together where nobody said it."""
+    if codec != "avif" or searching:
+        return 1
+    return min(_GROUP, max(1, _GROUP_BYTES // clip.frames.nbytes))
 
 
 class _Job:

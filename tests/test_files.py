@@ -133,6 +133,8 @@ def test_key_frames_in_groups() -> None:
         for index in (3, 0, 4, 2, 1):
             assert np.array_equal(video.decode_clip(index, decoder="mean"), frames[16 * index : 16 * index + 16])
     assert compressed(70, 96, 128, **options, keyframe_group=2) == data
+    places = [record.keyframe_place for record in RdcReader(io.BytesIO(compressed(70, **options)))]
+    assert places == [0, 1, 2, 3, 0], "the default"
     bad, damage = shown(damaged(data, clip=2, part="keyframe"), conceal=True)
     assert damage.clips == [2, 3] and np.array_equal(bad[:32], frames[:32]) and np.array_equal(bad[64:], frames[64:])
 

@@ -54,6 +54,7 @@ class File:
     decoder: str
     quality: int
     step: float
+    group: int = 1
     effort: int = 0
 
     @property
@@ -65,6 +66,7 @@ class File:
             "keyframe_codec": "avif",
             "keyframe_quality": self.quality,
             "latent_step": self.step,
+            **({"keyframe_group": self.group} if self.group > 1 else {}),
             **({"effort": self.effort} if self.effort else {}),
             "counted": "the whole file",
         }
@@ -78,6 +80,7 @@ class File:
                 rate=rate,
                 keyframe_quality=self.quality,
                 latent_step=self.step,
+                keyframe_group=self.group,
                 effort=self.effort,
                 decoder=self.decoder if self.effort else None,
             )
@@ -118,16 +121,21 @@ def files(
     decoder: str,
     qualities: Sequence[int] = QUALITIES,
     steps: Sequence[float] = STEPS,
+    group: int = 1,
     effort: int = 0,
 ) -> Candidate[VideoCodec]:
-    """A model at a grid of key-frame quality and latent step; ``effort`` refines latents and is part of the name."""
+    """A model at a grid of key-frame quality and latent step; part of the name are ``group``, clips whose key frames are
+    coded together, and ``effort``, steps that refine a latent."""
     load = _loader(model)
 
     def opener(quality: int, step: float) -> Callable[[], VideoCodec]:
-        return lambda: File(codec=load(), decoder=_known(load(), decoder), quality=quality, step=step, effort=effort)
+        return lambda: File(
+            codec=load(), decoder=_known(load(), decoder), quality=quality, step=step, group=group, effort=effort
+        )
 
+    more = [f"-group{group}" if group > 1 else "", f"-effort{effort}" if effort else ""]
     return Candidate(
-        name=f"{method_name(model)}-{decoder}" + (f"-effort{effort}" if effort else ""),
+        name="".join([f"{method_name(model)}-{decoder}", *more]),
         points={f"q{quality:02d}-s{step:g}": opener(quality, step) for quality in qualities for step in steps},
     )
 

@@ -108,9 +108,8 @@ def rate_options(function: Function) -> Function:
         click.option(
             "--keyframe-group",
             type=click.IntRange(1, 16),
-            default=1,
-            show_default=True,
-            help="Clips whose key frames are coded together, each predicted from those before it: smaller with 4.",
+            help="Clips whose key frames are coded together, each predicted from those before it.  [default: 4; 1 with a "
+            "target, another codec than avif, or 4K]",
         ),
         click.option(
             "--keyframe-codec",

@@ -145,11 +145,14 @@ def test_our_file_counts_every_byte(frames: np.ndarray, monkeypatch: pytest.Monk
     poor = File(codec=codec, decoder="mean", quality=10, step=2.0)(frames, rate=RATE)
     assert poor.bytes < good.bytes
     assert decibels(poor.frames[7], frames[7]) < decibels(good.frames[7], frames[7])
+    together = File(codec=codec, decoder="mean", quality=80, step=0.25, group=2)(frames, rate=RATE)
+    assert together.parts["keyframes"] < good.parts["keyframes"] and together.frames.shape == frames.shape
 
 
 def test_our_grid() -> None:
     candidate = files("reducio-lite", decoder="warp", qualities=(5, 50), steps=(0.5, 2.0))
     assert candidate.name == "reducio-lite-warp"
+    assert files("reducio-lite", decoder="warp", group=4, effort=20).name == "reducio-lite-warp-group4-effort20"
     assert list(candidate.points) == ["q05-s0.5", "q05-s2", "q50-s0.5", "q50-s2"]
     everyone = candidates(models=["reducio-lite"], decoder="warp", qualities=(50,), steps=(1.0,))
     assert [each.name for each in everyone][:2] == ["reducio-lite-warp", "x264-gop16"]

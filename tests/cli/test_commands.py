@@ -330,7 +330,7 @@ def test_interrupt_leaves_nothing_behind(
     def interrupt(*_: Any, **__: Any) -> bytes:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compress, "code_keyframe", interrupt)
+    monkeypatch.setattr(compress, "code_keyframes", interrupt)
     done = run("encode", source, "-m", model)
     assert done.exit_code == 130
     assert done.stderr.splitlines() == ["interrupted"]
