@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
 from reducio_codec.cli import main
+from reducio_codec.cli.roundtrip import EXAMPLE
+from reducio_codec.generate.measure import brightness_drift, motion_magnitude
 from reducio_codec.io import open_video, read_clip
+from reducio_codec.weights.zoo import load_pretrained
 from tests.generate.conftest import SaveDit
 from tests.helpers import moving_video
 
@@ -73,3 +79,23 @@ def test_what_goes_wrong(
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ") and words in line
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_bundled_model_as_a_newcomer_runs_it(tmp_path: Path) -> None:
+    """In a process of its own, by default names: the clip moves, keeps its picture, and doesn't change its brightness."""
+    with open_video(EXAMPLE) as reader:
+        picture = next(iter(reader)).rgb
+    Image.fromarray(picture).save(tmp_path / "photo.png")
+    words = ["generate", "--image", "photo.png", "--seed", "0", "--lossless", "-o", "out.mkv"]
+    done = subprocess.run(
+        [sys.executable, "-m", "reducio_codec", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("out.mkv"), done.stdout
+    clip = read_clip(tmp_path / "out.mkv")
+    index = load_pretrained("reducio-lite", decoders=("warp",))[0].default_keyframe_index
+    height, width = clip.shape[1:3]
+    wanted = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS), np.float32)
+    assert 10 * np.log10(255**2 / np.square(clip[index] - wanted).mean()) > 30
+    assert 0.2 < motion_magnitude(clip, keyframe_index=index) < 20
+    assert abs(brightness_drift(clip)) < 4
