@@ -350,8 +350,8 @@ class ReducioCodec:
                 Quality and step are then searched for each clip, and ``keyframe_quality`` and ``latent_step`` ignored.
                 Bits that would make a clip no better are not spent; ``missed`` in the report says so.
             effort: gradient steps that refine each clip's latent, at about equal bits: slower to write, better to see.
-            decoder: the one that effort, targets and the best key frame are for, by default the model's choice. They see one reference:
-                ``bidirectional`` is served as its warp decoder.
+            decoder: the one that effort, targets and the best key frame are for, by default the model's choice.
+                They see one reference: ``bidirectional`` is served as the warp decoder that it starts from.
             references: 2, the default where the model has a decoder that uses the neighbours' key frames, marks scene cuts
                 between clips, over which a key frame isn't used; 1, or a ``decoder`` of one reference, leaves them unmarked,
                 and then one is the default for reading, too.

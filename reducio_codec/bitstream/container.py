@@ -7,9 +7,10 @@
 Records of a clip start with its number, so a repeated or moved record is noticed. A latent record goes on with a byte: its
 frames (1 to 16), plus 32 where the clip has a quantiser step of its own (varint, 1/1024) and 64 where its key frame has a
 place of its own (u8). A CUT record says, in a byte behind the clip's number, which of that clip and the one before doesn't
-use the other's key frame (``geometry.clips.Cut``); readers of one reference skip it. After damage the reader looks for the next record whose checks agree. Unknown types are skipped. The
-INDEX record at the end says how many clips there are. A reader finds the records in one pass when it opens the file (files
-are small: an hour is some 50 MB) and then reads any clip by itself. Numbers are little-endian.
+use the other's key frame (``geometry.clips.Cut``); earlier readers skip it. After damage the reader
+looks for the next record whose checks agree. Unknown types are skipped. The INDEX record at the end says how many clips there
+are. A reader finds the records in one pass when it opens the file (files are small: an hour is some 50 MB) and then reads any
+clip by itself. Numbers are little-endian.
 """
 
 from __future__ import annotations
