@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reducio_codec.config import CLIP_LENGTH, PIXEL_MULTIPLE, TilingConfig
 from reducio_codec.errors import InputError
-from reducio_codec.geometry.clips import ClipSpan
+from reducio_codec.geometry.clips import ClipSpan, own_keyframe
 from reducio_codec.geometry.padding import padded_length, window
 from reducio_codec.geometry.tiling import TilePlan, blend_tiles, plan_tiles
 from reducio_codec.models.interface import CodecModel
@@ -237,14 +237,14 @@ def find_neighbours(
         keyframe_index: which of a clip's 16 frames is its key frame.
         outside: key frames before the first clip, 16 frames before its own, and after the last, or None.
     """
-    starts = [span.start - span.lead for span in spans]  # of a clip's 16 frames, in the video
-    places = [starts[0] - CLIP_LENGTH, *starts, starts[-1] + CLIP_LENGTH]
+    frames = [span.start + own_keyframe(span.frames, keyframe_index=keyframe_index) for span in spans]
+    frames = [frames[0] - CLIP_LENGTH, *frames, frames[-1] + CLIP_LENGTH]
     pictures = [outside[0], *keyframes, outside[1]]
     return [
         Neighbours(
             previous=pictures[number],
             next=pictures[number + 2],
-            places=(keyframe_index + places[number] - start, keyframe_index + places[number + 2] - start),
+            places=(span.place(frames[number]), span.place(frames[number + 2])),
         )
-        for number, start in enumerate(starts)
+        for number, span in enumerate(spans)
     ]

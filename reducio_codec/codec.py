@@ -30,7 +30,7 @@ from reducio_codec.geometry.budget import DEFAULT_PEAK_BYTES_PER_PIXEL, resolve_
 from reducio_codec.geometry.clips import count_clips, plan_clips, take_clip
 from reducio_codec.geometry.latent import Latent
 from reducio_codec.inputs import as_video, check_choice, check_keyframe_index, check_latent, check_neighbours
-from reducio_codec.models.interface import CodecModel, uses_neighbours
+from reducio_codec.models.interface import CodecModel, choose_decoder, uses_neighbours
 from reducio_codec.pixels import to_unit
 from reducio_codec.precision import resolve_device, resolve_dtype
 from reducio_codec.rate_control import KeyframeChoice, RateControl
@@ -294,9 +294,16 @@ class ReducioCodec:
         refinement = self._refinement(effort, decoder=decoder, latent_step=latent_step)
         return streaming.encode_stream(self.runner, frames, keyframe_index=keyframe_index, refinement=refinement)
 
-    def decode_stream(self, clips: Iterable[EncodedClip], *, decoder: str | None = None) -> Iterator[NDArray[np.uint8]]:
-        """Clips one by one to frames ``(H, W, 3)`` uint8: see :func:`reducio_codec.streaming.decode_stream`."""
-        return streaming.decode_stream(self.runner, clips, decoder=self.check_decoder(decoder))
+    def decode_stream(
+        self, clips: Iterable[EncodedClip], *, decoder: str | None = None, references: int | None = None
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Clips one by one to frames ``(H, W, 3)`` uint8: see :func:`reducio_codec.streaming.decode_stream`.
+
+        ``references=2``, the default where the model has a decoder for it (``bidirectional``), also takes the key frames of
+        the clips beside each one, and so waits for the next clip; 1 doesn't, nor does any other ``decoder``.
+        """
+        name = choose_decoder(self.model, decoder=decoder, references=references)
+        return streaming.decode_stream(self.runner, clips, decoder=name)
 
     def _refinement(self, effort: int, *, decoder: str | None, latent_step: float) -> Refinement | None:
         name = self.check_decoder(decoder)
@@ -325,6 +332,7 @@ class ReducioCodec:
         target_psnr: float | None = None,
         effort: int = 0,
         decoder: str | None = None,
+        references: int | None = None,
         rate: Rate | None = None,
         audio: bool = True,
         progress: Progress | None = None,
@@ -347,6 +355,10 @@ class ReducioCodec:
                 Bits that would make a clip no better are not spent; ``missed`` in the report says so.
             effort: gradient steps that refine each clip's latent, at about equal bits: slower to write, better to see.
             decoder: the one that effort, targets and the best key frame are for, by default the model's choice.
+                They see one reference: ``bidirectional`` is served as the warp decoder that it starts from.
+            references: 2, the default where the model has a decoder that uses the neighbours' key frames, marks scene cuts
+                between clips, over which a key frame isn't used; 1, or a ``decoder`` of one reference, leaves them unmarked,
+                and then one is the default for reading, too.
             rate: frames per second of an iterable (needed) or a folder.
             audio: carry the sound, unchanged.
             progress: called after each clip with the frames done and, if known, in all.
@@ -357,7 +369,7 @@ class ReducioCodec:
         searching = target_kbps is not None or target_psnr is not None
         if decoder is not None and not (effort or searching or keyframe == "best"):
             raise InputError(f"decoder is {decoder!r}, which has no effect without effort, a target or keyframe='best'")
-        name = self.check_decoder(decoder)
+        name = choose_decoder(self.model, decoder=decoder, references=references)
         control = RateControl(target_kbps=target_kbps, target_psnr=target_psnr, decoder=name) if searching else None
         return compress(
             self._engine,
@@ -370,8 +382,9 @@ class ReducioCodec:
             keyframe=keyframe,
             keyframe_group=keyframe_group,
             decoder=name,
+            references=2 if uses_neighbours(self.model, name) else 1,
             control=control,
-            refinement=self._refinement(effort, decoder=decoder if effort else None, latent_step=latent_step),
+            refinement=self._refinement(effort, decoder=name if effort else None, latent_step=latent_step),
             rate=rate,
             audio=audio,
             progress=progress,
@@ -383,6 +396,7 @@ class ReducioCodec:
         dst: str | os.PathLike[str],
         *,
         decoder: str | None = None,
+        references: int | None = None,
         lossless: bool = False,
         on_error: OnError = "raise",
         start: int = 0,
@@ -395,8 +409,11 @@ class ReducioCodec:
             src: a path or a binary file object.
             dst: see :class:`reducio_codec.io.writer.VideoWriter`.
             decoder: one of ``self.decoders``, by default the model's choice.
+            references: 2 also takes the key frames of the clips before and after, 1 doesn't. By default 2 where the model has
+                a decoder for it and the file's cuts are marked; files written before that decode as they did.
             lossless: write FFV1 (``.mkv``): each pixel as it was decoded.
-            on_error: stop at damage, or ``"conceal"`` it: a damaged clip repeats the nearest key frame and is reported.
+            on_error: stop at damage, or ``"conceal"`` it: a damaged clip repeats the nearest key frame and is reported. A clip
+                beside a damaged key frame does without that one.
             start, frames: decode this part only, with its own times and without sound.
             progress: called after each clip with the frames done and in all.
 
@@ -407,7 +424,8 @@ class ReducioCodec:
             self._engine,
             src,
             dst,
-            decoder=self.check_decoder(decoder),
+            decoder=decoder,
+            references=references,
             lossless=lossless,
             on_error=on_error,
             start=start,
@@ -420,8 +438,13 @@ class ReducioCodec:
         return open_rdc(src, engine=self._engine)
 
     def decode_clip(
-        self, src: str | os.PathLike[str] | BinaryIO, index: int, *, decoder: str | None = None
+        self,
+        src: str | os.PathLike[str] | BinaryIO,
+        index: int,
+        *,
+        decoder: str | None = None,
+        references: int | None = None,
     ) -> NDArray[np.uint8]:
         """Clip ``index`` of a file, ``(n, H, W, 3)`` uint8, n up to 16. For several, see :meth:`open_file`."""
         with self.open_file(src) as video:
-            return video.decode_clip(index, decoder=self.check_decoder(decoder))
+            return video.decode_clip(index, decoder=decoder, references=references)

@@ -23,12 +23,14 @@ from reducio_codec.bitstream.tables import UNIT
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.engine import Engine
 from reducio_codec.errors import FormatError, InputError, VideoError
+from reducio_codec.geometry.clips import Cut
 from reducio_codec.inputs import check_choice, check_keyframe_index
 from reducio_codec.io.audio import AudioTrack
 from reducio_codec.io.files import atomic_write, writing_errors
 from reducio_codec.rate_control import KeyframeChoice, RateControl, best_keyframe
 from reducio_codec.refine import Refinement
 from reducio_codec.report import CompressReport
+from reducio_codec.scenes import CutFinder
 from reducio_codec.sources import FrameSource, Rate, open_source
 from reducio_codec.streaming import FrameClip, encode_clip
 from reducio_codec.timing import Clock, fit_clock
@@ -73,6 +75,7 @@ def compress(
     keyframe: KeyframeChoice = "middle",
     keyframe_group: int | None = None,
     decoder: str | None = None,
+    references: int = 1,
     control: RateControl | None = None,
     refinement: Refinement | None = None,
     rate: Rate | None = None,
@@ -104,7 +107,16 @@ def compress(
         if first is None:
             raise VideoError(f"{src} has no frames")
         clock = fit_clock(first[1], time_base=source.time_base, rate=source.rate)
-        header = _header(engine, source, first, clock=clock, step=units, codec=keyframe_codec, keyframe_index=index)
+        header = _header(
+            engine,
+            source,
+            first,
+            clock=clock,
+            step=units,
+            codec=keyframe_codec,
+            keyframe_index=index,
+            references=references,
+        )
         job = _Job(
             engine=engine,
             writer=RdcWriter(file, header),
@@ -153,6 +165,7 @@ def _header(
     step: int,
     codec: str,
     keyframe_index: int,
+    references: int,
 ) -> RdcHeader:
     clip, times = first
     _, height, width, _ = clip.frames.shape
@@ -176,6 +189,7 @@ def _header(
             latent=(engine.runner.latent_channels, engine.runner.latent_frames),
             sample_aspect_ratio=source.sample_aspect_ratio,
             rate=rate,
+            references=references,
         )
     except FormatError as error:  # what a file can't say isn't allowed as input
         raise InputError(str(error)) from error
@@ -213,6 +227,7 @@ class _Job:
         self._engine = engine
         self._header = header
         self._clock = clock
+        self._cuts = CutFinder() if header.references == 2 else None
         self._quality = quality
         self._best_keyframe = best_keyframe
         self._group = group
@@ -260,6 +275,7 @@ class _Job:
     ) -> None:
         """One clip's latent, and its key frame where it isn't coded with others."""
         engine = self._engine
+        cut = Cut.NONE if self._cuts is None else self._cuts(clip.frames, key=clip.keyframe_index - clip.span.lead)
         latent = encode_clip(
             engine.runner,
             clip.padded(),
@@ -277,6 +293,7 @@ class _Job:
             timestamps=None if guess == times else times,
             step=step_units(step),
             keyframe_index=clip.keyframe_index,
+            cut=cut,
         )
         self.frames += len(times)
         self.clips += 1

@@ -43,7 +43,7 @@ class Damage:
 
 
 def decoded_frames(
-    video: RdcVideo, *, decoder: str, damage: Damage, start: int = 0, frames: int | None = None
+    video: RdcVideo, *, decoder: str | None = None, damage: Damage, start: int = 0, frames: int | None = None
 ) -> Iterator[tuple[NDArray[np.uint8], int]]:
     """Frames ``(H, W, 3)`` uint8 with their times, from frame ``start`` on; holds one clip."""
     last_time: int | None = None
@@ -52,7 +52,7 @@ def decoded_frames(
     for index in range(start // CLIP_LENGTH, video.clips):
         record = video.record(index)
         try:
-            pictures = video.decode_clip(index, decoder=decoder)
+            pictures = video.decode_clip(index, decoder=decoder, lost=damage.report if damage.conceal else None)
         except FormatError as error:
             if not damage.conceal:
                 damage.report(str(error))
@@ -74,7 +74,8 @@ def decompress(
     src: str | os.PathLike[str] | BinaryIO,
     dst: str | os.PathLike[str],
     *,
-    decoder: str,
+    decoder: str | None = None,
+    references: int | None = None,
     lossless: bool = False,
     on_error: OnError = "raise",
     start: int = 0,
@@ -87,6 +88,7 @@ def decompress(
     inputs = (Path(src),) if isinstance(src, str | os.PathLike) else ()
     with ExitStack() as stack:
         video = stack.enter_context(open_rdc(src, engine=engine))
+        name = video.choose_decoder(decoder, references)
         damage = Damage(conceal=on_error == "conceal")
         for message in video.damage:
             damage.report(message)
@@ -105,7 +107,7 @@ def decompress(
             inputs=inputs,
         )
         stack.enter_context(writer)
-        pictures = decoded_frames(video, decoder=decoder, damage=damage, start=start, frames=total)
+        pictures = decoded_frames(video, decoder=name, damage=damage, start=start, frames=total)
         for done, (picture, when) in enumerate(pictures, start=1):
             writer.write(picture, when)
             if progress is not None and (done % CLIP_LENGTH == 0 or done == total):
@@ -115,7 +117,7 @@ def decompress(
         height=header.height,
         frames=total,
         clips=(start + total - 1) // CLIP_LENGTH - start // CLIP_LENGTH + 1,
-        decoder=decoder,
+        decoder=name,
         elapsed_s=time.perf_counter() - began,
         problems=tuple(damage.problems),
         concealed_clips=tuple(damage.clips),

@@ -48,8 +48,12 @@ class RdcInfo:
     """The file's; a clip can have another."""
     latent_step_range: tuple[float, float]
     """Smallest and largest of the clips."""
+    references: int
+    """2 where the cuts between clips are marked, for decoders that use the neighbours' key frames."""
+    cuts: tuple[int, ...]
+    """Clips that a scene change keeps from the key frame of the clip before, or that one from theirs."""
     parts: dict[str, Part]
-    """``keyframe``, ``latent``, ``audio``, ``timestamps``, ``index``, ``container``, and ``unknown`` records."""
+    """``keyframe``, ``latent``, ``audio``, ``timestamps``, ``index``, ``cut``, ``container``, and ``unknown`` records."""
     total: Part
     video: Part
     """All but the sound: what other reports give as the rate."""
@@ -135,6 +139,8 @@ def describe_rdc(file: BinaryIO) -> RdcInfo:
         colour=header.colour,
         latent_step=header.step / 1024,
         latent_step_range=(min(steps, default=header.step / 1024), max(steps, default=header.step / 1024)),
+        references=header.references,
+        cuts=tuple(reader.cuts),
         parts={name: part(size) for name, size in sizes.items()},
         total=part(total),
         video=part(video),

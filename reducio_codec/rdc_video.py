@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, BinaryIO, cast
 
@@ -12,15 +12,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reducio_codec.bitstream.container import ClipRecord, RdcReader
+from reducio_codec.bitstream.container import ClipRecord, KeyframeRecord, RdcReader
 from reducio_codec.bitstream.keyframe import decode_keyframe
 from reducio_codec.bitstream.tables import UNIT
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.engine import Engine
 from reducio_codec.errors import FormatError, InputError, WeightsError
+from reducio_codec.geometry.clips import Cut, own_keyframe
 from reducio_codec.io.audio import AudioTrack
 from reducio_codec.io.files import check_input
-from reducio_codec.streaming import EncodedClip, decode_clip
+from reducio_codec.models.interface import choose_decoder, uses_neighbours
+from reducio_codec.streaming import EncodedClip, Reference, decode_clip
 from reducio_codec.timing import Clock, clock_of_rate
 
 _AUDIO_IN_MEMORY = 16 << 20
@@ -51,6 +53,7 @@ class RdcVideo:
         header = self.header
         self.rate = header.rate or 1 / ((header.frame_duration or 1) * header.time_base)
         """Frames per second, the mean where times vary."""
+        self._references: dict[int, Reference] = {}  # of the clips around the last one decoded
         self._clock: Clock = clock_of_rate(self.rate, start=header.start, time_base=header.time_base)
 
     @property
@@ -72,7 +75,7 @@ class RdcVideo:
             return list(record.timestamps)
         return self._clock.times(CLIP_LENGTH * record.index, record.frames)
 
-    def keyframe(self, record: ClipRecord) -> NDArray[np.uint8]:
+    def keyframe(self, record: KeyframeRecord) -> NDArray[np.uint8]:
         """A clip's key frame ``(H, W, 3)``; FormatError if it is damaged."""
         if record.keyframe is None:
             raise FormatError(f"clip {record.index}: its keyframe record is damaged or missing")
@@ -106,11 +109,60 @@ class RdcVideo:
             keyframe=keyframe,
             num_frames=record.frames,
             keyframe_index=record.keyframe_index,
+            cut=self._reader.cut(record.index),
         )
 
-    def decode_clip(self, index: int, *, decoder: str) -> NDArray[np.uint8]:
-        """Frames of clip ``index``: ``(n, H, W, 3)`` uint8. FormatError if it is damaged."""
-        return decode_clip(self._engine.runner, self.clip(self.record(index)), decoder=decoder)
+    def choose_decoder(self, decoder: str | None = None, references: int | None = None) -> str:
+        """The decoder that is meant, see ``models.interface.choose_decoder``. By default a file that doesn't say where its
+        cuts are is decoded with one reference, as when it was written."""
+        model = self._engine.runner.model
+        return choose_decoder(model, decoder=decoder, references=references, default_references=self.header.references)
+
+    def decode_clip(
+        self,
+        index: int,
+        *,
+        decoder: str | None = None,
+        references: int | None = None,
+        lost: Callable[[str], object] | None = None,
+    ) -> NDArray[np.uint8]:
+        """Frames of clip ``index``: ``(n, H, W, 3)`` uint8. Reads this clip's records and, for a decoder of two references,
+        the key-frame records of the clips beside it.
+
+        Args:
+            decoder, references: see :meth:`choose_decoder`.
+            lost: told of each neighbour's key frame that is damaged; the clip is then decoded without it.
+
+        Raises:
+            FormatError: the clip is damaged, or, without ``lost``, a key frame beside it that it would use.
+        """
+        name = self.choose_decoder(decoder, references)
+        clip = self.clip(self.record(index))
+        beside: list[Reference | None] = [None, None]
+        if uses_neighbours(self._engine.runner.model, name):
+            kept = {number: found for number, found in self._references.items() if abs(number - index) <= 1}
+            self._references = {**kept, index: clip.reference}
+            cuts = (self._reader.cut(index) & Cut.BACKWARD, self._reader.cut(index + 1) & Cut.FORWARD)
+            for side, (other, cut) in enumerate(zip((index - 1, index + 1), cuts, strict=True)):
+                if cut or not 0 <= other < self.clips:
+                    continue
+                try:
+                    beside[side] = self._reference(other)
+                except FormatError as error:
+                    if lost is None:
+                        raise FormatError(
+                            f"{error}; clip {index} uses that key frame, with references=1 not"
+                        ) from error
+                    lost(f"{error}; clip {index} is decoded without it")
+        return decode_clip(self._engine.runner, clip, decoder=name, previous=beside[0], after=beside[1])
+
+    def _reference(self, index: int) -> Reference:
+        """A clip's key frame for its neighbours; the three last used are kept, as each serves three clips."""
+        if index not in self._references:
+            record = self._reader.read_keyframe(index)
+            own = own_keyframe(record.frames, keyframe_index=record.keyframe_index)
+            self._references[index] = Reference(picture=self.keyframe(record), frame=CLIP_LENGTH * index + own)
+        return self._references[index]
 
     def conceal_clip(self, index: int) -> tuple[NDArray[np.uint8], str]:
         """Stand-in frames ``(n, H, W, 3)`` for a damaged clip, and what they are: the nearest key frame, repeated.
@@ -121,7 +173,7 @@ class RdcVideo:
         frames = self.record(index).frames
         for other in sorted(range(self.clips), key=lambda number: abs(number - index)):
             try:
-                picture = self.keyframe(self.record(other))
+                picture = self.keyframe(self._reader.read_keyframe(other))
             except FormatError:
                 continue
             shown = "its own key frame" if other == index else f"the key frame of clip {other}"

@@ -34,7 +34,8 @@ class Refinement:
     steps: int
     """Gradient steps; each takes about three times as long as decoding."""
     decoder: str
-    """The decoder that will be used. Others read the latent too, and gain less."""
+    """The decoder that will be used. Others read the latent too, and gain less. ``bidirectional`` gets no neighbours here, so
+    the latent is made for the warp decoder's frames, which it starts from: the next key frame isn't coded yet."""
     widths: Tensor
     """(z, 1, 1, 1): quantiser step of each channel, in its standard deviations."""
 

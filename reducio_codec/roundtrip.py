@@ -20,6 +20,7 @@ from reducio_codec.io.writer import VideoWriter
 from reducio_codec.memory import PeakMemory
 from reducio_codec.metrics.psnr import Psnr, PsnrMeter
 from reducio_codec.metrics.ssim import SsimMeter
+from reducio_codec.models.interface import choose_decoder, uses_neighbours
 from reducio_codec.pictures import SideBySide, strip
 from reducio_codec.rdc_video import RdcVideo
 from reducio_codec.report import CompressReport
@@ -80,11 +81,13 @@ def roundtrip(
     folder: str | Path,
     *,
     decoder: str | None = None,
+    references: int | None = None,
     progress: Progress | None = None,
     decoding: Progress | None = None,
     **coding: Any,
 ) -> Roundtrip:
-    """Compress ``src`` into ``folder``, decode the file, and compare; ``coding`` as for ``ReducioCodec.compress``.
+    """Compress ``src`` into ``folder``, decode the file, and compare; ``references`` and ``coding`` as for
+    ``ReducioCodec.compress``.
 
     ``progress`` is called while the file is written, ``decoding`` while it is read back and compared.
 
@@ -92,7 +95,7 @@ def roundtrip(
         InputError, VideoError: as ``ReducioCodec.compress``; InputError also if ``folder`` is a file.
     """
     source, target = Path(src), Path(folder)
-    name = codec.check_decoder(decoder)
+    name = choose_decoder(codec.model, decoder=decoder, references=references)
     if target.exists() and not target.is_dir():
         raise InputError(f"{target} is a file; the results need a folder")
     peak = PeakMemory(codec.device)
@@ -107,7 +110,14 @@ def roundtrip(
         or coding.get("target_kbps")
         or coding.get("target_psnr")
     )
-    report = codec.compress(source, paths[0], decoder=name if searches else None, progress=progress, **coding)
+    report = codec.compress(
+        source,
+        paths[0],
+        decoder=name if searches else None,
+        references=2 if uses_neighbours(codec.model, name) else 1,
+        progress=progress,
+        **coding,
+    )
     decoded, copied, seconds = _compare(codec, source, paths, decoder=name, progress=decoding)
     return Roundtrip(
         file=report,

@@ -1,4 +1,4 @@
-"""Push frames, pull clips, and back: one clip of latency, one clip of memory, for any length."""
+"""Push frames, pull clips, and back: one or two clips of latency and of memory, for any length."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reducio_codec.clip_runner import ClipRunner
+from reducio_codec.clip_runner import ClipRunner, Neighbours
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError
-from reducio_codec.geometry.clips import ClipSpan, clip_span, group_frames, take_clip
+from reducio_codec.geometry.clips import ClipSpan, Cut, clip_span, group_frames, own_keyframe, take_clip
 from reducio_codec.geometry.latent import Latent
 from reducio_codec.inputs import as_frame, check_keyframe_index
+from reducio_codec.models.interface import uses_neighbours
 from reducio_codec.pixels import to_unit
 from reducio_codec.refine import Refinement, refine
+from reducio_codec.scenes import CutFinder
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EncodedClip:
-    """All that a decoder needs for up to 16 frames. Clips don't depend on each other."""
+    """All that a decoder needs for up to 16 frames. A decoder of two references also takes the key frames of the clips
+    before and after, if there are any."""
 
     index: int
     """Number of the clip in its video, from 0."""
@@ -34,6 +37,14 @@ class EncodedClip:
     """Frames of the video in this clip, 1 to 16."""
     keyframe_index: int
     """Which of the model's 16 frames is the key frame."""
+    cut: Cut = Cut.NONE
+    """Whether a scene change keeps this clip and the one before from using each other's key frame."""
+
+    @property
+    def reference(self) -> Reference:
+        """The key frame as the clips beside it see it."""
+        own = own_keyframe(self.num_frames, keyframe_index=self.keyframe_index)
+        return Reference(picture=self.keyframe, frame=CLIP_LENGTH * self.index + own)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -45,6 +56,16 @@ class EncodedClip:
     def span(self) -> ClipSpan:
         """Where the real frames lie among the model's 16."""
         return clip_span(start=CLIP_LENGTH * self.index, frames=self.num_frames, keyframe_index=self.keyframe_index)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reference:
+    """A key frame of a video."""
+
+    picture: NDArray[np.uint8]
+    """``(H, W, 3)``."""
+    frame: int
+    """Its number in the video."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -144,6 +165,7 @@ def _encode_stream(
     keyframe_index: int,
     refinement: Refinement | None,
 ) -> Iterator[EncodedClip]:
+    finder = CutFinder() if getattr(runner.model, "neighbour_decoders", ()) else None
     for number, clip in enumerate(cut_clips(frames, keyframe_index=keyframe_index)):
         latent = encode_clip(
             runner, clip.padded(), keyframe_index=keyframe_index, span=clip.span, refinement=refinement
@@ -154,6 +176,7 @@ def _encode_stream(
             keyframe=clip.keyframe.copy(),  # a view would keep all 16 frames alive
             num_frames=clip.span.frames,
             keyframe_index=keyframe_index,
+            cut=Cut.NONE if finder is None else finder(clip.frames, key=keyframe_index - clip.span.lead),
         )
 
 
@@ -171,28 +194,85 @@ def join_clips(clips: Iterable[EncodedClip]) -> tuple[Latent, Tensor]:
 
 
 def decode_stream(runner: ClipRunner, clips: Iterable[EncodedClip], *, decoder: str) -> Iterator[NDArray[np.uint8]]:
-    """Decode clips as they arrive into frames ``(H, W, 3)`` uint8; holds one clip."""
+    """Decode clips as they arrive into frames ``(H, W, 3)`` uint8.
+
+    With one reference a clip is decoded when it arrives. With two it waits for the next one's key frame: one clip more of
+    latency, and of memory. Clips whose numbers follow each other are neighbours; next to a missing one, or at a cut, a
+    clip does without.
+    """
+    both = uses_neighbours(runner.model, decoder)
+    previous: EncodedClip | None = None
+    waiting: EncodedClip | None = None
     for clip in clips:
         if not isinstance(clip, EncodedClip):
             raise InputError(f"clip is a {type(clip).__name__}; allowed: EncodedClip")
-        yield from decode_clip(runner, clip, decoder=decoder)
+        check_clip(runner, clip)
+        if not both:
+            yield from decode_clip(runner, clip, decoder=decoder)
+            continue
+        if waiting is not None:
+            yield from _decode_between(runner, previous, waiting, clip, decoder=decoder)
+        previous, waiting = waiting, clip
+    if waiting is not None:
+        yield from _decode_between(runner, previous, waiting, None, decoder=decoder)
 
 
-def decode_clip(runner: ClipRunner, clip: EncodedClip, *, decoder: str) -> NDArray[np.uint8]:
-    """The real frames of one clip: ``(n, H, W, 3)`` uint8."""
+def _decode_between(
+    runner: ClipRunner, previous: EncodedClip | None, clip: EncodedClip, after: EncodedClip | None, *, decoder: str
+) -> NDArray[np.uint8]:
+    before = previous is not None and _adjoin(previous, clip) and not clip.cut & Cut.BACKWARD
+    behind = after is not None and _adjoin(clip, after) and not after.cut & Cut.FORWARD
+    return decode_clip(
+        runner,
+        clip,
+        decoder=decoder,
+        previous=previous.reference if previous is not None and before else None,
+        after=after.reference if after is not None and behind else None,
+    )
+
+
+def _adjoin(first: EncodedClip, second: EncodedClip) -> bool:
+    return first.index + 1 == second.index and first.size == second.size
+
+
+def decode_clip(
+    runner: ClipRunner,
+    clip: EncodedClip,
+    *,
+    decoder: str,
+    previous: Reference | None = None,
+    after: Reference | None = None,
+) -> NDArray[np.uint8]:
+    """The real frames of one clip: ``(n, H, W, 3)`` uint8; with the key frames beside it where the decoder uses them."""
     check_clip(runner, clip)
-    keyframe = torch.from_numpy(np.ascontiguousarray(clip.keyframe))
     frames = torch.empty((clip.num_frames, *clip.keyframe.shape), dtype=torch.uint8)
+    neighbours = None
+    if uses_neighbours(runner.model, decoder):
+        index = clip.keyframe_index
+        neighbours = Neighbours(
+            previous=None if previous is None else _as_batch(previous.picture),
+            next=None if after is None else _as_batch(after.picture),
+            places=(
+                index - CLIP_LENGTH if previous is None else clip.span.place(previous.frame),
+                index + CLIP_LENGTH if after is None else clip.span.place(after.frame),
+            ),
+        )
     runner.decode(
         clip.latent.to("cpu")[None],
-        keyframe.permute(2, 0, 1)[None],  # (1, 3, H, W)
+        _as_batch(clip.keyframe),
         decoder=decoder,
         keyframe_index=clip.keyframe_index,
         span=clip.span,
         out=frames.permute(3, 0, 1, 2)[None],  # (1, 3, n, H, W), a view
+        neighbours=neighbours,
     )
     decoded: NDArray[np.uint8] = frames.numpy()
     return decoded
+
+
+def _as_batch(picture: NDArray[np.uint8]) -> Tensor:
+    """(H, W, 3) to (1, 3, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None]
 
 
 def check_clip(runner: ClipRunner, clip: EncodedClip) -> None:

@@ -7,10 +7,11 @@
 Records of a clip start with its number, so a repeated or moved record is noticed. A latent record goes on with a byte: its
 frames (1 to 16), plus 32 where the clip has a quantiser step of its own (varint, 1/1024) and 64 where its key frame has a
 place of its own (u8). A KEYFRAMES record holds the key frames of several clips: the first one's number, how many (u8), and
-one image sequence; those clips have no KEYFRAME record. After damage the reader looks for the next record whose checks
-agree. Unknown types are skipped. The INDEX record at the end says how many clips there are. A reader finds the records in
-one pass when it opens the file (files are small: an hour is some 50 MB) and then reads any clip by itself. Numbers are
-little-endian.
+one image sequence; those clips have no KEYFRAME record. A CUT record says, in a byte behind the clip's number, which of that
+clip and the one before doesn't use the other's key frame (``geometry.clips.Cut``). After damage the reader looks for the next
+record whose checks agree. Unknown types are skipped. The INDEX record at the end says how many clips there are. A reader finds
+the records in one pass when it opens the file (files are small: an hour is some 50 MB) and then reads any clip by itself.
+Numbers are little-endian.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from reducio_codec.bitstream.header import MAX_HEADER, RdcHeader
 from reducio_codec.bitstream.keyframe import MAX_GROUP
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import FormatError, InputError
+from reducio_codec.geometry.clips import Cut
 
 MAGIC = b"\x89RDC\r\n\x1a\n"
 VERSION = 1
@@ -48,11 +50,12 @@ class RecordType(IntEnum):
     TIMESTAMPS = 4
     INDEX = 5
     KEYFRAMES = 6
+    CUT = 7
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipRecord:
-    """One clip as it lies in the file. ``keyframe`` or ``latent`` is None where that record is damaged or missing."""
+class KeyframeRecord:
+    """A clip's key frame as it lies in the file; ``keyframe`` is None where that record is damaged or missing."""
 
     index: int
     frames: int
@@ -60,11 +63,17 @@ class ClipRecord:
     keyframe: bytes | None
     keyframe_place: int
     """Which picture of ``keyframe`` is this clip's, where several clips share one image sequence; otherwise 0."""
+    keyframe_index: int
+    """Which of the model's 16 frames the key frame is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipRecord(KeyframeRecord):
+    """One clip as it lies in the file; ``latent``, too, is None where its record is damaged or missing."""
+
     latent: bytes | None
     step: int
     """Of the latent's quantiser, in 1/1024."""
-    keyframe_index: int
-    """Which of the model's 16 frames the key frame is."""
     timestamps: tuple[int, ...] | None
     """In ticks, where the file has them; None where they follow from ``start`` and ``frame_duration``."""
     damage: tuple[str, ...]
@@ -100,14 +109,17 @@ class RdcWriter:
         timestamps: Sequence[int] | None = None,
         step: int | None = None,
         keyframe_index: int | None = None,
+        cut: Cut = Cut.NONE,
     ) -> None:
         """The next clip: its real frames (1 to 16), coded key frame, coded latent, and timestamps if they vary.
 
         ``keyframe`` is None where ``write_keyframes`` has it already.
-        ``step`` (1/1024) and ``keyframe_index`` are the header's unless given.
+        ``step`` (1/1024) and ``keyframe_index`` are the header's unless given, ``cut`` is between it and the one before.
         """
         number = bytearray()
         write_varint(number, self._clips)
+        if cut:
+            self.record(RecordType.CUT, bytes([*number, cut]))
         self._clips += 1
         if keyframe is not None:
             self.record(RecordType.KEYFRAME, bytes(number) + keyframe)
@@ -191,6 +203,7 @@ class RdcReader:
         self._frames: dict[int, int] = {}
         self._own: dict[int, tuple[int, int]] = {}  # clip -> quantiser step, place of the key frame
         self._places: dict[int, int] = {}  # clip -> which picture of its KEYFRAMES record
+        self._cuts: dict[int, Cut] = {}
         self._count: int | None = None
         self._scan()
 
@@ -205,10 +218,34 @@ class RdcReader:
         """Frames of the video; a clip whose length is lost counts as 16."""
         return sum(self._frames.get(index, CLIP_LENGTH) for index in range(self.clips))
 
-    def read_clip(self, index: int) -> ClipRecord:
-        """One clip, wherever it lies; InputError beyond the end."""
+    @property
+    def cuts(self) -> dict[int, Cut]:
+        """Clips that a scene change keeps apart from the clip before, by number."""
+        return {index: cut for index, cut in sorted(self._cuts.items()) if index < self.clips}
+
+    def cut(self, index: int) -> Cut:
+        """Between clip ``index`` and the one before it."""
+        return self._cuts.get(index, Cut.NONE)
+
+    def read_keyframe(self, index: int) -> KeyframeRecord:
+        """A clip's key frame alone; InputError beyond the end."""
+        self._check(index)
+        place = self._clips.get(index, {}).get(RecordType.KEYFRAME)
+        return KeyframeRecord(
+            index=index,
+            frames=self._frames.get(index, CLIP_LENGTH),
+            keyframe=None if place is None else self._payload(place),
+            keyframe_place=self._places.get(index, 0),
+            keyframe_index=self._own.get(index, (0, self.header.keyframe_index))[1],
+        )
+
+    def _check(self, index: int) -> None:
         if not 0 <= index < self.clips:
             raise InputError(f"clip {index} was asked for; the file has clips 0 to {self.clips - 1}")
+
+    def read_clip(self, index: int) -> ClipRecord:
+        """One clip, wherever it lies; InputError beyond the end."""
+        self._check(index)
         places, damage = self._clips.get(index, {}), []
         payloads: dict[int, bytes | None] = {}
         for kind in (RecordType.KEYFRAME, RecordType.LATENT):
@@ -302,6 +339,9 @@ class RdcReader:
         if kind == RecordType.KEYFRAMES:
             self._accept_keyframes(number, payload, offset=offset, place=skip)
             return True
+        if kind == RecordType.CUT:
+            self._note_cut(number, payload[skip:])
+            return True
         records = self._clips.setdefault(number, {})
         if kind in records:
             self.damage.append(f"clip {number} has a second {name} record, which is ignored")
@@ -328,6 +368,14 @@ class RdcReader:
                 continue
             records[RecordType.KEYFRAME] = (offset + place + 1, len(payload) - place - 1)
             self._places[number] = number - first
+
+    def _note_cut(self, number: int, flags: bytes) -> None:
+        if number == 0 or len(flags) != 1 or not 1 <= flags[0] <= (Cut.BACKWARD | Cut.FORWARD):
+            self.damage.append(f"clip {number}: its cut record says what can't be")
+        elif number in self._cuts:
+            self.damage.append(f"clip {number} has a second cut record, which is ignored")
+        else:
+            self._cuts[number] = Cut(flags[0])
 
     def _read_own(self, number: int, payload: bytes, place: int) -> int:
         """What a latent record says before the latent; where that begins. FormatError for what can't be."""

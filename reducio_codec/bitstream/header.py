@@ -43,6 +43,9 @@ class RdcHeader:
     latent: tuple[int, int] = (16, 4)
     """Channels and time positions of a clip's latent."""
     sample_aspect_ratio: Fraction = Fraction(1)
+    references: int = 1
+    """2: the cuts between clips are marked, so each clip may be decoded with the key frames of the clips beside it. 1: they
+    weren't looked for."""
     rate: Fraction = field(default=Fraction(0))
     """Nominal frames a second, stored where timestamps vary; 0: one over the frame's duration."""
 
@@ -56,6 +59,8 @@ class RdcHeader:
         for name, low, high in (("frame_duration", 0, 1 << 40), ("start", -(1 << 60), 1 << 60), ("step", 1, 1 << 16)):
             if not _whole(getattr(self, name), low, high):
                 raise bad(name, f"{low} to {high}")
+        if not _whole(self.references, 1, 2):
+            raise bad("references", "1 or 2")
         if not _whole(self.keyframe_index, 0, CLIP_LENGTH - 1):
             raise bad("keyframe_index", f"0 to {CLIP_LENGTH - 1}")
         if (

@@ -14,7 +14,9 @@ from reducio_codec.cli.options import (
     codec_options,
     force_option,
     model_of,
+    needed_decoders,
     open_codec,
+    references_option,
     standard_input,
 )
 from reducio_codec.cli.progress import progress_bar
@@ -31,7 +33,7 @@ from reducio_codec.errors import InputError
     help="Video to write, .mp4 or .mkv.  [default: IN with the suffix .decoded.mp4, .decoded.mkv with --lossless]",
 )
 @click.option("-m", "--model", help="Name or folder of the model.  [default: the bundled one that the file names]")
-@click.option("--decoder", help="One of the model's decoders.  [default: the model's choice, warp for reducio-lite]")
+@click.option("--decoder", help="One of the model's decoders.  [default: the model's choice]")
 @click.option("--lossless", is_flag=True, help="Write FFV1 in Matroska: exactly what the decoder computed.")
 @click.option(
     "--on-error",
@@ -40,6 +42,7 @@ from reducio_codec.errors import InputError
     show_default=True,
     help="A damaged clip: stop, or repeat the nearest key frame in its place and say so.",
 )
+@references_option
 @codec_options
 @force_option
 @traceback_option
@@ -48,6 +51,7 @@ def command(
     output: Path | None,
     model: str | None,
     decoder: str | None,
+    references: int | None,
     lossless: bool,
     on_error: Any,
     force: bool,
@@ -63,12 +67,13 @@ def command(
     check_new(target, force=force)
     stream = standard_input() if source == STANDARD else None
     name = model_of(source if stream is None else stream) if model is None else model
-    codec = open_codec(name, decoders=None if decoder is None else (decoder,), **run)
+    codec = open_codec(name, decoders=needed_decoders(decoder), **run)
     with progress_bar("decoding") as (progress,):
         report = codec.decompress(
             source if stream is None else stream,
             target,
             decoder=decoder,
+            references=references,
             lossless=lossless,
             on_error=on_error,
             progress=progress,

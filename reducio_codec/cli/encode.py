@@ -16,6 +16,7 @@ from reducio_codec.cli.options import (
     model_option,
     open_codec,
     rate_options,
+    references_option,
     standard_output,
 )
 from reducio_codec.cli.progress import progress_bar
@@ -33,6 +34,7 @@ from reducio_codec.cli.progress import progress_bar
 @model_option
 @rate_options
 @click.option("--decoder", help="The decoder that --effort, targets and --keyframe best are for.")
+@references_option
 @codec_options
 @force_option
 @traceback_option
@@ -42,6 +44,7 @@ def command(
     model: str,
     coding: dict[str, Any],
     decoder: str | None,
+    references: int | None,
     force: bool,
     **run: Any,
 ) -> None:
@@ -51,7 +54,7 @@ def command(
     destination = standard_output() if target == STANDARD else target
     codec = open_codec(model, **run)
     with progress_bar("encoding") as (report,):
-        result = codec.compress(source, destination, decoder=decoder, progress=report, **coding)
+        result = codec.compress(source, destination, decoder=decoder, references=references, progress=report, **coding)
     sound = f" (and {result.audio_bytes:,} bytes of sound)" if result.audio_bytes else ""
     click.echo(
         f"{target}: {result.frames} frames, {result.video_bytes:,} bytes{sound}, "

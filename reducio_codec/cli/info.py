@@ -43,6 +43,8 @@ def _show_rdc(info: RdcInfo) -> None:
     click.echo(
         f"model {info.model} ({info.model_hash}), key frames {info.keyframe_codec}, latent step {_range(info.latent_step_range)}"
     )
+    if info.references > 1:
+        click.echo(f"{info.references} references, cuts before {len(info.cuts)} of {info.clips} clips")
     table = Table()
     for heading in ("", "bytes", "share", "kbit/s", "bits per pixel"):
         table.add_column(heading, justify="left" if not heading else "right")

@@ -152,6 +152,13 @@ model_option = click.option(
     help="A bundled name (see 'models'), a model folder, or org/name on the hub.",
 )
 
+references_option = click.option(
+    "--references",
+    type=click.IntRange(1, 2),
+    help="Key frames for each clip: 1, its own, or 2, those of the clips before and after, too.  "
+    "[default: 2 where the model has a decoder for it]",
+)
+
 force_option = click.option("-f", "--force", is_flag=True, help="Replace output files that exist.")
 
 
@@ -187,6 +194,13 @@ def open_codec(
         tile_size="auto" if tile_size == "auto" else None,
         compile=compile,
     )
+
+
+def needed_decoders(decoder: str | None) -> tuple[str, ...] | None:
+    """What to load for one decoder: itself, and what it adds to. None: all."""
+    if decoder is None:
+        return None
+    return ("warp", decoder) if decoder == "bidirectional" else (decoder,)
 
 
 def model_of(source: Path | BinaryIO) -> str:

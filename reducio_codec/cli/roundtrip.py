@@ -13,8 +13,10 @@ from reducio_codec.cli.options import (
     codec_options,
     force_option,
     model_option,
+    needed_decoders,
     open_codec,
     rate_options,
+    references_option,
 )
 from reducio_codec.cli.progress import progress_bar
 
@@ -39,8 +41,9 @@ FOLDER = Path("roundtrip")
     help="Folder for the results.  [default: roundtrip, where older results are replaced]",
 )
 @model_option
-@click.option("--decoder", help="One of the model's decoders.  [default: the model's choice, warp for reducio-lite]")
+@click.option("--decoder", help="One of the model's decoders.  [default: the model's choice]")
 @rate_options
+@references_option
 @codec_options
 @force_option
 @traceback_option
@@ -49,6 +52,7 @@ def command(
     output: Path | None,
     model: str,
     decoder: str | None,
+    references: int | None,
     coding: dict[str, Any],
     force: bool,
     **run: Any,
@@ -63,9 +67,11 @@ def command(
     video = EXAMPLE if source is None else source
     folder = FOLDER if output is None else output
     check_new(*output_paths(folder, name=video.stem or video.name), force=force or output is None)
-    codec = open_codec(model, decoders=None if decoder is None else (decoder,), **run)
+    codec = open_codec(model, decoders=needed_decoders(decoder), **run)
     with progress_bar("encoding", "decoding") as (encoding, decoding):
-        result = roundtrip(codec, video, folder, decoder=decoder, progress=encoding, decoding=decoding, **coding)
+        result = roundtrip(
+            codec, video, folder, decoder=decoder, references=references, progress=encoding, decoding=decoding, **coding
+        )
     _show(result, title=video.name, model=codec.model_id)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import IntFlag
 from typing import TypeVar
 
 import torch
@@ -24,6 +25,16 @@ def own_keyframe(frames: int, *, keyframe_index: int) -> int:
     return (2 * keyframe_index * (frames - 1) + last) // (2 * last)
 
 
+class Cut(IntFlag):
+    """Why two clips, one after the other, can't use each other's key frame: the scene changes. Numbers are those in files."""
+
+    NONE = 0
+    BACKWARD = 1
+    """The later clip doesn't use the earlier one's: the scene changes between that and the later clip's first frame."""
+    FORWARD = 2
+    """The earlier clip doesn't use the later one's: the scene changes between its last frame and that."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClipSpan:
     """Where a clip's real frames lie, in the video and among the 16 frames that the model sees."""
@@ -39,6 +50,10 @@ class ClipSpan:
     def keep(self) -> slice:
         """The real frames among the model's 16."""
         return slice(self.lead, self.lead + self.frames)
+
+    def place(self, frame: int) -> int:
+        """Where a frame of the video, by its number, lies in terms of the model's 16: below 0 and above 15 outside."""
+        return frame - self.start + self.lead
 
     def indices(self) -> Tensor:
         """Index of the real frame, from 0 to ``frames - 1``, at each of the model's 16 places: ``(16,)`` int64."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from reducio_codec.errors import InputError
 from reducio_codec.models.latents import Posterior
 
 
@@ -107,6 +108,40 @@ class CodecModel(Protocol):
             present: (B, 2) bool, which clips of the batch really have those neighbours; None: all.
         """
         ...
+
+
+def choose_decoder(
+    model: CodecModel, *, decoder: str | None, references: int | None, default_references: int = 2
+) -> str:
+    """The decoder that is meant: ``decoder``, or one that takes so many key frames for each clip.
+
+    Args:
+        references: 1, the clip's own key frame, or 2, the neighbours', too. None: as many as ``decoder`` takes; without
+            ``decoder`` 2 where the model has a decoder for that.
+        default_references: 1 where None means one all the same, as in a file that doesn't say where its cuts are.
+
+    Raises:
+        InputError: an unknown decoder, or one that doesn't go with ``references``.
+    """
+    if references is not None and (type(references) is not int or references not in (1, 2)):
+        raise InputError(
+            f"references is {references!r}; allowed: 1 (the clip's own key frame), 2 (the neighbours', too)"
+        )
+    names = ", ".join(model.decoder_names)
+    if decoder is not None:
+        if decoder not in model.decoder_names:
+            raise InputError(f"decoder is {decoder!r}; allowed: {names}")
+        takes = 2 if uses_neighbours(model, decoder) else 1
+        if references not in (None, takes):
+            raise InputError(f"references is {references}; the decoder {decoder!r} takes {takes}")
+        return decoder
+    both = [name for name in model.decoder_names if uses_neighbours(model, name)]
+    if references == 2 and not both:
+        raise InputError(f"references is 2; no decoder of this model uses the neighbours' key frames, it has {names}")
+    if both and (references or default_references) == 2:
+        return both[0]
+    alone = [name for name in (model.default_decoder, *model.decoder_names) if name not in both]
+    return (alone or both)[0]
 
 
 def uses_neighbours(model: CodecModel, decoder: str) -> bool:

@@ -1,4 +1,4 @@
-"""Scene cuts and motion, from thumbnails: cheap enough to look at every frame of a data set once."""
+"""Scene cuts and motion, from thumbnails: cheap enough to look at every frame, of a data set or of a video to encode."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from reducio_codec.config import CLIP_LENGTH
+from reducio_codec.geometry.clips import Cut
 
 Thumbnails = npt.NDArray[np.float32]
-"""(T, 12, 16, 3), grey levels 0 to 255."""
+"""(T, 12, 16, 3), grey levels 0 to 255; fewer rows or columns for frames that have fewer."""
 
 THUMBNAIL = (12, 16)
 CUT_LEVEL = 12.0
@@ -22,8 +23,8 @@ _REACH = 4
 
 
 def thumbnail(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Means over a grid of blocks: (H, W, 3) uint8, sides of 16 or more, to (12, 16, 3)."""
-    rows, columns = THUMBNAIL
+    """Means over a grid of blocks: (H, W, 3) uint8 to (12, 16, 3), fewer rows or columns for frames that have fewer."""
+    rows, columns = min(THUMBNAIL[0], frame.shape[0]), min(THUMBNAIL[1], frame.shape[1])
     height, width = frame.shape[0] // rows, frame.shape[1] // columns
     blocks = frame[: rows * height, : columns * width].reshape(rows, height, columns, width, 3)
     return np.asarray(blocks.mean((1, 3), dtype=np.float32))
@@ -41,6 +42,36 @@ def find_scenes(thumbnails: Thumbnails) -> list[tuple[int, int]]:
             cuts.append(int(index) + 1)
     borders = [0, *cuts, count]
     return [(first, last) for first, last in pairwise(borders) if last > first]
+
+
+class CutFinder:
+    """Looks at one clip of a video after the other and finds the cuts between key frames. Holds thumbnails only."""
+
+    def __init__(self) -> None:
+        self._before: Thumbnails | None = None
+        self._key = 0  # place of the last key frame among those thumbnails
+
+    def __call__(self, frames: npt.NDArray[np.uint8], *, key: int) -> Cut:
+        """What keeps the next clip and the one before it from using each other's key frame.
+
+        Args:
+            frames: (n, H, W, 3), the clip's real frames.
+            key: which of them is the key frame. Changes behind it count for the border after this clip.
+        """
+        own = np.stack([thumbnail(frame) for frame in frames])
+        seen = own if self._before is None else np.concatenate((self._before, own))
+        start = len(seen) - len(own)
+        found = Cut.NONE
+        if start:
+            cuts = [first for first, _ in find_scenes(seen)[1:]]
+            # a cut inside a clip leaves its frames behind the cut to the neighbour, which alone shows their scene
+            if any(self._key < cut <= start for cut in cuts):
+                found |= Cut.BACKWARD
+            if any(start <= cut <= start + key for cut in cuts):
+                found |= Cut.FORWARD
+        self._before = seen[-(CLIP_LENGTH + _REACH) :]
+        self._key = start + key - (len(seen) - len(self._before))
+        return found
 
 
 def sample_points(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
