@@ -76,13 +76,15 @@ class RdData:
         return points
 
     def quality_cell(self, name: str, metric: str, rate: float) -> str:
+        """Best quality for at most ``rate``, mean over the samples that get by with so little, and their number."""
         found = []
         for info in self.samples:
             curve = self.curve(name, info.name, metric)
             if isinstance(curve, str):
                 return curve
-            if len(curve) > 1 and curve[0][0] <= rate <= curve[-1][0]:
-                found.append(quality_at(curve, rate))
+            if curve[0][0] <= rate:
+                most = curve[-1]  # whoever can't use more bits has this quality at every higher rate, too
+                found.append(most[1] if rate >= most[0] else quality_at(curve, rate))
         return f"{np.mean(found):.2f} ({len(found)})" if found else "-"
 
 

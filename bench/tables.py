@@ -150,7 +150,9 @@ def rate_distortion(data: RdData) -> str:
         lines += [f"BD-rate of {ours} against each other method, percent", _bd_table(data, pairs, by_anchor=True)]
     head = ["method", *(f"{rate:g} bpp" for rate in RATES)]
     for metric in ("psnr_pooled", "psnr_pooled_without_keyframe"):
-        lines.append(f"{HEADINGS[metric]}, dB, mean over the samples whose curve covers that rate (their number)")
+        lines.append(
+            f"{HEADINGS[metric]}, dB at no more than that rate, mean over the samples that get by with it (their number)"
+        )
         table = [[name, *(data.quality_cell(name, metric, rate) for rate in RATES)] for name in names]
         lines.append(markdown([head, *table]))
     if data.left_out:
