@@ -123,7 +123,9 @@ class DiTConfig(JsonConfig):
         if not 0 <= self.distilled_guidance < float("inf"):
             raise InputError(f"distilled_guidance is {self.distilled_guidance}; it must be a number of 0 or more")
         if self.distilled_guidance != 1 and not self.distilled_steps:
-            raise InputError(f"distilled_guidance is {self.distilled_guidance}, but distilled_steps is 0: not distilled")
+            raise InputError(
+                f"distilled_guidance is {self.distilled_guidance}, but distilled_steps is 0: not distilled"
+            )
         if self.uses_semantic and not self.semantic_channels:
             raise InputError(f"semantic_channels is 0, but image_condition {self.image_condition!r} needs such tokens")
         if self.text_channels and not self.text_tokens:
@@ -135,7 +137,9 @@ class DiTConfig(JsonConfig):
             return self.distilled_steps or DEFAULT_STEPS
         _at_least("steps", steps, 1)
         if self.distilled_steps and steps != self.distilled_steps:
-            raise InputError(f"steps is {steps}; this model was distilled for {self.distilled_steps} and no other number")
+            raise InputError(
+                f"steps is {steps}; this model was distilled for {self.distilled_steps} and no other number"
+            )
         return steps
 
     def sampling_guidance(self, guidance: float | None) -> float:

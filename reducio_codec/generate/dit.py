@@ -56,7 +56,9 @@ class BlockCache:
 
     def __init__(self, blocks: int, *, depth: int) -> None:
         if not 1 <= blocks <= depth - 2:
-            raise InputError(f"cache_blocks is {blocks}; a model of {depth} blocks allows 0 (off) to {max(0, depth - 2)}")
+            raise InputError(
+                f"cache_blocks is {blocks}; a model of {depth} blocks allows 0 (off) to {max(0, depth - 2)}"
+            )
         self.first = (depth - blocks + 1) // 2
         self.end = self.first + blocks
         self._added: Tensor | None = None
@@ -182,9 +184,7 @@ class ReducioDiT(nn.Module):
         )
         return Context(key_values=key_values, mask=mask, nothing=nothing, size=conditions.size)
 
-    def forward(
-        self, latent: Tensor, timestep: Tensor, context: Context, *, cache: BlockCache | None = None
-    ) -> Tensor:
+    def forward(self, latent: Tensor, timestep: Tensor, context: Context, *, cache: BlockCache | None = None) -> Tensor:
         """The network's prediction for noisy latents: noise, or velocity (``config.objective``).
 
         Args:

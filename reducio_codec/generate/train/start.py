@@ -71,11 +71,15 @@ def load_teacher(recipe: DitRecipe, config: DiTConfig, *, device: torch.device) 
     source = _model_folder("start.teacher", recipe.start.teacher)
     found = read_config(source)
     if found.distilled_steps:
-        raise InputError(f"start.teacher {str(source)!r} is itself a student, distilled for {found.distilled_steps} steps")
+        raise InputError(
+            f"start.teacher {str(source)!r} is itself a student, distilled for {found.distilled_steps} steps"
+        )
     free = ("distilled_steps", "distilled_guidance", "condition_dropout", "codec")
     for name, needed in config.to_json().items():
         if name not in free and getattr(found, name) != needed:
-            raise InputError(f"start.teacher {str(source)!r} has {name} {getattr(found, name)!r}; the student {needed!r}")
+            raise InputError(
+                f"start.teacher {str(source)!r} has {name} {getattr(found, name)!r}; the student {needed!r}"
+            )
     dtype = torch.bfloat16 if recipe.run.precision == "bf16" else torch.float32
     return load_dit(source, device=device, dtype=dtype)
 
