@@ -88,7 +88,7 @@ def test_four_steps_arrive_at_the_guided_distribution() -> None:
 
 @pytest.mark.parametrize("options", [{"steps": 20}, {"guidance": 2.5}, {"sampler": "heun"}], ids=str)
 def test_what_a_student_cannot(options: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="distilled|allowed: euler"):
+    with pytest.raises(InputError, match=r"distilled|allowed: euler"):
         sample(
             cast(ReducioDiT, Exact()),
             cast(Any, FakeContext(2)),
