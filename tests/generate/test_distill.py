@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -10,11 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from reducio_codec.errors import InputError
-from reducio_codec.generate import Conditions, ReducioDiT, sample
+from reducio_codec.generate import Conditions, ReducioDiT, load_dit, sample
 from reducio_codec.generate.sampling import draw_noise, make_generators
 from reducio_codec.generate.train.distill import DistillationLoss
+from reducio_codec.generate.train.loop import train_dit
 from reducio_codec.generate.train.samples import LatentBatch
 from tests.generate.conftest import MODEL, awake
+from tests.generate.test_train_dit import Make, recipe, shards
+
+__all__ = ["recipe", "shards"]
 
 STUDENT = replace(MODEL, objective="flow", distilled_steps=4, distilled_guidance=2.5)
 TOLD, UNTOLD, SPREAD = 1.0, 0.4, 0.5
@@ -117,3 +122,18 @@ def test_cached_blocks_run_every_second_time() -> None:
     assert not torch.equal(plain, cached) and torch.equal(run(0)[0], plain)
     with pytest.raises(InputError, match="cache_blocks is 3; a model of 4 blocks allows 0"):
         run(3)
+
+
+def test_a_student_from_its_teacher(recipe: Make, shards: Path, tmp_path: Path) -> None:
+    train_dit(recipe(run={"steps": 1}), latents=[shards], out=tmp_path / "teacher")
+    changed = recipe(
+        model={"distilled_steps": 4, "distilled_guidance": 2.5},
+        run={"steps": 1},
+        start={"teacher": str(tmp_path / "teacher")},
+        validation={"steps": 4, "guidance": 1.0, "clips": 0, "samples": 2},
+    )
+    report = train_dit(changed, latents=[shards], val=[shards], out=tmp_path / "student")
+    assert report.model is not None and load_dit(report.model).config.distilled_steps == 4
+    with pytest.raises(InputError, match="is itself a student"):
+        train_dit(replace(changed, start=replace(changed.start, teacher=str(tmp_path / "student"))),
+                  latents=[shards], out=tmp_path / "next")  # fmt: skip
