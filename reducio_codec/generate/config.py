@@ -17,6 +17,10 @@ ImageCondition = Literal["both", "semantic", "content"]
 ContentKind = Literal["sd", "conv"]
 """Where content tokens come from: the SD2.1-VAE's encoder, continued in training, or a small one trained from nothing."""
 
+DEFAULT_STEPS = 20
+DEFAULT_GUIDANCE = 2.5
+"""Of sampling, for models that aren't distilled (Sec. 4.1)."""
+
 Objective = Literal["noise", "flow"]
 """What the network predicts: the noise of the paper's schedule, or the velocity of a straight path from data to noise."""
 
@@ -77,6 +81,10 @@ class DiTConfig(JsonConfig):
     """What the network predicts."""
     condition_dropout: float = 0.1
     """Probability, in training, that a clip's text is left out, and apart from it that its picture is (Sec. 4.1)."""
+    distilled_steps: int = 0
+    """Steps of the sampler that this student was distilled for, and the only number it knows. 0: not distilled."""
+    distilled_guidance: float = 1.0
+    """Guidance that a student's predictions have inside; 1: none."""
     codec: str = ""
     """The codec this model was trained with: a bundled name, or ``org/name``. Empty: a user must name it."""
     latent_space: str = ""
@@ -109,10 +117,43 @@ class DiTConfig(JsonConfig):
             raise InputError(f"sample_size is {self.sample_size}; it must be a multiple of {self.pixel_multiple}")
         if not 0 <= self.condition_dropout < 1:
             raise InputError(f"condition_dropout is {self.condition_dropout}; it must be in [0, 1)")
+        _at_least("distilled_steps", self.distilled_steps, 0)
+        if self.distilled_steps and self.objective != "flow":
+            raise InputError(f"distilled_steps is {self.distilled_steps}; objective is 'noise', it must be 'flow'")
+        if not 0 <= self.distilled_guidance < float("inf"):
+            raise InputError(f"distilled_guidance is {self.distilled_guidance}; it must be a number of 0 or more")
+        if self.distilled_guidance != 1 and not self.distilled_steps:
+            raise InputError(
+                f"distilled_guidance is {self.distilled_guidance}, but distilled_steps is 0: not distilled"
+            )
         if self.uses_semantic and not self.semantic_channels:
             raise InputError(f"semantic_channels is 0, but image_condition {self.image_condition!r} needs such tokens")
         if self.text_channels and not self.text_tokens:
             raise InputError("text_tokens is 0; a model that takes text needs at least 1")
+
+    def sampling_steps(self, steps: int | None) -> int:
+        """``steps``, or where it is None what the model was made for. InputError for what it can't."""
+        if steps is None:
+            return self.distilled_steps or DEFAULT_STEPS
+        _at_least("steps", steps, 1)
+        if self.distilled_steps and steps != self.distilled_steps:
+            raise InputError(
+                f"steps is {steps}; this model was distilled for {self.distilled_steps} and no other number"
+            )
+        return steps
+
+    def sampling_guidance(self, guidance: float | None) -> float:
+        """``guidance``, or where it is None the default. InputError for what the model can't."""
+        if guidance is None:
+            return 1.0 if self.distilled_steps else DEFAULT_GUIDANCE
+        if not guidance >= 0:
+            raise InputError(f"guidance is {guidance}; it must be 0 or more (1: none)")
+        if self.distilled_steps and guidance != 1:
+            raise InputError(
+                f"guidance is {guidance}; this model was distilled with guidance {self.distilled_guidance} inside, "
+                "so it must be left out, or 1"
+            )
+        return guidance
 
     @property
     def latent_frames(self) -> int:

@@ -18,7 +18,7 @@ from reducio_codec.errors import InputError, ReducioError
 from reducio_codec.generate.conditioning import Conditions
 from reducio_codec.generate.config import DiTConfig
 from reducio_codec.generate.continuation import clips_of, frames_of, known_start, without_offset
-from reducio_codec.generate.dit import ReducioDiT
+from reducio_codec.generate.dit import BlockCache, ReducioDiT
 from reducio_codec.generate.folder import load_dit, read_config
 from reducio_codec.generate.latent_space import check_latent_space
 from reducio_codec.generate.monitor import Monitor, Progress
@@ -181,8 +181,9 @@ class ReducioDiTPipeline:
         seconds: float = 1.0,
         height: int | None = None,
         width: int | None = None,
-        steps: int = 20,
-        guidance: float = 2.5,
+        steps: int | None = None,
+        guidance: float | None = None,
+        cache_blocks: int = 0,
         sampler: SamplerName | None = None,
         decoder: str | None = None,
         match_motion: bool = True,
@@ -202,8 +203,10 @@ class ReducioDiTPipeline:
                 clip before (``continuation``), 8 frames each time.
             height, width: of the video, both or none; the picture is resized to cover it and cropped. None: the picture's
                 own, reduced to the area that the model was trained at where it is larger.
-            steps: of the sampler.
-            guidance: how strongly conditions are followed; 1 is without guidance and twice as fast.
+            steps: of the sampler. None: 20, or what the model was distilled for.
+            guidance: how strongly conditions are followed; 1 is without guidance and twice as fast. None: 2.5, or 1 for a
+                distilled model, which has it inside.
+            cache_blocks: so many of the transformer's middle blocks run at every second evaluation only; 0: off.
             sampler: ``"dpm++"``, ``"unipc"``, ``"ddim"``, or ``"euler"``, ``"heun"`` for flow matching models.
             decoder: one of the codec's, by default its choice.
             match_motion: let a clip that goes on after another move as that one did.
@@ -218,7 +221,11 @@ class ReducioDiTPipeline:
         """
         request = read_request(prompt=prompt, image=image, seed=seed, height=height, width=width)
         frames = frames_of(seconds)
-        name = check_sampler(sampler, objective=self.config.objective)
+        config = self.config
+        name = check_sampler(sampler, objective=config.objective, distilled=config.distilled_steps > 0)
+        steps, guidance = config.sampling_steps(steps), config.sampling_guidance(guidance)
+        if cache_blocks:
+            BlockCache(cache_blocks, depth=config.depth)  # refused now, not after other stages have run
         self._check_stages(request)
         if decoder is not None:
             check_choice(decoder, name="decoder", allowed=self.decoders)
@@ -244,6 +251,7 @@ class ReducioDiTPipeline:
                 sampler=name,
                 steps=steps,
                 guidance=guidance,
+                cache_blocks=cache_blocks,
                 monitor=monitor,
             )
             with self._codec.use() as codec:
@@ -333,6 +341,7 @@ class ReducioDiTPipeline:
         sampler: SamplerName,
         steps: int,
         guidance: float,
+        cache_blocks: int,
         monitor: Monitor,
     ) -> Tensor:
         """(B, z, t, h, w) float32."""
@@ -349,6 +358,7 @@ class ReducioDiTPipeline:
                 sampler=sampler,
                 steps=steps,
                 guidance=guidance,
+                cache_blocks=cache_blocks,
                 known=known,
                 after_evaluation=monitor,
             )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reducio_codec.errors import InputError, ReducioError
 from reducio_codec.generate.config import Objective
-from reducio_codec.generate.dit import Context, ReducioDiT
+from reducio_codec.generate.dit import BlockCache, Context, ReducioDiT
 from reducio_codec.generate.optional import diffusers
 from reducio_codec.generate.schedule import BETAS, TRAIN_STEPS, add_noise
 
@@ -30,9 +30,9 @@ class Known:
     slots: int
 
 
-def check_sampler(name: str | None, *, objective: Objective) -> SamplerName:
-    """The sampler of that name, or the default, if it fits what the model predicts."""
-    allowed = SAMPLERS[objective]
+def check_sampler(name: str | None, *, objective: Objective, distilled: bool = False) -> SamplerName:
+    """The sampler of that name, or the default, if it fits what the model predicts; a student's steps are Euler's."""
+    allowed = SAMPLERS[objective][: 1 if distilled else None]
     if name is None:
         return allowed[0]
     for sampler in allowed:
@@ -63,7 +63,11 @@ def make_scheduler(name: SamplerName, *, steps: int, device: torch.device | str 
         scheduler = package.FlowMatchEulerDiscreteScheduler(**common)
     else:
         scheduler = package.FlowMatchHeunDiscreteScheduler(**common)
-    scheduler.set_timesteps(steps, device=device)
+    if name == "euler":
+        # equal steps; the scheduler's own end at 0.001, so that the last one would go almost nowhere
+        scheduler.set_timesteps(sigmas=[1 - step / steps for step in range(steps)], device=device)
+    else:
+        scheduler.set_timesteps(steps, device=device)
     return scheduler
 
 
@@ -89,8 +93,9 @@ def sample(
     *,
     noise: Tensor,
     sampler: SamplerName,
-    steps: int = 20,
-    guidance: float = 2.5,
+    steps: int | None = None,
+    guidance: float | None = None,
+    cache_blocks: int = 0,
     known: Known | None = None,
     after_evaluation: Callable[[], None] | None = None,
 ) -> Tensor:
@@ -101,8 +106,10 @@ def sample(
         context: of B clips, without guidance.
         noise: (B, z, t, h, w) float32, standard normal.
         sampler: one that fits the model's objective.
-        steps: of the sampler.
-        guidance: 1 is none; larger follows the conditions more. Other values than 1 double the batch.
+        steps: of the sampler; None: 20, or what the model was distilled for.
+        guidance: 1 is none; larger follows the conditions more. Other values than 1 double the batch. None: 2.5, or 1
+            for a distilled model, which has it inside.
+        cache_blocks: so many middle blocks run at every second evaluation only; 0: off.
         known: positions in time that are given; the rest is made to fit them.
         after_evaluation: called after each evaluation of the network; may raise to stop.
 
@@ -112,10 +119,11 @@ def sample(
     Raises:
         ReducioError: the network gave a value that isn't a number.
     """
-    if not guidance >= 0:
-        raise InputError(f"guidance is {guidance}; it must be 0 or more (1: none)")
-    objective = model.config.objective
-    scheduler = make_scheduler(check_sampler(sampler, objective=objective), steps=steps, device=model.device)
+    config, objective = model.config, model.config.objective
+    steps, guidance = config.sampling_steps(steps), config.sampling_guidance(guidance)
+    sampler = check_sampler(sampler, objective=objective, distilled=config.distilled_steps > 0)
+    scheduler = make_scheduler(sampler, steps=steps, device=model.device)
+    more = {"cache": BlockCache(cache_blocks, depth=config.depth)} if cache_blocks else {}
     start = noise.to(model.device, torch.float32)
     latent = start * getattr(scheduler, "init_noise_sigma", 1.0)
     guided = context if guidance == 1 else context.guided()
@@ -124,7 +132,7 @@ def sample(
             # the same noise at each step: what is given moves on a straight way, which multistep solvers can follow
             given = add_noise(objective, known.latent.to(latent), start, timestep)
             latent = torch.cat([given[:, :, : known.slots], latent[:, :, known.slots :]], dim=2)
-        prediction = _predict(model, latent, timestep, context=guided, guidance=guidance)
+        prediction = predict(model, latent, timestep, context=guided, guidance=guidance, **more)
         if not bool(torch.isfinite(prediction).all()):
             raise ReducioError(
                 f"the transformer gave infinite or undefined values at time step {float(timestep):.0f} in "
@@ -138,10 +146,13 @@ def sample(
     return latent.float()
 
 
-def _predict(model: ReducioDiT, latent: Tensor, timestep: Tensor, *, context: Context, guidance: float) -> Tensor:
+def predict(
+    model: ReducioDiT, latent: Tensor, timestep: Tensor, *, context: Context, guidance: float, **more: Any
+) -> Tensor:
+    """(B, z, t, h, w) float32. ``context`` is ``guided()`` unless guidance is 1; ``timestep`` is ()."""
     batch = len(context.size)
     inputs = latent if guidance == 1 else torch.cat([latent, latent])
-    out: Tensor = model(inputs, timestep.to(model.device).expand(batch), context).float()
+    out: Tensor = model(inputs, timestep.to(model.device).expand(batch), context, **more).float()
     if guidance == 1:
         return out
     told, untold = out.chunk(2)

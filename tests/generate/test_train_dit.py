@@ -278,7 +278,7 @@ def test_recipes_that_make_no_sense(recipe: Make, sections: dict[str, Any], mess
 
 
 def test_bundled_recipes() -> None:
-    assert dit_recipes() == ["dit-1024", "dit-256", "dit-512", "dit-lite", "dit-smoke"]
+    assert dit_recipes() == ["dit-1024", "dit-256", "dit-512", "dit-lite", "dit-lite-student", "dit-smoke"]
     stages = [read_dit_recipe(name) for name in ("dit-256", "dit-512", "dit-1024")]
     assert [stage.model.sample_size for stage in stages] == [256, 512, 1024]
     assert [stage.extract.buckets for stage in stages] == [False, False, True]

@@ -34,7 +34,11 @@ def test_sigterm_saves_first_and_the_same_command_goes_on(shards: Path, tmp_path
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["nosuch", "--latents", ".", "--out", "run"], 2, "bundled: dit-1024, dit-256, dit-512, dit-lite, dit-smoke"),
+        (
+            ["nosuch", "--latents", ".", "--out", "run"],
+            2,
+            "bundled: dit-1024, dit-256, dit-512, dit-lite, dit-lite-student, dit-smoke",
+        ),
         (["dit-smoke", "--latents", ".", "--out", "run"], 2, "has no shards.json"),
         (["dit-smoke", "--latents", ".", "--out", "run", "--set", "data.batches=1"], 2, "unknown option 'batches'"),
         (["dit-smoke", "--latents", ".", "--out", ".", "--profile"], 2, "needs a new --out"),

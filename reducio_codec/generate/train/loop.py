@@ -16,11 +16,10 @@ from reducio_codec.errors import InputError
 from reducio_codec.generate.config import DiTConfig
 from reducio_codec.generate.dit import ReducioDiT
 from reducio_codec.generate.folder import save_dit
-from reducio_codec.generate.train.objective import DenoisingLoss
 from reducio_codec.generate.train.recipe import DitRecipe
 from reducio_codec.generate.train.samples import Entry, LatentBatch, LatentDataset, Samples, collate
-from reducio_codec.generate.train.start import bound_config, build_model, start
-from reducio_codec.generate.train.validate import Generator, make_validation_loss, spread, validation_loss
+from reducio_codec.generate.train.start import bound_config, build_model, load_teacher, start
+from reducio_codec.generate.train.validate import VALIDATION_SEED, Generator, make_objective, spread, validation_loss
 from reducio_codec.pictures import clip_strip
 from reducio_codec.train.checkpoint import Checkpoints, Progress, claim_folder, read_progress
 from reducio_codec.train.export import DTYPES
@@ -67,6 +66,7 @@ class DitRun(Run):
     entries: list[Entry]
     """Of ``held_out``, for the loss."""
     generator: Generator | None
+    teacher: ReducioDiT | None
     values: dict[str, float] | None = None
 
     @property
@@ -101,6 +101,7 @@ def train_dit(
     for each in (samples, held_out):
         if each is not None:
             _check_samples(each, config)
+    teacher = load_teacher(recipe, config, device=accelerator.device)
     checkpoints = Checkpoints(out)
     with accelerator.main_process_first():
         if accelerator.is_main_process and not profile:
@@ -118,6 +119,7 @@ def train_dit(
         checkpoints=checkpoints,
         held_out=held_out if accelerator.is_main_process and not profile else None,
         profile=profile,
+        teacher=teacher,
     )
     if folder is not None:
         load_state(run, folder)
@@ -192,13 +194,14 @@ def _set_up(
     checkpoints: Checkpoints,
     held_out: Samples | None,
     profile: bool,
+    teacher: ReducioDiT | None,
 ) -> DitRun:
     options = recipe.optimizer
     model.gradient_checkpointing = recipe.run.gradient_checkpointing
     if recipe.run.channels_last:
         to_channels_last(model)
     average = copy.deepcopy(model).eval().requires_grad_(False).to(accelerator.device) if options.ema else None
-    objective = DenoisingLoss(model, recipe.loss, seed=recipe.run.seed)
+    objective = make_objective(model, recipe, seed=recipe.run.seed, teacher=teacher)
     objective, optimizer = accelerator.prepare(objective, make_optimizer(model, options))
     generator = None
     if held_out is not None and recipe.validation.clips:
@@ -219,6 +222,7 @@ def _set_up(
         held_out=held_out,
         entries=[] if held_out is None else spread(held_out.entries, recipe.validation.samples),
         generator=generator,
+        teacher=teacher,
     )
 
 
@@ -247,7 +251,7 @@ def _validate(run: DitRun) -> bool:
     run.shown.eval()
     autocast = run.accelerator.autocast
     loss = validation_loss(
-        make_validation_loss(run.dit, run.recipe),
+        make_objective(run.dit, run.recipe, seed=VALIDATION_SEED, teacher=run.teacher).eval(),
         run.held_out,
         run.entries,
         batch=run.recipe.data.batch,

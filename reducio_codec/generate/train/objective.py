@@ -24,13 +24,12 @@ class DenoisingLoss(nn.Module):
 
     Args:
         seed: of the noise.
-        dropout: whether conditions are left out, with the model's probability.
     """
 
-    def __init__(self, model: ReducioDiT, options: DenoisingOptions, *, seed: int, dropout: bool = True) -> None:
+    def __init__(self, model: ReducioDiT, options: DenoisingOptions, *, seed: int) -> None:
         super().__init__()
         self.model = model
-        self._options, self._seed, self._dropout = options, seed, dropout
+        self._options, self._seed = options, seed
 
     def forward(self, batch: LatentBatch) -> Tensor:
         objective = self.model.config.objective
@@ -39,7 +38,7 @@ class DenoisingLoss(nn.Module):
         noise = torch.stack([draw[0] for draw in draws]).to(clean)
         timestep = torch.tensor([draw[1] for draw in draws], device=clean.device)  # (B,)
         conditions = for_model(batch.conditions, config=self.model.config)
-        if self._dropout:
+        if self.training:
             conditions = conditions.leave_out(torch.stack([draw[2] for draw in draws], dim=1))
         noisy = add_noise(objective, clean, noise, timestep)
         predicted = self.model(noisy, timestep, self.model.context(conditions)).float()

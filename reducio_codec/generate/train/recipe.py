@@ -48,8 +48,12 @@ class DenoisingOptions:
     min_snr: float = 5.0
     """Signal-to-noise ratio from which on min-snr reduces the weight."""
 
+    teacher_steps: int = 2
+    """For a student: midpoint steps of its teacher (two evaluations each) for each of its own."""
+
     def __post_init__(self) -> None:
         check("loss.min_snr", self.min_snr, self.min_snr > 0, "above 0")
+        check("loss.teacher_steps", self.teacher_steps, self.teacher_steps >= 1, "at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +63,19 @@ class DitStartOptions:
     weights: str = ""
     """A transformer's folder, or the output folder of a run (the stage before this one). What has another shape isn't
     taken, and named."""
+    teacher: str = ""
+    """For a student (model.distilled_steps): folder of the trained transformer that it learns from and starts as, or the
+    output folder of that one's run."""
     pixart: str = ""
     """Folder of a PixArt-alpha transformer (or of a whole pipeline) in diffusers' layout."""
     image_vae: str = ""
     """Folder of an image VAE in diffusers' layout, for the content encoder (model.content 'sd')."""
 
     def __post_init__(self) -> None:
+        if self.teacher and (self.weights or self.pixart or self.image_vae):
+            raise InputError(
+                f"start.teacher is {self.teacher!r}; start.weights, start.pixart and start.image_vae can't go with it"
+            )
         if self.weights and (self.pixart or self.image_vae):
             raise InputError(f"start.weights is {self.weights!r}; start.pixart and start.image_vae can't go with it")
 
@@ -122,6 +133,13 @@ class DitRecipe:
             raise InputError(f"loss.weighting is 'min-snr'; model.objective {objective!r} has no such weights")
         if self.loss.timesteps == "logit-normal" and objective != "flow":
             raise InputError(f"loss.timesteps is 'logit-normal'; model.objective {objective!r} has whole steps")
+        if self.start.teacher and not self.model.distilled_steps:
+            raise InputError(f"start.teacher is {self.start.teacher!r}, but model.distilled_steps is 0: not a student")
+        if self.model.distilled_steps:
+            if self.loss.timesteps != "uniform":
+                raise InputError(f"loss.timesteps is {self.loss.timesteps!r}; a student has its own steps: 'uniform'")
+            self.model.sampling_steps(self.validation.steps)
+            self.model.sampling_guidance(self.validation.guidance)
         if self.start.image_vae and self.model.content != "sd":
             raise InputError(f"start.image_vae is given; model.content is {self.model.content!r}, it must be 'sd'")
         if self.model.latent_space:

@@ -12,7 +12,7 @@ from reducio_codec.errors import InputError
 from reducio_codec.generate.config import DiTConfig
 from reducio_codec.generate.dit import ReducioDiT
 from reducio_codec.generate.extract.shards import ShardIndex
-from reducio_codec.generate.folder import load_dit
+from reducio_codec.generate.folder import load_dit, read_config
 from reducio_codec.generate.pixart_init import start_from_pixart
 from reducio_codec.generate.sd_init import start_from_image_vae
 from reducio_codec.generate.train.recipe import DitRecipe
@@ -49,6 +49,8 @@ def start(model: ReducioDiT, recipe: DitRecipe) -> None:
     options = recipe.start
     if options.weights:
         _take_weights(model, Path(options.weights))
+    if options.teacher:
+        model.load_state_dict(load_dit(_model_folder("start.teacher", options.teacher)).state_dict())
     if options.pixart:
         taken = start_from_pixart(model, options.pixart)
         _log.info("%d of %d tensors start from %s", len(taken), len(model.state_dict()), options.pixart)
@@ -56,12 +58,34 @@ def start(model: ReducioDiT, recipe: DitRecipe) -> None:
         start_from_image_vae(model, options.image_vae)
 
 
+def load_teacher(recipe: DitRecipe, config: DiTConfig, *, device: torch.device) -> ReducioDiT | None:
+    """The teacher of a student, in the precision of the run; None where nothing is distilled.
+
+    Raises:
+        InputError: none is given, or one of another kind than the student, or of another latent space.
+    """
+    if not config.distilled_steps:
+        return None
+    if not recipe.start.teacher:
+        raise InputError(f"model.distilled_steps is {config.distilled_steps}; a student needs start.teacher, a folder")
+    source = _model_folder("start.teacher", recipe.start.teacher)
+    found = read_config(source)
+    if found.distilled_steps:
+        raise InputError(
+            f"start.teacher {str(source)!r} is itself a student, distilled for {found.distilled_steps} steps"
+        )
+    free = ("distilled_steps", "distilled_guidance", "condition_dropout", "codec")
+    for name, needed in config.to_json().items():
+        if name not in free and getattr(found, name) != needed:
+            raise InputError(
+                f"start.teacher {str(source)!r} has {name} {getattr(found, name)!r}; the student {needed!r}"
+            )
+    dtype = torch.bfloat16 if recipe.run.precision == "bf16" else torch.float32
+    return load_dit(source, device=device, dtype=dtype)
+
+
 def _take_weights(model: ReducioDiT, folder: Path) -> None:
-    source = folder if (folder / CONFIG_FILE).is_file() else folder / "model"
-    if not (source / CONFIG_FILE).is_file():
-        running = Checkpoints(folder).find() is not None
-        why = "holds a run that isn't finished" if running else f"has neither {CONFIG_FILE} nor model/{CONFIG_FILE}"
-        raise InputError(f"start.weights is {str(folder)!r}, which {why}")
+    source = _model_folder("start.weights", str(folder))
     other = load_dit(source)
     if other.config.latent_space and other.config.latent_space != model.config.latent_space:
         raise InputError(
@@ -75,3 +99,14 @@ def _take_weights(model: ReducioDiT, folder: Path) -> None:
     left = sorted(set(own) - set(taken))
     model.load_state_dict({**own, **taken})
     _log.info("%d of %d tensors start from %s%s", len(taken), len(own), source, f"; not {left[0]}" if left else "")
+
+
+def _model_folder(option: str, name: str) -> Path:
+    """``name``, or the finished model of the run in it."""
+    folder = Path(name)
+    source = folder if (folder / CONFIG_FILE).is_file() else folder / "model"
+    if not (source / CONFIG_FILE).is_file():
+        running = Checkpoints(folder).find() is not None
+        why = "holds a run that isn't finished" if running else f"has neither {CONFIG_FILE} nor model/{CONFIG_FILE}"
+        raise InputError(f"{option} is {name!r}, which {why}")
+    return source

@@ -18,14 +18,15 @@ from reducio_codec.generate.dit import ReducioDiT
 from reducio_codec.generate.latent_space import check_latent_space
 from reducio_codec.generate.measure import Clip, motion_magnitude
 from reducio_codec.generate.sampling import check_sampler, draw_noise, make_generators, sample
+from reducio_codec.generate.train.distill import DistillationLoss
 from reducio_codec.generate.train.objective import DenoisingLoss
-from reducio_codec.generate.train.recipe import DitValidationOptions
+from reducio_codec.generate.train.recipe import DitRecipe, DitValidationOptions
 from reducio_codec.generate.train.samples import Entry, LatentBatch, Samples, batches_in_order, collate_entries
 from reducio_codec.pixels import to_bytes
 from reducio_codec.weights.io import load_model
 from reducio_codec.weights.zoo import resolve
 
-_SEED = 20_000
+VALIDATION_SEED = 20_000
 """Of validation's noise: the same at every validation of every run."""
 
 
@@ -36,9 +37,12 @@ def spread(entries: Sequence[Entry], count: int) -> list[Entry]:
     return [entries[i] for i in np.linspace(0, len(entries) - 1, count).round().astype(int)]
 
 
+Objective = DenoisingLoss | DistillationLoss
+
+
 @torch.no_grad()
 def validation_loss(
-    loss: DenoisingLoss, samples: Samples, entries: Sequence[Entry], *, batch: int, device: torch.device, autocast: Any
+    loss: Objective, samples: Samples, entries: Sequence[Entry], *, batch: int, device: torch.device, autocast: Any
 ) -> float:
     """Mean over the samples."""
     losses: list[Tensor] = []
@@ -48,8 +52,11 @@ def validation_loss(
     return float(torch.cat(losses).mean())
 
 
-def make_validation_loss(model: ReducioDiT, recipe: Any) -> DenoisingLoss:
-    return DenoisingLoss(model, recipe.loss, seed=_SEED, dropout=False)
+def make_objective(model: ReducioDiT, recipe: DitRecipe, *, seed: int, teacher: ReducioDiT | None) -> Objective:
+    """What is learned: to denoise, or where there is a teacher to go its way in few steps."""
+    if teacher is not None:
+        return DistillationLoss(model, teacher, teacher_steps=recipe.loss.teacher_steps, seed=seed)
+    return DenoisingLoss(model, recipe.loss, seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True)

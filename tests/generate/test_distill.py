@@ -1,0 +1,139 @@
+"""Students: the objective's optimum where the teacher's flow is known in closed form."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reducio_codec.errors import InputError
+from reducio_codec.generate import Conditions, ReducioDiT, load_dit, sample
+from reducio_codec.generate.sampling import draw_noise, make_generators
+from reducio_codec.generate.train.distill import DistillationLoss
+from reducio_codec.generate.train.loop import train_dit
+from reducio_codec.generate.train.samples import LatentBatch
+from tests.generate.conftest import MODEL, awake
+from tests.generate.test_train_dit import Make, recipe, shards
+
+__all__ = ["recipe", "shards"]
+
+STUDENT = replace(MODEL, objective="flow", distilled_steps=4, distilled_guidance=2.5)
+TOLD, UNTOLD, SPREAD = 1.0, 0.4, 0.5
+MEAN = UNTOLD + 2.5 * (TOLD - UNTOLD)  # the velocity is affine in the mean, and so is guidance
+
+
+class FakeContext:
+    def __init__(self, batch: int) -> None:
+        self.size = torch.zeros(batch, 2)
+
+    def guided(self) -> FakeContext:
+        return FakeContext(2 * len(self.size))
+
+
+class Gaussian(nn.Module):
+    """The exact velocity of data of one mean and spread; told nothing, of another mean."""
+
+    device = torch.device("cpu")
+    dtype = torch.float32
+
+    def __init__(self, mean: float = TOLD) -> None:
+        super().__init__()
+        self.config = STUDENT
+        self.mean = mean
+
+    def context(self, conditions: Conditions) -> Any:
+        return FakeContext(conditions.batch)
+
+    def forward(self, latent: Tensor, timestep: Tensor, context: Any) -> Tensor:
+        t = (timestep / 1000).view(-1, 1, 1, 1, 1)
+        mean = torch.full_like(t, self.mean)
+        if len(latent) == 4:  # guided
+            mean[2:] = UNTOLD
+        slope = (t - (1 - t) * SPREAD**2) / ((1 - t) ** 2 * SPREAD**2 + t**2)
+        return slope * (latent - (1 - t) * mean) - mean
+
+
+class Exact(Gaussian):
+    """The flow itself: the average velocity from a time to a quarter before it, with the guided mean."""
+
+    def forward(self, latent: Tensor, timestep: Tensor, context: Any) -> Tensor:
+        t = (timestep / 1000).view(-1, 1, 1, 1, 1)
+        r = t - 0.25
+        ratio = (((1 - r) ** 2 * SPREAD**2 + r**2) / ((1 - t) ** 2 * SPREAD**2 + t**2)).sqrt()
+        return (latent - (1 - r) * MEAN - ratio * (latent - (1 - t) * MEAN)) / 0.25
+
+
+def batch() -> LatentBatch:
+    conditions = Conditions(size=torch.tensor([[64, 64]] * 2), keyframe=torch.zeros(2, 3, 64, 64))
+    return LatentBatch(
+        latent=torch.zeros(2, 16, 4, 2, 2), conditions=conditions, step=0, indices=(0, 1), names=("", "")
+    )
+
+
+def test_the_optimum_is_the_guided_flow() -> None:
+    def loss(student: nn.Module) -> float:
+        teacher = cast(ReducioDiT, Gaussian())
+        made = DistillationLoss(cast(ReducioDiT, student), teacher, teacher_steps=4, seed=0)
+        return float(made(batch()).mean())
+
+    assert loss(Exact()) < 1e-4
+    assert loss(Gaussian(MEAN)) > 1e-2  # right guidance, but the velocity of a moment
+    assert loss(Gaussian()) > 1e-1  # no guidance
+
+
+def test_four_steps_arrive_at_the_guided_distribution() -> None:
+    noise = draw_noise((16, 4, 2, 2), generators=make_generators([0, 1]))
+    found = sample(cast(ReducioDiT, Exact()), cast(Any, FakeContext(2)), noise=noise, sampler="euler")
+    torch.testing.assert_close(found, MEAN + SPREAD * noise, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{"steps": 20}, {"guidance": 2.5}, {"sampler": "heun"}], ids=str)
+def test_what_a_student_cannot(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"distilled|allowed: euler"):
+        sample(
+            cast(ReducioDiT, Exact()),
+            cast(Any, FakeContext(2)),
+            noise=torch.zeros(2, 16, 4, 2, 2),
+            **{"sampler": "euler", **options},
+        )
+
+
+def test_cached_blocks_run_every_second_time() -> None:
+    torch.manual_seed(0)
+    model = awake(ReducioDiT(replace(MODEL, objective="flow")))
+    conditions = Conditions(size=torch.tensor([[64, 64]]), keyframe=torch.rand(1, 3, 64, 64))
+    calls: list[int] = []
+    for block in model.blocks:
+        block.register_forward_hook(lambda *_: calls.append(1))
+
+    def run(blocks: int) -> tuple[Tensor, int]:
+        calls.clear()
+        noise = draw_noise((16, 4, 2, 2), generators=make_generators([0]))
+        with torch.no_grad():
+            context = model.context(conditions)
+        return sample(model, context, noise=noise, sampler="euler", steps=6, cache_blocks=blocks), len(calls)
+
+    (plain, all_calls), (cached, fewer) = run(0), run(2)
+    assert all_calls == 24 and fewer == 3 * 4 + 3 * 2
+    assert not torch.equal(plain, cached) and torch.equal(run(0)[0], plain)
+    with pytest.raises(InputError, match="cache_blocks is 3; a model of 4 blocks allows 0"):
+        run(3)
+
+
+def test_a_student_from_its_teacher(recipe: Make, shards: Path, tmp_path: Path) -> None:
+    train_dit(recipe(run={"steps": 1}), latents=[shards], out=tmp_path / "teacher")
+    changed = recipe(
+        model={"distilled_steps": 4, "distilled_guidance": 2.5},
+        run={"steps": 1},
+        start={"teacher": str(tmp_path / "teacher")},
+        validation={"steps": 4, "guidance": 1.0, "clips": 0, "samples": 2},
+    )
+    report = train_dit(changed, latents=[shards], val=[shards], out=tmp_path / "student")
+    assert report.model is not None and load_dit(report.model).config.distilled_steps == 4
+    with pytest.raises(InputError, match="is itself a student"):
+        train_dit(replace(changed, start=replace(changed.start, teacher=str(tmp_path / "student"))),
+                  latents=[shards], out=tmp_path / "next")  # fmt: skip
