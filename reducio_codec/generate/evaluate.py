@@ -43,14 +43,14 @@ _BATCH = 4
 _STRIPS = 10
 
 
-def generate(pipeline: ReducioDiTPipeline, clips: Sequence[Clip], *, steps: int, guidance: float) -> list[Clip]:
-    """A clip from the key frame of each."""
+def generate(pipeline: ReducioDiTPipeline, clips: Sequence[Clip], **sampling: Any) -> list[Clip]:
+    """A clip from the key frame of each; ``sampling`` is steps, guidance and cache_blocks of the pipeline."""
     index = pipeline.keyframe_index
     made: list[Clip] = []
     for first in range(0, len(clips), _BATCH):
         part = clips[first : first + _BATCH]
         seeds = list(range(first, first + len(part)))
-        made += list(pipeline(image=[clip[index] for clip in part], seed=seeds, steps=steps, guidance=guidance))
+        made += list(pipeline(image=[clip[index] for clip in part], seed=seeds, **sampling))
     return made
 
 
@@ -108,8 +108,9 @@ def _round(value: Any) -> float:
 @click.option("--codec", help="Name or folder of the codec.  [default: the one that the transformer names]")
 @click.option("--side", default=256, show_default=True, help="Of the clips in pixels.")
 @click.option("--clips", default=0, help="At most so many, evenly spread; 0: all.")
-@click.option("--steps", default=20, show_default=True, help="Of the sampler.")
-@click.option("--guidance", default=2.5, show_default=True, help="Of the sampler.")
+@click.option("--steps", type=int, help="Of the sampler.  [default: the model's]")
+@click.option("--guidance", type=float, help="Of the sampler.  [default: the model's]")
+@click.option("--cache-blocks", default=0, show_default=True, help="Middle blocks that run at every second step only.")
 @click.option("--i3d", type=click.Path(path_type=Path), help="I3D's TorchScript file: distances are FVD then.")
 @click.option("--strips", type=click.Path(path_type=Path), help="Folder for strips of ten clips.")
 def main(
@@ -120,13 +121,19 @@ def main(
     codec: str | None,
     side: int,
     clips: int,
-    steps: int,
-    guidance: float,
+    steps: int | None,
+    guidance: float | None,
+    cache_blocks: int,
     i3d: Path | None,
     strips: Path | None,
 ) -> None:
     pipeline = ReducioDiTPipeline.from_pretrained(model, codec=codec)
     index = pipeline.keyframe_index
+    sampling = {
+        "steps": pipeline.config.sampling_steps(steps),
+        "guidance": pipeline.config.sampling_guidance(guidance),
+        "cache_blocks": cache_blocks,
+    }
     plain = ReducioCodec.from_pretrained(codec or pipeline.config.codec)
     options = ScanOptions(frame_rate=16.0, stored_side=0, store=True, find_cuts=True)
     videos = scan(find_videos(data), cache=cache, options=options).videos
@@ -135,7 +142,7 @@ def main(
     sets = {
         "real": real,
         "codec": [as_the_codec_shows(plain, clip) for clip in real],
-        "generated": generate(pipeline, real, steps=steps, guidance=guidance),
+        "generated": generate(pipeline, real, **sampling),
         "keyframe_repeated": [np.repeat(clip[index : index + 1], CLIP_LENGTH, 0) for clip in real],
     }
     extractor: Features = (
@@ -147,8 +154,7 @@ def main(
         "latent_space": pipeline.config.latent_space,
         "clips": len(real),
         "side": side,
-        "steps": steps,
-        "guidance": guidance,
+        **sampling,
         **measure(sets, keyframe_index=index, features=extractor, feature_name=name),
     }
     with atomic_write(out) as file:
