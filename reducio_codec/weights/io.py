@@ -195,6 +195,8 @@ def _read_config(path: Path) -> tuple[Any, Any, dict[str, Any]]:
         from reducio_codec.models.vae import ReducioVAE
 
         return ReducioConfig, ReducioVAE, document
+    if architecture == "dit":
+        raise WeightsError(f"{path}: this is a generator's transformer, not a codec; ReducioDiTPipeline loads it")
     raise WeightsError(f"{path}: architecture is {architecture!r}; known: lite, reducio")
 
 

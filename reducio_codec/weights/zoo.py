@@ -59,6 +59,14 @@ _ENTRIES = (
         paper="https://arxiv.org/abs/2411.13552",
         sha256="f9d1c286302cdbf3eb256253b2d476a9ba3cc424b41e6396b8db65a5f5ae3f69",
     ),
+    ModelEntry(
+        name="reducio-dit-lite",
+        summary="picture to video on reducio-lite's latents, small and briefly trained: it moves (extra [generate])",
+        licence="MIT",
+        paper="https://arxiv.org/abs/2411.13552",
+        sha256="ebac01b33cba3b111a6dfb89bb80eb20a953ca624bef06d035245e44607cbcae",
+        kind="generator",
+    ),
 )
 
 
