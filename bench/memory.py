@@ -43,10 +43,16 @@ CASES = (
 
 def measure(case: MemoryCase, *, tiny: bool = False) -> dict[str, Any]:
     """Run ``case`` in a child process: its name, ``growth_bytes`` and ``seconds``."""
-    command = [sys.executable, "-m", "bench.memory", case.name, *(["--tiny"] if tiny else [])]
+    return in_child("bench.memory", case.name, *(["--tiny"] if tiny else []))
+
+
+def in_child(module: str, *arguments: str) -> dict[str, Any]:
+    """What ``python -m module`` prints as its last line, a JSON object. RuntimeError, in a line, if it fails."""
+    command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{case.name} failed:\n{done.stderr}")
+        reason = done.stderr.strip().splitlines()
+        raise RuntimeError(reason[-1] if reason else f"the child ended with {done.returncode} (out of memory?)")
     row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return row
 

@@ -252,7 +252,7 @@ class _Job:
         self._waiting = []
         quality, step, before = self._quality, self._header.step / UNIT, self.writer.size
         seconds = self._seconds * sum(len(times) for _, times in waiting) / CLIP_LENGTH
-        if self._control is not None:
+        if self._control is not None:  # its groups are of one
             quality, step = self._control.choose(engine, waiting[0][0], codec=codec, seconds=seconds)
         clips = [clip for clip, _ in waiting]
         if self._best_keyframe:

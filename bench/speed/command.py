@@ -226,13 +226,8 @@ def _generate(
         run.run(Wanted(device=device, presets=presets or default, encoders=encoders))
     data = read_generation(path)
     assert data is not None
-    for head, *body in generation_tables(data):
-        table = Table()
-        for name in head:
-            table.add_column(name, overflow="fold")
-        for row in body:
-            table.add_row(*row)
-        console.print(table)
+    for rows in generation_tables(data):
+        console.print(_as_table(rows))
     console.print(generation_words(data), markup=False)
     console.print(f"written to {path}")
 
@@ -242,12 +237,18 @@ def _sweep(config: SweepConfig, path: Path, *, console: Console, fresh: bool) ->
     data = read(path)
     assert data is not None
     for axis in config.values:
-        head, *body = axis_table(data, axis)
-        table = Table(title=f"{axis}: frames/s (peak memory of a process of its own above what it held before)")
-        for name in head:
-            table.add_column(name, overflow="fold")
-        for row in body:
-            table.add_row(*row)
-        console.print(table)
+        title = f"{axis}: frames/s (peak memory of a process of its own above what it held before)"
+        console.print(_as_table(axis_table(data, axis), title=title))
     console.print(words(data), markup=False)
     console.print(f"written to {path}")
+
+
+def _as_table(rows: list[list[str]], *, title: str | None = None) -> Table:
+    """The first row is the head."""
+    head, *body = rows
+    table = Table(title=title)
+    for name in head:
+        table.add_column(name, overflow="fold")
+    for row in body:
+        table.add_row(*row)
+    return table

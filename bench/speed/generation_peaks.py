@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from dataclasses import asdict
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 
 from bench.machine import use_threads
-from bench.memory import growth
+from bench.memory import growth, in_child
 from bench.speed.generation_parts import Opened, Part
 
 
@@ -28,12 +27,7 @@ def peak_bytes(subject: str, part: Part, *, device: str, batch: int, threads: in
         "threads": threads,
         "tiny": tiny,
     }
-    command = [sys.executable, "-m", "bench.speed.generation_peaks", json.dumps(case)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()
-        raise RuntimeError(reason[-1] if reason else f"the child ended with {done.returncode} (out of memory?)")
-    return int(json.loads(done.stdout.splitlines()[-1])["growth_bytes"])
+    return int(in_child("bench.speed.generation_peaks", json.dumps(case))["growth_bytes"])
 
 
 def run_case(case: dict[str, Any]) -> dict[str, Any]:

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from typing import Any
 
 import torch
 
 from bench.machine import use_threads
-from bench.memory import growth
+from bench.memory import growth, in_child
 from bench.speed.coders import SUBJECTS, Operation
 from bench.speed.points import Point
 
@@ -21,12 +20,7 @@ from bench.speed.points import Point
 def peak_bytes(subject: str, operation: Operation, point: Point, *, tiny: bool) -> int:
     """Growth of peak memory over what a process holds with the subject open and a small run done. RuntimeError if it fails."""
     case = {"subject": subject, "operation": operation, "point": point.to_json(), "tiny": tiny}
-    command = [sys.executable, "-m", "bench.speed.peaks", json.dumps(case)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()
-        raise RuntimeError(reason[-1] if reason else f"the child ended with {done.returncode} (out of memory?)")
-    return int(json.loads(done.stdout.splitlines()[-1])["growth_bytes"])
+    return int(in_child("bench.speed.peaks", json.dumps(case))["growth_bytes"])
 
 
 def run_case(case: dict[str, Any]) -> dict[str, Any]:

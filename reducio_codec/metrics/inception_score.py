@@ -99,7 +99,7 @@ class C3d:
 
     Args:
         path: TorchScript ((N, 3, 16, H, W) uint8 to (N, 101) probabilities), or a state dict of :class:`C3dNetwork` as
-            safetensors or as a file of tensors that torch reads with ``weights_only``.
+            safetensors; pickles aren't read.
         sha256: hash that the file must have. None takes any: no hash is published, so results name the file's.
 
     Raises:
@@ -168,20 +168,15 @@ _POOLED = ("conv1a", "conv2a", "conv3b", "conv4b", "conv5b")
 
 
 def _load(path: Path) -> nn.Module:
-    if path.suffix != ".safetensors":
-        try:
+    try:
+        if path.suffix != ".safetensors":
             script: nn.Module = torch.jit.load(str(path), map_location="cpu")
             return script
-        except RuntimeError:
-            pass  # no TorchScript: tensors, or nothing of use
-    try:
-        tensors = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+        tensors = load_file(path)
         with torch.device("meta"):
             network = C3dNetwork(width=len(tensors["conv1a.bias"]), hidden=len(tensors["fc6.bias"]))
         network.load_state_dict(tensors, strict=True, assign=True)
-    except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError) as error:
+    except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{path} is neither TorchScript nor the tensors of a C3D: {reason}") from error
-    except Exception as error:  # the unpickler's own error, whose class isn't public
-        raise WeightsError(f"{path} is neither TorchScript nor the tensors of a C3D: {type(error).__name__}") from error
+        raise WeightsError(f"{path} is neither TorchScript nor a C3D's tensors as safetensors: {reason}") from error
     return network.requires_grad_(False)
