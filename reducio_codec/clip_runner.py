@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -188,15 +189,17 @@ class ClipRunner:
             corners = [(y // self.ratio, x // self.ratio) for y, x in places]
             motion = self.cut(latent, corners, plan=latent_plan)  # (n*B, z, t, tile h, tile w)
             picture = self.cut(keyframe, places, plan=plan)  # (n*B, 3, tile, tile)
-            around = {} if neighbours is None else self._cut_neighbours(neighbours, places, plan=plan)
+            around = self.cut_neighbours(neighbours, places, plan=plan)
             with torch.inference_mode(), self.autocast():
                 video = self._decode(motion, picture, decoder=decoder, keyframe_index=keyframe_index, **around)
             yield from video.to(latent.device, torch.float32).chunk(len(places))
 
-    def _cut_neighbours(
-        self, neighbours: Neighbours, places: list[tuple[int, int]], *, plan: TilePlan
-    ) -> dict[str, object]:
-        """The model's arguments for neighbours, of the tiles at ``places``."""
+    def cut_neighbours(
+        self, neighbours: Neighbours | None, places: list[tuple[int, int]], *, plan: TilePlan
+    ) -> dict[str, Any]:
+        """The model's arguments for neighbours, of the tiles at ``places``; none for None."""
+        if neighbours is None:
+            return {}
         pictures = (neighbours.previous, neighbours.next)
         tiles = tuple(None if picture is None else self.cut(picture, places, plan=plan) for picture in pictures)
         return {"neighbours": tiles, "neighbour_places": neighbours.places}

@@ -180,7 +180,8 @@ class ReducioCodec:
             keyframe_index: which of a clip's 16 frames is the key frame, by default the model's choice.
             effort: gradient steps that refine each clip's latent: slower, better, for the same decoders.
             decoder, latent_step: what ``effort`` refines for: the decoder, by default the model's choice, and the step
-                that the latent will be quantised with.
+                that the latent will be quantised with. Here each clip is refined by itself: for ``bidirectional`` as for
+                the warp decoder that it starts from.
 
         Returns:
             The latent ``(B, z, N*t, h, w)`` of N clips, which knows the number of frames, and the key frames
@@ -355,7 +356,8 @@ class ReducioCodec:
                 Bits that would make a clip no better are not spent; ``missed`` in the report says so.
             effort: gradient steps that refine each clip's latent, at about equal bits: slower to write, better to see.
             decoder: the one that effort, targets and the best key frame are for, by default the model's choice.
-                They see one reference: ``bidirectional`` is served as the warp decoder that it starts from.
+                For ``bidirectional`` effort uses the key frames that are coded by then: the one before, and the next one
+                in the same group. Targets and the best key frame serve the warp decoder that it starts from.
             references: 2, the default where the model has a decoder that uses the neighbours' key frames, marks scene cuts
                 between clips, over which a key frame isn't used; 1, or a ``decoder`` of one reference, leaves them unmarked,
                 and then one is the default for reading, too.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from reducio_codec.bitstream.container import RdcWriter
@@ -20,6 +19,7 @@ from reducio_codec.bitstream.entropy import step_units
 from reducio_codec.bitstream.header import RdcHeader
 from reducio_codec.bitstream.keyframe import check_keyframe_codec, check_keyframe_group, code_keyframes
 from reducio_codec.bitstream.tables import UNIT
+from reducio_codec.clip_runner import Neighbours
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.engine import Engine
 from reducio_codec.errors import FormatError, InputError, VideoError
@@ -27,12 +27,13 @@ from reducio_codec.geometry.clips import Cut
 from reducio_codec.inputs import check_choice, check_keyframe_index
 from reducio_codec.io.audio import AudioTrack
 from reducio_codec.io.files import atomic_write, writing_errors
+from reducio_codec.models.interface import uses_neighbours
 from reducio_codec.rate_control import KeyframeChoice, RateControl, best_keyframe
 from reducio_codec.refine import Refinement
 from reducio_codec.report import CompressReport
 from reducio_codec.scenes import CutFinder
 from reducio_codec.sources import FrameSource, Rate, open_source
-from reducio_codec.streaming import FrameClip, encode_clip
+from reducio_codec.streaming import FrameClip, Reference, as_batch, as_neighbours, encode_clip
 from reducio_codec.timing import Clock, fit_clock
 
 _AUDIO_BLOCK = 1 << 20
@@ -231,6 +232,7 @@ class _Job:
         self._quality = quality
         self._best_keyframe = best_keyframe
         self._group = group
+        self._last: Reference | None = None  # the key frame of the clip before the group
         self._waiting: list[tuple[FrameClip, list[int]]] = []  # clips whose key frames will be coded together
         self._decoder = decoder
         self._control = control
@@ -265,24 +267,62 @@ class _Job:
         if len(clips) > 1:
             self.writer.write_keyframes(coded, count=len(clips))
         self.keyframe_bytes += len(coded)
-        for clip, (_, times), picture in zip(clips, waiting, seen, strict=True):
-            self._write(clip, times, step=step, picture=picture, coded=None if len(clips) > 1 else coded)
+        cuts = [Cut.NONE if self._cuts is None else self._cuts(clip.frames, key=clip.own_keyframe) for clip in clips]
+        pictures = [
+            Reference(picture=picture, frame=clip.span.start + clip.own_keyframe)
+            for clip, picture in zip(clips, seen, strict=True)
+        ]
+        for number, (clip, (_, times)) in enumerate(zip(clips, waiting, strict=True)):
+            self._write(
+                clip,
+                times,
+                step=step,
+                picture=pictures[number].picture,
+                coded=None if len(clips) > 1 else coded,
+                cut=cuts[number],
+                neighbours=self._neighbours(clip, number, pictures=pictures, cuts=cuts),
+            )
+        self._last = pictures[-1]
         if self._control is not None:
             self._control.spend(self.writer.size - before, seconds=seconds)
 
+    def _neighbours(
+        self, clip: FrameClip, number: int, *, pictures: Sequence[Reference], cuts: Sequence[Cut]
+    ) -> Neighbours | None:
+        """The key frames beside clip ``number`` of a group, for refinement. That behind the group isn't coded yet: the last
+        clip does without it here, and still gains from it when it is decoded."""
+        if self._refinement is None or not uses_neighbours(self._engine.runner.model, self._decoder):
+            return None
+        before = self._last if number == 0 else pictures[number - 1]
+        behind = None if number + 1 == len(pictures) or cuts[number + 1] & Cut.FORWARD else pictures[number + 1]
+        return as_neighbours(
+            None if cuts[number] & Cut.BACKWARD else before,
+            behind,
+            span=clip.span,
+            keyframe_index=clip.keyframe_index,
+        )
+
     def _write(
-        self, clip: FrameClip, times: list[int], *, step: float, picture: NDArray[np.uint8], coded: bytes | None
+        self,
+        clip: FrameClip,
+        times: list[int],
+        *,
+        step: float,
+        picture: NDArray[np.uint8],
+        coded: bytes | None,
+        cut: Cut,
+        neighbours: Neighbours | None,
     ) -> None:
         """One clip's latent, and its key frame where it isn't coded with others."""
         engine = self._engine
-        cut = Cut.NONE if self._cuts is None else self._cuts(clip.frames, key=clip.keyframe_index - clip.span.lead)
         latent = encode_clip(
             engine.runner,
             clip.padded(),
             keyframe_index=clip.keyframe_index,
             span=clip.span,
             refinement=None if self._refinement is None else self._refinement.at(engine.coder.steps(step)),
-            keyframe=torch.from_numpy(picture).permute(2, 0, 1)[None],  # (1, 3, H, W)
+            keyframe=as_batch(picture),
+            neighbours=neighbours,
         )[0]
         motion = engine.coder.encode(engine.coder.quantize(latent.numpy(), step=step), step=step)
         guess = None if self._clock is None else self._clock.times(self.frames, len(times))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from reducio_codec.bitstream.entropy import LatentCoder, step_units
-from reducio_codec.clip_runner import ClipRunner
+from reducio_codec.clip_runner import ClipRunner, Neighbours
 from reducio_codec.errors import InputError
 
 MAX_EFFORT = 1000
@@ -34,8 +34,7 @@ class Refinement:
     steps: int
     """Gradient steps; each takes about three times as long as decoding."""
     decoder: str
-    """The decoder that will be used. Others read the latent too, and gain less. ``bidirectional`` gets no neighbours here, so
-    the latent is made for the warp decoder's frames, which it starts from: the next key frame isn't coded yet."""
+    """The decoder that will be used. Others read the latent too, and gain less."""
     widths: Tensor
     """(z, 1, 1, 1): quantiser step of each channel, in its standard deviations."""
 
@@ -67,6 +66,7 @@ def refine(
     keyframe_index: int,
     frames: slice,
     refinement: Refinement,
+    neighbours: Neighbours | None = None,
 ) -> Tensor:
     """A better latent of one clip (or a batch of them) than the encoder's. The same input gives the same bits.
 
@@ -78,6 +78,7 @@ def refine(
         clip: (B, 3, 16, H, W) uint8, or float in [-1, 1].
         keyframe: (B, 3, H, W), as the decoder will have it.
         frames: the real ones among the 16.
+        neighbours: key frames that a decoder of two references will have.
 
     Returns:
         (B, z, t, h, w) float32, where ``latent`` lies.
@@ -94,7 +95,14 @@ def refine(
             noisy = (symbols + noise) * widths
             bits = 1 / ((0.5 + symbols.abs()) * math.log(2)) * symbols.sign() / symbols[0].numel()
         gradient, error = _error_gradient(
-            runner, noisy, clip, keyframe, keyframe_index=keyframe_index, frames=frames, decoder=refinement.decoder
+            runner,
+            noisy,
+            clip,
+            keyframe,
+            keyframe_index=keyframe_index,
+            frames=frames,
+            decoder=refinement.decoder,
+            neighbours=neighbours,
         )
         # the gradient of log(error + floor) + rate * bits, each clip for itself
         symbols.grad = gradient * widths / (error + _FLOOR)[:, None, None, None, None] + _RATE * bits
@@ -111,6 +119,7 @@ def _error_gradient(
     keyframe_index: int,
     frames: slice,
     decoder: str,
+    neighbours: Neighbours | None,
 ) -> tuple[Tensor, Tensor]:
     """Mean squared error (B,) of the decoded tiles, weighted as they are blended, and its gradient (B, z, t, h, w)."""
     height, width = clip.shape[-2:]
@@ -128,8 +137,9 @@ def _error_gradient(
             motion = runner.cut(leaf, [(y // runner.ratio, x // runner.ratio) for y, x in corners], plan=latent_plan)
             target = runner.cut(clip, corners, plan=plan)[:, :, frames]  # (n*B, 3, T, tile, tile)
             picture = runner.cut(keyframe, corners, plan=plan)
+            around = runner.cut_neighbours(neighbours, corners, plan=plan)
             with runner.autocast():
-                decoded = runner.model.decode(motion, picture, decoder=decoder, keyframe_index=keyframe_index)
+                decoded = runner.model.decode(motion, picture, decoder=decoder, keyframe_index=keyframe_index, **around)
             weight = torch.stack(weights[place : place + len(corners)]).repeat_interleave(latent.shape[0], 0)
             squares = ((decoded[:, :, frames].float() - target).square() * weight[:, None, None]).sum(
                 (1, 2, 3, 4)

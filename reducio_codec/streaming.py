@@ -78,9 +78,14 @@ class FrameClip:
     keyframe_index: int
 
     @property
+    def own_keyframe(self) -> int:
+        """Which of the real frames is the key frame."""
+        return self.keyframe_index - self.span.lead
+
+    @property
     def keyframe(self) -> NDArray[np.uint8]:
         """``(H, W, 3)``: the key frame, a view of one of the frames."""
-        picture: NDArray[np.uint8] = self.frames[self.keyframe_index - self.span.lead]
+        picture: NDArray[np.uint8] = self.frames[self.own_keyframe]
         return picture
 
     def padded(self) -> Tensor:
@@ -119,11 +124,12 @@ def encode_clip(
     span: ClipSpan,
     refinement: Refinement | None,
     keyframe: Tensor | None = None,
+    neighbours: Neighbours | None = None,
 ) -> Tensor:
     """The latent (B, z, t, h, w) of one clip (B, 3, 16, H, W), refined where that is asked for.
 
     ``span`` says which of the 16 frames are real; ``keyframe`` (B, 3, H, W) is the picture that the decoder will have, by
-    default the frame itself.
+    default the frame itself, and ``neighbours`` those of the clips beside it, as far as they are known.
     """
     latent = runner.encode(clip, keyframe_index=keyframe_index, keyframe=keyframe)
     if refinement is None:
@@ -137,6 +143,7 @@ def encode_clip(
         keyframe_index=keyframe_index,
         frames=span.keep,
         refinement=refinement,
+        neighbours=neighbours,
     )
 
 
@@ -176,7 +183,7 @@ def _encode_stream(
             keyframe=clip.keyframe.copy(),  # a view would keep all 16 frames alive
             num_frames=clip.span.frames,
             keyframe_index=keyframe_index,
-            cut=Cut.NONE if finder is None else finder(clip.frames, key=keyframe_index - clip.span.lead),
+            cut=Cut.NONE if finder is None else finder(clip.frames, key=clip.own_keyframe),
         )
 
 
@@ -248,18 +255,10 @@ def decode_clip(
     frames = torch.empty((clip.num_frames, *clip.keyframe.shape), dtype=torch.uint8)
     neighbours = None
     if uses_neighbours(runner.model, decoder):
-        index = clip.keyframe_index
-        neighbours = Neighbours(
-            previous=None if previous is None else _as_batch(previous.picture),
-            next=None if after is None else _as_batch(after.picture),
-            places=(
-                index - CLIP_LENGTH if previous is None else clip.span.place(previous.frame),
-                index + CLIP_LENGTH if after is None else clip.span.place(after.frame),
-            ),
-        )
+        neighbours = as_neighbours(previous, after, span=clip.span, keyframe_index=clip.keyframe_index)
     runner.decode(
         clip.latent.to("cpu")[None],
-        _as_batch(clip.keyframe),
+        as_batch(clip.keyframe),
         decoder=decoder,
         keyframe_index=clip.keyframe_index,
         span=clip.span,
@@ -270,7 +269,21 @@ def decode_clip(
     return decoded
 
 
-def _as_batch(picture: NDArray[np.uint8]) -> Tensor:
+def as_neighbours(
+    previous: Reference | None, after: Reference | None, *, span: ClipSpan, keyframe_index: int
+) -> Neighbours:
+    """The key frames beside a clip, as its model takes them."""
+    return Neighbours(
+        previous=None if previous is None else as_batch(previous.picture),
+        next=None if after is None else as_batch(after.picture),
+        places=(
+            keyframe_index - CLIP_LENGTH if previous is None else span.place(previous.frame),
+            keyframe_index + CLIP_LENGTH if after is None else span.place(after.frame),
+        ),
+    )
+
+
+def as_batch(picture: NDArray[np.uint8]) -> Tensor:
     """(H, W, 3) to (1, 3, H, W)."""
     return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None]
 

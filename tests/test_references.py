@@ -349,3 +349,32 @@ def test_commands(folders: tuple[Path, Path], make_video: MakeVideo, tmp_path: P
     error = run("encode", source, "-o", tmp_path / "c.rdc", "-m", folders[1], "--references", 2, code=2)
     assert "references is 2; no decoder of this model" in error and not (tmp_path / "c.rdc").exists()
     run("roundtrip", source, "-o", tmp_path / "trip", *model)
+
+
+def test_effort_sees_the_key_frames_that_the_decoder_will_see(codec: ReducioCodec) -> None:
+    """Of 4 clips in groups of 3: all but the one behind the group, which isn't coded yet; none across a cut."""
+    video = with_cut(56, 20)
+    seen: list[tuple[list[torch.Tensor | None], tuple[int, int]]] = []
+    decode = codec.model.decode
+
+    def watched(*args: Any, **options: Any) -> torch.Tensor:
+        seen.append((list(options["neighbours"]), options["neighbour_places"]))
+        return decode(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec.model, "decode", watched)
+        data = compressed(codec, video, effort=1, keyframe_group=3, keyframe_codec="avif")
+        encoding, seen = seen, []
+        patch.setattr(codec.runner, "_decode", watched)
+        clips(codec, data)
+    count = len(encoding) // 4  # batches of tiles
+    assert len(encoding) == len(seen) == 4 * count > 0
+    for number, ((given, places), (used, where)) in enumerate(zip(encoding, seen, strict=True)):
+        if number // count == 2:
+            assert given[1] is None and used[1] is not None and given[0] is not None
+            continue
+        assert places == where
+        for first, second in zip(given, used, strict=True):
+            assert (first is None) == (second is None)
+            assert first is None or second is None or torch.equal(first, second)
+    assert [seen[number * count][0][1] is None for number in range(4)] == [True, False, False, True]
