@@ -18,7 +18,7 @@ from reducio_codec.generate.dit import ReducioDiT
 from reducio_codec.generate.folder import save_dit
 from reducio_codec.generate.train.recipe import DitRecipe
 from reducio_codec.generate.train.samples import Entry, LatentBatch, LatentDataset, Samples, collate
-from reducio_codec.generate.train.start import bound_config, build_model, load_teacher, start
+from reducio_codec.generate.train.start import bound_config, build_model, load_teacher, start, teacher_id
 from reducio_codec.generate.train.validate import VALIDATION_SEED, Generator, make_objective, spread, validation_loss
 from reducio_codec.pictures import clip_strip
 from reducio_codec.train.checkpoint import Checkpoints, Progress, claim_folder, read_progress
@@ -105,7 +105,7 @@ def train_dit(
     checkpoints = Checkpoints(out)
     with accelerator.main_process_first():
         if accelerator.is_main_process and not profile:
-            claim_folder(out, {**recipe.to_document(), "shards": samples.identity})
+            claim_folder(out, {**recipe.to_document(), "shards": samples.identity, **teacher_id(recipe)})
     folder = None if profile else checkpoints.find()
     progress = Progress() if folder is None else read_progress(folder)
     model = build_model(config, seed=recipe.run.seed)

@@ -17,7 +17,8 @@ from reducio_codec.generate.pixart_init import start_from_pixart
 from reducio_codec.generate.sd_init import start_from_image_vae
 from reducio_codec.generate.train.recipe import DitRecipe
 from reducio_codec.train.checkpoint import Checkpoints
-from reducio_codec.weights.layout import CONFIG_FILE
+from reducio_codec.weights.io import file_sha256
+from reducio_codec.weights.layout import CONFIG_FILE, TENSOR_FILE
 from reducio_codec.weights.zoo import list_models
 
 _log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ def start(model: ReducioDiT, recipe: DitRecipe) -> None:
     if options.weights:
         _take_weights(model, Path(options.weights))
     if options.teacher:
-        model.load_state_dict(load_dit(_model_folder("start.teacher", options.teacher)).state_dict())
+        model.load_state_dict(load_dit(_teacher_folder(recipe)).state_dict())
     if options.pixart:
         taken = start_from_pixart(model, options.pixart)
         _log.info("%d of %d tensors start from %s", len(taken), len(model.state_dict()), options.pixart)
@@ -68,30 +69,35 @@ def load_teacher(recipe: DitRecipe, config: DiTConfig, *, device: torch.device) 
         return None
     if not recipe.start.teacher:
         raise InputError(f"model.distilled_steps is {config.distilled_steps}; a student needs start.teacher, a folder")
-    source = _model_folder("start.teacher", recipe.start.teacher)
+    source = _teacher_folder(recipe)
     found = read_config(source)
     if found.distilled_steps:
         raise InputError(
             f"start.teacher {str(source)!r} is itself a student, distilled for {found.distilled_steps} steps"
         )
-    free = ("distilled_steps", "distilled_guidance", "condition_dropout", "codec")
+    if not found.latent_space:
+        raise InputError(f"start.teacher {str(source)!r} has random weights: it names no latent space")
+    _check_latent_space("start.teacher", source, found, needed=config)
+    free = ("distilled_steps", "distilled_guidance", "condition_dropout", "codec", "latent_space")
     for name, needed in config.to_json().items():
         if name not in free and getattr(found, name) != needed:
             raise InputError(
-                f"start.teacher {str(source)!r} has {name} {getattr(found, name)!r}; the student {needed!r}"
+                f"start.teacher {str(source)!r} has {name} {getattr(found, name)!r}; the student's is {needed!r}"
             )
     dtype = torch.bfloat16 if recipe.run.precision == "bf16" else torch.float32
     return load_dit(source, device=device, dtype=dtype)
 
 
+def teacher_id(recipe: DitRecipe) -> dict[str, str]:
+    """What the teacher of a student is, for a run that goes on: the sha256 of its weights. Empty where there is none."""
+    return {"teacher": file_sha256(_teacher_folder(recipe) / TENSOR_FILE)} if recipe.start.teacher else {}
+
+
 def _take_weights(model: ReducioDiT, folder: Path) -> None:
     source = _model_folder("start.weights", str(folder))
     other = load_dit(source)
-    if other.config.latent_space and other.config.latent_space != model.config.latent_space:
-        raise InputError(
-            f"start.weights {str(source)!r} makes latents of {other.config.latent_space}; the shards hold those of "
-            f"{model.config.latent_space}"
-        )
+    if other.config.latent_space:
+        _check_latent_space("start.weights", source, other.config, needed=model.config)
     own, found = model.state_dict(), other.state_dict()
     taken = {key: value for key, value in found.items() if key in own and own[key].shape == value.shape}
     if not taken:
@@ -101,9 +107,23 @@ def _take_weights(model: ReducioDiT, folder: Path) -> None:
     _log.info("%d of %d tensors start from %s%s", len(taken), len(own), source, f"; not {left[0]}" if left else "")
 
 
+def _check_latent_space(option: str, source: Path, found: DiTConfig, *, needed: DiTConfig) -> None:
+    if found.latent_space != needed.latent_space:
+        raise InputError(
+            f"{option} {str(source)!r} makes latents of {found.latent_space}; the shards hold those of "
+            f"{needed.latent_space}"
+        )
+
+
+def _teacher_folder(recipe: DitRecipe) -> Path:
+    return _model_folder("start.teacher", recipe.start.teacher)
+
+
 def _model_folder(option: str, name: str) -> Path:
     """``name``, or the finished model of the run in it."""
     folder = Path(name)
+    if not folder.is_dir():
+        raise InputError(f"{option} is {name!r}, which isn't there or is no folder")
     source = folder if (folder / CONFIG_FILE).is_file() else folder / "model"
     if not (source / CONFIG_FILE).is_file():
         running = Checkpoints(folder).find() is not None
