@@ -61,13 +61,20 @@ def student(recipe: Make, teacher: Path | str, **sections: Any) -> DitRecipe:
 
 def test_a_run_learns_from_its_teacher(recipe: Make, shards: Path, teacher: Path, tmp_path: Path) -> None:
     """It starts as the teacher, and comes nearer to where that one goes with guidance."""
-    plan = student(recipe, teacher, run={"steps": 20}, validation={"samples": 8})
+    plan = student(
+        recipe,
+        teacher,
+        model={"distilled_guidance": 10.0},
+        run={"steps": 10},
+        optimizer={"learning_rate": 1e-3, "ema": 0.0},
+        validation={"samples": 8},
+    )
     report = train_dit(plan, latents=[shards], val=[shards], out=tmp_path / "run")
     first = read_log(tmp_path / "run" / "log.jsonl")[0]["val/loss"]
-    assert report.values is not None and report.values["val/loss"] < 0.9 * first
-    assert len(losses(tmp_path / "run")) == 20
+    assert report.values is not None and report.values["val/loss"] < 0.7 * first
+    assert len(losses(tmp_path / "run")) == 10
     assert report.values["val/motion"] > 0
-    assert report.model is not None and load_dit(report.model).config.distilled_guidance == 2.5
+    assert report.model is not None and load_dit(report.model).config.distilled_guidance == 10
 
 
 def test_at_step_0_it_is_its_teacher(recipe: Make, shards: Path, teacher: Path, tmp_path: Path) -> None:
