@@ -151,6 +151,8 @@ def test_a_clip_depends_on_its_seed_alone(pipe: ReducioDiTPipeline) -> None:
             assert np.abs(made[place].astype(int) - alone[number]).max() <= 1
     assert np.array_equal(pipe(image=PICTURE, seed=5), alone[0])
     assert not np.array_equal(pipe(image=PICTURE, seed=6), alone[0])
+    longer = pipe(image=PICTURE, seed=5, seconds=1.5)
+    assert longer.shape == (24, 64, 64, 3) and np.array_equal(longer[:16], alone[0])
 
 
 @pytest.mark.parametrize(

@@ -168,21 +168,23 @@ def _check_samples(samples: Samples, config: DiTConfig) -> None:
             f"--val holds latents of the codec {samples.index.codec!r} (latent space {samples.index.latent_space}); "
             f"--latents those of {config.latent_space}"
         )
-    parts = samples.load(samples.entries[0])
-    if config.uses_semantic and parts.semantic is None:
-        raise InputError(
-            f"model.image_condition {config.image_condition!r} needs semantic tokens, and the shards have none: "
-            "'reducio-codec extract --image-encoder'"
-        )
-    needed = config.text_channels
-    if needed and samples.index.text_encoder is None:
+    if config.text_channels and samples.index.text_encoder is None:
         _log.warning("the shards have no text tokens: this model learns nothing of text")
-    for name, tokens, channels in (
-        ("text", parts.text, needed),
-        ("semantic", parts.semantic, config.semantic_channels),
-    ):
-        if tokens is not None and channels and tokens.shape[1] != channels:
-            raise InputError(f"the shards' {name} tokens have {tokens.shape[1]} channels; the model takes {channels}")
+    for entry in samples.examples:
+        parts, folder = samples.load(entry), entry.tar.parent
+        if config.uses_semantic and parts.semantic is None:
+            raise InputError(
+                f"model.image_condition {config.image_condition!r} needs semantic tokens, and the shards in {folder} have "
+                "none: 'reducio-codec extract --image-encoder'"
+            )
+        for name, tokens, channels in (
+            ("text", parts.text, config.text_channels),
+            ("semantic", parts.semantic, config.semantic_channels),
+        ):
+            if tokens is not None and channels and tokens.shape[1] != channels:
+                raise InputError(
+                    f"the {name} tokens in {folder} have {tokens.shape[1]} channels; the model takes {channels}"
+                )
 
 
 def _set_up(
