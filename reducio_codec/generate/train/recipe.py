@@ -61,11 +61,11 @@ class DitStartOptions:
     """The weights at step 0."""
 
     weights: str = ""
-    """A transformer's folder, or the output folder of a run (the stage before this one). What has another shape isn't
-    taken, and named."""
+    """A transformer's bundled name or folder, or the output folder of a run (the stage before this one). What has another
+    shape isn't taken, and named."""
     teacher: str = ""
-    """For a student (model.distilled_steps): folder of the trained transformer that it learns from and starts as, or the
-    output folder of that one's run."""
+    """For a student (model.distilled_steps): the trained transformer that it learns from and starts as, a bundled name, a
+    folder, or the output folder of its run."""
     pixart: str = ""
     """Folder of a PixArt-alpha transformer (or of a whole pipeline) in diffusers' layout."""
     image_vae: str = ""

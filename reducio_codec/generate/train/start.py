@@ -49,7 +49,7 @@ def start(model: ReducioDiT, recipe: DitRecipe) -> None:
     """Give ``model`` its weights at step 0, in place."""
     options = recipe.start
     if options.weights:
-        _take_weights(model, Path(options.weights))
+        _take_weights(model, options.weights)
     if options.teacher:
         model.load_state_dict(load_dit(_teacher_folder(recipe)).state_dict())
     if options.pixart:
@@ -93,8 +93,8 @@ def teacher_id(recipe: DitRecipe) -> dict[str, str]:
     return {"teacher": file_sha256(_teacher_folder(recipe) / TENSOR_FILE)} if recipe.start.teacher else {}
 
 
-def _take_weights(model: ReducioDiT, folder: Path) -> None:
-    source = _model_folder("start.weights", str(folder))
+def _take_weights(model: ReducioDiT, name: str) -> None:
+    source = _model_folder("start.weights", name)
     other = load_dit(source)
     if other.config.latent_space:
         _check_latent_space("start.weights", source, other.config, needed=model.config)
@@ -120,10 +120,13 @@ def _teacher_folder(recipe: DitRecipe) -> Path:
 
 
 def _model_folder(option: str, name: str) -> Path:
-    """``name``, or the finished model of the run in it."""
-    folder = Path(name)
+    """That of a bundled model, or ``name``, or the finished model of the run in it."""
+    bundled = {entry.name: entry.folder for entry in list_models() if entry.kind == "generator"}
+    folder = bundled.get(name, Path(name))
     if not folder.is_dir():
-        raise InputError(f"{option} is {name!r}, which isn't there or is no folder")
+        raise InputError(
+            f"{option} is {name!r}, which isn't there or is no folder; bundled: {', '.join(map(repr, bundled))}"
+        )
     source = folder if (folder / CONFIG_FILE).is_file() else folder / "model"
     if not (source / CONFIG_FILE).is_file():
         running = Checkpoints(folder).find() is not None
