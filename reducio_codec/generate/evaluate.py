@@ -41,6 +41,7 @@ from reducio_codec.generate.features import NAME, clip_features
 from reducio_codec.generate.measure import Clip, brightness_drift, motion_magnitude
 from reducio_codec.generate.pipeline import ReducioDiTPipeline
 from reducio_codec.generate.protocols.settings import environment
+from reducio_codec.generate.train.validate import spread
 from reducio_codec.io.files import atomic_write
 from reducio_codec.metrics.frechet import frechet_distance
 from reducio_codec.metrics.fvd import I3d, find_i3d
@@ -195,7 +196,7 @@ def compare(
     index = codec.model.default_keyframe_index
     others = {name: tally() for name in ("real", "codec", "keyframe_repeated")}
     made = [tally() for _ in subjects]
-    drawn = np.linspace(0, len(real) - 1, min(_STRIPS, len(real))).round().astype(int)
+    drawn = spread(range(len(real)), _STRIPS)
     with click.progressbar(list(real), label="clips", file=sys.stderr) as bar:
         for number, clip in enumerate(bar):
             rows = {"real": clip, "codec": as_the_codec_shows(codec, clip)}

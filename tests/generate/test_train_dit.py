@@ -8,6 +8,7 @@ import shutil
 import tarfile
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from reducio_codec.generate import PRESETS, ReducioDiT, ReducioDiTPipeline, late
 from reducio_codec.generate.extract.maker import Encoders
 from reducio_codec.generate.extract.options import ExtractOptions
 from reducio_codec.generate.extract.run import extract
-from reducio_codec.generate.extract.shards import write_shard
+from reducio_codec.generate.extract.shards import read_index, write_shard
 from reducio_codec.generate.train.loop import train_dit
 from reducio_codec.generate.train.objective import DenoisingLoss
 from reducio_codec.generate.train.recipe import (
@@ -33,10 +34,12 @@ from reducio_codec.generate.train.recipe import (
     read_dit_recipe,
 )
 from reducio_codec.generate.train.samples import LatentDataset, Samples, collate
+from reducio_codec.generate.train.start import bound_config
 from reducio_codec.generate.train.validate import validation_loss
 from reducio_codec.train.checkpoint import Checkpoints
 from reducio_codec.train.loading import ClipKey
 from reducio_codec.train.monitor import read_log
+from reducio_codec.weights.zoo import load_pretrained
 from tests.generate.conftest import awake
 from tests.helpers import moving_video
 from tests.train.conftest import write_video
@@ -277,6 +280,25 @@ def test_what_does_not_belong_is_refused(recipe: Make, shards: Path, other_codec
         train_dit(recipe(), latents=[other], out=tmp_path / "more")
     with pytest.raises(InputError, match=r"has no shards\.json; 'reducio-codec extract' makes"):
         train_dit(recipe(), latents=[tmp_path], out=tmp_path / "more")
+
+
+def test_the_codec_that_a_model_names(shards: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Never one whose latents it doesn't make, as the preset's would be with shards of a user's own codec."""
+    index = read_index(shards)
+    lite = latent_space_id(load_pretrained("reducio-lite")[0])  # type: ignore[arg-type]
+    for preset, codec, space, named in (
+        ("reducio-lite", "reducio-lite", lite, "reducio-lite"),
+        ("reducio-lite", "reducio-test", "", "reducio-test"),
+        ("reducio-lite", "org/codec", "", "org/codec"),
+        ("reducio-lite", "/copies/reducio-lite", lite, "reducio-lite"),
+        ("reducio-lite", index.codec, index.latent_space, ""),
+        ("", index.codec, index.latent_space, ""),
+        ("me/mine", index.codec, index.latent_space, "me/mine"),
+    ):
+        caplog.clear()
+        config = replace(PRESETS["lite"], codec=preset)
+        assert bound_config(config, replace(index, codec=codec, latent_space=space)).codec == named
+        assert ("names none, so its user must" in caplog.text) == (named == "")
 
 
 def test_the_next_stage_starts_from_the_last(recipe: Make, shards: Path, tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ from reducio_codec.generate.config import DiTConfig
 from reducio_codec.generate.dit import ReducioDiT
 from reducio_codec.generate.extract.shards import ShardIndex
 from reducio_codec.generate.folder import load_dit, read_config
+from reducio_codec.generate.latent_space import latent_space_id
 from reducio_codec.generate.pixart_init import start_from_pixart
 from reducio_codec.generate.sd_init import start_from_image_vae
 from reducio_codec.generate.train.recipe import DitRecipe
 from reducio_codec.train.checkpoint import Checkpoints
 from reducio_codec.weights.io import file_sha256
 from reducio_codec.weights.layout import CONFIG_FILE, TENSOR_FILE
-from reducio_codec.weights.zoo import list_models
+from reducio_codec.weights.zoo import list_models, load_pretrained
 
 _log = logging.getLogger(__name__)
 
@@ -34,8 +35,21 @@ def bound_config(config: DiTConfig, index: ShardIndex) -> DiTConfig:
         needed, found = getattr(config, name), getattr(index, name)
         if needed != found:
             raise InputError(f"model.{name} is {needed}; the latents of {index.codec!r} have {found}")
-    named = index.codec if any(index.codec == entry.name for entry in list_models()) else ""
-    return replace(config, codec=config.codec or named, latent_space=index.latent_space)
+    return replace(config, codec=_codec_name(config, index), latent_space=index.latent_space)
+
+
+def _codec_name(config: DiTConfig, index: ShardIndex) -> str:
+    """What the model says its codec is: the recipe's word, unless that is a bundled codec (a preset's default) and the
+    shards are another's."""
+    bundled = [entry.name for entry in list_models() if entry.kind == "codec"]
+    if config.codec and config.codec not in bundled:
+        return config.codec
+    if not Path(index.codec).is_absolute():  # a name; folders are stored as whole paths, which say nothing elsewhere
+        return index.codec
+    if config.codec and latent_space_id(load_pretrained(config.codec)[0]) == index.latent_space:  # type: ignore[arg-type]
+        return config.codec
+    _log.warning("the shards are of the codec %r: this model names none, so its user must", index.codec)
+    return ""
 
 
 def build_model(config: DiTConfig, *, seed: int) -> ReducioDiT:
