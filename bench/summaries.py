@@ -1,4 +1,4 @@
-"""Single result files as tables: quality of a model (``reducio_codec.train.evaluate``) and speed (``bench speed``)."""
+"""Single result files as tables: quality of a model (``evaluate`` of ``train`` and ``generate``), and ``bench speed``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from bench.generated import table as generated_table
+from bench.generated import words as generated_words
 from bench.speed.generation import PROTOCOL as GENERATION
 from bench.speed.generation_table import tables as generation_tables
 from bench.speed.generation_table import words as generation_words
@@ -45,9 +47,11 @@ def summary(path: Path) -> tuple[str, list[Rows]]:
             return generation_words(data), generation_tables(data)
         if "protocol" not in data and "psnr" in data:
             return _quality_words(data), [quality(data)]
+        if "protocol" not in data and "keyframe_repeated" in data:
+            return generated_words(data), [generated_table(data)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is damaged: {type(error).__name__} {error}") from error
-    known = f"speed/1, {SWEEPS}, {GENERATION}, or quality by reducio_codec.train.evaluate"
+    known = f"speed/1, {SWEEPS}, {GENERATION}, or quality by reducio_codec.train.evaluate or generate.evaluate"
     raise InputError(f"{path} is of protocol {data.get('protocol')}; known here: {known}")
 
 

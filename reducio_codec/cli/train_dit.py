@@ -23,7 +23,7 @@ def _show_options(ctx: click.Context, _parameter: click.Parameter, value: bool) 
     "--latents", required=True, multiple=True, metavar="DIR", help="Shards to learn from (of 'extract'; repeatable)."
 )
 @click.option("--val", multiple=True, metavar="DIR", help="Shards to validate on, of other videos (repeatable).")
-@click.option("--weights", metavar="DIR", help="Start from a transformer's folder, or another run's --out.")
+@click.option("--weights", metavar="DIR", help="Start from a transformer's name or folder, or another run's --out.")
 @run_options(_show_options)
 def command(
     recipe: str,

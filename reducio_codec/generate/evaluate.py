@@ -8,13 +8,22 @@ own motion search), in pixels. Drift is the mean level of the last four frames l
 the real clips are Frechet distances on I3D's features with ``--i3d`` (FVD), and otherwise on a hand-made stand-in
 (``features``). Beside the generated clips stand three others: the real ones as the codec shows them (no transformer on
 this codec gets nearer), the key frame repeated, and, for the distance alone, one half of the real clips against the other.
+
+``--setting steps=4 --setting model=runs/student/model`` and so on: several settings take turns at each clip, so that
+their times compare. The first is the one under ``generated``, and the one whose distance those of all are divided by. A
+time is that of a whole call with one picture: conditions, sampling, decoding.
 """
 
 from __future__ import annotations
 
 import json
+import sys
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import click
@@ -25,9 +34,14 @@ from PIL import Image
 
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
+from reducio_codec.errors import InputError
+from reducio_codec.generate.command import OneLineErrors
+from reducio_codec.generate.dit import BlockCache
 from reducio_codec.generate.features import NAME, clip_features
 from reducio_codec.generate.measure import Clip, brightness_drift, motion_magnitude
 from reducio_codec.generate.pipeline import ReducioDiTPipeline
+from reducio_codec.generate.protocols.settings import environment
+from reducio_codec.generate.train.validate import spread
 from reducio_codec.io.files import atomic_write
 from reducio_codec.metrics.frechet import frechet_distance
 from reducio_codec.metrics.fvd import I3d, find_i3d
@@ -39,55 +53,177 @@ from reducio_codec.train.validate import validation_clips
 
 Features = Callable[[Clip], NDArray[Any]]
 
-_BATCH = 4
 _STRIPS = 10
 
 
-def generate(pipeline: ReducioDiTPipeline, clips: Sequence[Clip], **sampling: Any) -> list[Clip]:
-    """A clip from the key frame of each; ``sampling`` is steps, guidance and cache_blocks of the pipeline."""
-    index = pipeline.keyframe_index
-    made: list[Clip] = []
-    for first in range(0, len(clips), _BATCH):
-        part = clips[first : first + _BATCH]
-        seeds = list(range(first, first + len(part)))
-        made += list(pipeline(image=[clip[index] for clip in part], seed=seeds, **sampling))
-    return made
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One way to make the clips; None is what the model was made for."""
+
+    model: str
+    """Name or folder."""
+    name: str = ""
+    """What results call the model; empty: ``model``."""
+    steps: int | None = None
+    guidance: float | None = None
+    cache_blocks: int = 0
 
 
-def measure(
-    sets: dict[str, list[Clip]], *, keyframe_index: int, features: Features, feature_name: str
-) -> dict[str, dict[str, Any]]:
-    """What every set of clips is like, the first of which is the real one."""
-    real_name, real = next(iter(sets.items()))
-    vectors = {name: np.stack([features(clip) for clip in clips]) for name, clips in sets.items()}
-    motion = {
-        name: [motion_magnitude(clip, keyframe_index=keyframe_index) for clip in clips] for name, clips in sets.items()
-    }
-    result: dict[str, dict[str, Any]] = {}
-    for name, clips in sets.items():
-        drift = np.array([brightness_drift(clip) for clip in clips])
-        kept = [_psnr(clip[keyframe_index], source[keyframe_index]) for clip, source in zip(clips, real, strict=True)]
-        found: dict[str, Any] = {
-            "motion_px": _round(np.mean(motion[name])),
-            "motion_over_real": _round(np.mean(motion[name]) / max(float(np.mean(motion[real_name])), 1e-6)),
+def read_setting(text: str, *, model: str) -> Setting:
+    """``"steps=4,guidance=1"`` and the like. InputError for another name, or a value that is no number."""
+    kinds: dict[str, Callable[[str], Any]] = {"steps": int, "guidance": float, "cache_blocks": int}
+    names = [each.name for each in fields(Setting)]
+    values: dict[str, Any] = {"model": model}
+    for part in text.split(","):
+        name, _, value = (word.strip() for word in part.partition("="))
+        if name not in names or not value:
+            raise InputError(f"setting {text!r} has {part!r}; it must be NAME=VALUE, names: {', '.join(names)}")
+        try:
+            values[name] = kinds.get(name, str)(value)
+        except ValueError:
+            raise InputError(f"setting {text!r}: {name} is {value!r}; it must be a number") from None
+    return Setting(**values)
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """What a set of clips is like. The clips themselves aren't kept."""
+
+    keyframe_index: int
+    features: Features
+    vectors: list[NDArray[Any]] = field(default_factory=list)
+    motion: list[float] = field(default_factory=list)
+    drift: list[float] = field(default_factory=list)
+    kept: list[float] = field(default_factory=list)
+    """PSNR of the key frame in dB."""
+
+    def add(self, clip: Clip, *, source: Clip) -> None:
+        """``source`` is the real clip."""
+        index = self.keyframe_index
+        self.vectors.append(self.features(clip))
+        self.motion.append(motion_magnitude(clip, keyframe_index=index))
+        self.drift.append(brightness_drift(clip))
+        self.kept.append(_psnr(clip[index], source[index]))
+
+    def summary(self, *, real: Tally) -> dict[str, float]:
+        """Means over the clips, and the distance to the real ones (which needs two clips)."""
+        motion, drift = np.mean(self.motion), np.array(self.drift)
+        found = {
+            "motion_px": _round(motion),
+            "motion_over_real": _round(motion / max(float(np.mean(real.motion)), 1e-6)),
             "brightness_drift_mean": _round(drift.mean()),
             "brightness_drift_abs": _round(np.abs(drift).mean()),
-            "keyframe_psnr_least": _round(min(kept)),
+            "keyframe_psnr_least": _round(min(self.kept)),
         }
-        if name == real_name:
-            half = vectors[name][::2], vectors[name][1::2]
-            if min(map(len, half)) >= 2:
-                found["frechet_between_halves"] = _round(frechet_distance(*half))
-        elif len(clips) >= 2:
-            found["frechet"] = _round(frechet_distance(vectors[real_name], vectors[name]))
-        result[name] = found
-    return {"features": {"name": feature_name, "size": int(vectors[real_name].shape[1])}, **result}
+        first, second, name = real.vectors, self.vectors, "frechet"
+        if self is real:
+            first, second, name = self.vectors[::2], self.vectors[1::2], "frechet_between_halves"
+        if len(second) >= 2:
+            found[name] = _round(frechet_distance(np.stack(first), np.stack(second)))
+        return found
+
+
+@dataclass(kw_only=True)
+class Subject:
+    """A setting at work."""
+
+    pipeline: ReducioDiTPipeline
+    named: dict[str, Any]
+    """model, as results call it; of a student also distilled_guidance."""
+    sampling: dict[str, Any]
+    """steps, guidance and cache_blocks."""
+    seconds: list[float] = field(default_factory=list)
+    """Of each clip."""
+
+    @property
+    def title(self) -> str:
+        facts = {**self.named, **self.sampling}
+        return ", ".join(str(value) if name == "model" else f"{name} {value}" for name, value in facts.items())
+
+    def make(self, picture: NDArray[np.uint8], *, seed: int) -> Clip:
+        """The clip around ``picture`` (H, W, 3)."""
+        started = time.perf_counter()
+        clip: Clip = self.pipeline(image=picture, seed=seed, **self.sampling)
+        self.seconds.append(time.perf_counter() - started)
+        return clip
+
+
+def open_subjects(settings: Sequence[Setting], *, codec: str | None) -> list[Subject]:
+    """One for each setting; a model is loaded once.
+
+    Raises:
+        InputError: a setting that its model can't do, or models of different codecs.
+    """
+    pipelines: dict[str, ReducioDiTPipeline] = {}
+    subjects = []
+    for setting in settings:
+        if setting.model not in pipelines:
+            pipelines[setting.model] = ReducioDiTPipeline.from_pretrained(setting.model, codec=codec)
+        config, first = pipelines[setting.model].config, pipelines[settings[0].model].config
+        if config.latent_space != first.latent_space:
+            raise InputError(
+                f"{setting.model!r} makes latents of {config.latent_space}, {settings[0].model!r} those of "
+                f"{first.latent_space}; models that are compared share a codec"
+            )
+        if setting.cache_blocks:
+            BlockCache(setting.cache_blocks, depth=config.depth)
+        inside = {"distilled_guidance": config.distilled_guidance} if config.distilled_steps else {}
+        sampling = {
+            "steps": config.sampling_steps(setting.steps),
+            "guidance": config.sampling_guidance(setting.guidance),
+            "cache_blocks": setting.cache_blocks,
+        }
+        named = {"model": setting.name or setting.model, **inside}
+        subjects.append(Subject(pipeline=pipelines[setting.model], named=named, sampling=sampling))
+    return subjects
 
 
 def as_the_codec_shows(codec: ReducioCodec, clip: Clip) -> Clip:
     """Encoded and decoded, nothing quantised."""
     latent, keyframe = codec.encode(torch.from_numpy(clip.copy()))
     return np.ascontiguousarray(codec.decode(latent, keyframe, output="uint8")[0].numpy())
+
+
+def compare(
+    subjects: Sequence[Subject],
+    real: Sequence[Clip],
+    *,
+    codec: ReducioCodec,
+    tally: Callable[[], Tally],
+    strips: Path | None,
+) -> dict[str, Any]:
+    """What each makes of the key frames of ``real``, beside the three others, as JSON values."""
+    index = codec.model.default_keyframe_index
+    others = {name: tally() for name in ("real", "codec", "keyframe_repeated")}
+    made = [tally() for _ in subjects]
+    drawn = spread(range(len(real)), _STRIPS)
+    with click.progressbar(list(real), label="clips", file=sys.stderr) as bar:
+        for number, clip in enumerate(bar):
+            rows = {"real": clip, "codec": as_the_codec_shows(codec, clip)}
+            repeated = np.repeat(clip[index : index + 1], CLIP_LENGTH, 0)
+            for name, shown in {**rows, "keyframe_repeated": repeated}.items():
+                others[name].add(shown, source=clip)
+            for subject, each in zip(subjects, made, strict=True):
+                rows[subject.title] = subject.make(clip[index], seed=number)
+                each.add(rows[subject.title], source=clip)
+            if strips is not None and number in drawn:
+                with atomic_write(strips / f"clip-{number:04d}.png") as file:
+                    Image.fromarray(clip_strip(rows)).save(file, "PNG")
+    found = {name: each.summary(real=others["real"]) for name, each in others.items()}
+    generated = [each.summary(real=others["real"]) for each in made]
+    settings: list[dict[str, Any]] = []
+    for subject, values in zip(subjects, generated, strict=True):
+        entry = {**subject.named, **subject.sampling, "seconds_per_clip": _round(median(subject.seconds)), **values}
+        if "frechet" in values:
+            entry["frechet_over_first"] = _round(values["frechet"] / max(generated[0]["frechet"], 1e-6))
+        settings.append(entry)
+    return {
+        "real": found["real"],
+        "codec": found["codec"],
+        "generated": generated[0],
+        "keyframe_repeated": found["keyframe_repeated"],
+        "settings": settings,
+    }
 
 
 def _psnr(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
@@ -100,7 +236,7 @@ def _round(value: Any) -> float:
     return round(float(value), 3)
 
 
-@click.command()
+@click.command(cls=OneLineErrors)
 @click.argument("model")
 @click.option("--data", required=True, help="Folder or list of videos that it wasn't trained on.")
 @click.option("--cache", type=click.Path(path_type=Path), required=True, help="Where decoded videos are kept.")
@@ -108,9 +244,14 @@ def _round(value: Any) -> float:
 @click.option("--codec", help="Name or folder of the codec.  [default: the one that the transformer names]")
 @click.option("--side", default=256, show_default=True, help="Of the clips in pixels.")
 @click.option("--clips", default=0, help="At most so many, evenly spread; 0: all.")
-@click.option("--steps", type=int, help="Of the sampler.  [default: the model's]")
-@click.option("--guidance", type=float, help="Of the sampler.  [default: the model's]")
-@click.option("--cache-blocks", default=0, show_default=True, help="Middle blocks that run at every second step only.")
+@click.option(
+    "--setting",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE,...",
+    help="How clips are made, repeatable: steps, guidance, cache_blocks (see 'reducio-codec generate'), model (instead "
+    "of MODEL), name (what results call it).  [default: what MODEL was made for]",
+)
 @click.option("--i3d", type=click.Path(path_type=Path), help="I3D's TorchScript file: distances are FVD then.")
 @click.option("--strips", type=click.Path(path_type=Path), help="Folder for strips of ten clips.")
 def main(
@@ -121,50 +262,42 @@ def main(
     codec: str | None,
     side: int,
     clips: int,
-    steps: int | None,
-    guidance: float | None,
-    cache_blocks: int,
+    settings: tuple[str, ...],
     i3d: Path | None,
     strips: Path | None,
 ) -> None:
-    pipeline = ReducioDiTPipeline.from_pretrained(model, codec=codec)
-    index = pipeline.keyframe_index
-    sampling = {
-        "steps": pipeline.config.sampling_steps(steps),
-        "guidance": pipeline.config.sampling_guidance(guidance),
-        "cache_blocks": cache_blocks,
-    }
-    plain = ReducioCodec.from_pretrained(codec or pipeline.config.codec)
+    plan = [read_setting(text, model=model) for text in settings] or [Setting(model=model)]
+    subjects = open_subjects(plan, codec=codec)
+    first = subjects[0].pipeline
+    index = first.keyframe_index
+    features: Features = partial(clip_features, keyframe_index=index) if i3d is None else I3d(find_i3d(i3d))
     options = ScanOptions(frame_rate=16.0, stored_side=0, store=True, find_cuts=True)
     videos = scan(find_videos(data), cache=cache, options=options).videos
     store = open_store(videos, storage="disk", device=torch.device("cpu"))
     real = [clip.frames for clip in validation_clips(videos, store, side=side, count=clips)]
-    sets = {
-        "real": real,
-        "codec": [as_the_codec_shows(plain, clip) for clip in real],
-        "generated": generate(pipeline, real, **sampling),
-        "keyframe_repeated": [np.repeat(clip[index : index + 1], CLIP_LENGTH, 0) for clip in real],
-    }
-    extractor: Features = (
-        (lambda clip: clip_features(clip, keyframe_index=index)) if i3d is None else I3d(find_i3d(i3d))
+    if not real:
+        raise InputError(f"{data} has no scene of {CLIP_LENGTH} frames or more")
+    if strips is not None:
+        strips.mkdir(parents=True, exist_ok=True)
+    compared = compare(
+        subjects,
+        real,
+        codec=ReducioCodec.from_pretrained(codec or first.config.codec),
+        tally=partial(Tally, keyframe_index=index, features=features),
+        strips=strips,
     )
-    name = NAME if i3d is None else "I3D, Kinetics-400 (FVD)"
     found = {
-        "model": model,
-        "latent_space": pipeline.config.latent_space,
+        "model": subjects[0].named["model"],
+        "latent_space": first.config.latent_space,
         "clips": len(real),
         "side": side,
-        **sampling,
-        **measure(sets, keyframe_index=index, features=extractor, feature_name=name),
+        **subjects[0].sampling,
+        "features": {"name": NAME if i3d is None else "I3D, Kinetics-400 (FVD)", "size": len(features(real[0]))},
+        **compared,
+        "environment": {**environment(), "threads": torch.get_num_threads()},
     }
     with atomic_write(out) as file:
         file.write((json.dumps(found, indent=2) + "\n").encode())
-    if strips is not None:
-        strips.mkdir(parents=True, exist_ok=True)
-        for place in np.linspace(0, len(real) - 1, min(_STRIPS, len(real))).round().astype(int):
-            rows = {label: sets[label][place] for label in ("real", "codec", "generated")}
-            with atomic_write(strips / f"clip-{place:04d}.png") as file:
-                Image.fromarray(clip_strip(rows)).save(file, "PNG")
     click.echo(json.dumps(found, indent=2))
 
 

@@ -32,9 +32,11 @@ class Known:
 
 def check_sampler(name: str | None, *, objective: Objective, distilled: bool = False) -> SamplerName:
     """The sampler of that name, or the default, if it fits what the model predicts; a student's steps are Euler's."""
-    allowed = SAMPLERS[objective][: 1 if distilled else None]
+    allowed = SAMPLERS[objective]
     if name is None:
         return allowed[0]
+    if distilled and name != allowed[0]:
+        raise InputError(f"sampler is {name!r}; this model was distilled for {allowed[0]!r} and no other")
     for sampler in allowed:
         if sampler == name:
             return sampler

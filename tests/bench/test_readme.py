@@ -63,6 +63,50 @@ def test_quality_of_both_generations_of_the_file(
     assert rows[-1][0] == "the same and the latent with step 0.5 (10.0 kbit a clip)"
 
 
+def test_generated_clips_setting_by_setting(tmp_path: Path) -> None:
+    """Of both generations of the file: with one setting and no times, and with several."""
+    values = {"motion_px": 4.0, "motion_over_real": 1.5, "brightness_drift_mean": -0.6, "brightness_drift_abs": 3.0,
+              "keyframe_psnr_least": 78.1}  # fmt: skip
+    made = {**values, "frechet": 44.0}
+    setting = {"model": "m", "steps": 20, "guidance": 2.5, "cache_blocks": 0}
+    data = {
+        **setting,
+        "clips": 3,
+        "side": 256,
+        "features": {"name": "hand-made"},
+        "real": {**values, "frechet_between_halves": 3.0},
+        "codec": made,
+        "generated": made,
+        "keyframe_repeated": made,
+    }
+    text, (rows,) = summary(write(tmp_path, "old.json", data))
+    assert "3 clips of 256 px" in text and "hand-made" in text
+    assert rows[1] == ["m, 20 steps, guidance 2.5", "", "1.50", "-0.60", "3.00", "78.1 dB", "44.00", ""]
+    assert [row[0] for row in rows[2:]] == [
+        "the real clips as the codec shows them",
+        "the key frame repeated",
+        "one half of the real clips against the other",
+    ]
+    assert rows[-1][6] == "3.00" and {len(row) for row in rows} == {8}
+    more = {**made, "seconds_per_clip": 1.234, "frechet_over_first": 1.07}
+    data["settings"] = [
+        {**setting, **more},
+        {**setting, **more, "cache_blocks": 6},
+        {**setting, **more, "model": "s", "steps": 4, "guidance": 1.0, "distilled_guidance": 2.5},
+    ]
+    data["environment"] = {"threads": 2, "versions": {"torch": "2.9"}}
+    text, (rows,) = summary(write(tmp_path, "new.json", data))
+    assert "2 threads, torch 2.9" in text
+    assert [row[0] for row in rows[1:4]] == [
+        "m, 20 steps, guidance 2.5",
+        "m, 20 steps, guidance 2.5, 6 blocks at every second step only",
+        "s, 4 steps, guidance 2.5 inside",
+    ]
+    assert rows[3][1:] == ["1.23", "1.50", "-0.60", "3.00", "78.1 dB", "44.00", "1.07"]
+    with pytest.raises(InputError, match=r"short\.json is damaged: KeyError 'motion_over_real'"):
+        summary(write(tmp_path, "short.json", {**data, "codec": {}}))
+
+
 def test_a_file_that_cannot_be_shown_is_named_beside_the_others(tmp_path: Path) -> None:
     write(tmp_path, "speed.json", SPEED)
     write(tmp_path, "old.json", {**SPEED, "protocol": "speed/0"})

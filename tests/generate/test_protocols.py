@@ -208,6 +208,22 @@ def test_the_same_clips_whatever_was_made_before(
         assert difference.max() <= 2  # another batch rounds otherwise
 
 
+def test_a_student_makes_clips_as_it_was_distilled_to(
+    ucf: Path, dit_folder: SaveDit, codec_folder: Path, tmp_path: Path
+) -> None:
+    student = dit_folder(objective="flow", distilled_steps=3, distilled_guidance=2.5)
+    words = ["ucf101", ucf, "-m", student, "--codec", codec_folder, "--clips", 2, "-o", tmp_path / "out"]
+    for wrong, message in ((("--steps", 20), "distilled for 3"), (("--guidance", 2.5), "guidance 2.5 inside"),
+                           (("--sampler", "heun"), "distilled for 'euler'")):  # fmt: skip
+        refused = run(*words, *wrong)
+        assert refused.exit_code == 2 and message in refused.stderr
+        assert not (tmp_path / "out").exists()
+    done = run(*words)
+    assert done.exit_code == 0, done.output
+    request = result_of(tmp_path / "out")["request"]
+    assert (request["steps"], request["guidance"], request["sampler"]) == (3, 1.0, "euler")
+
+
 def test_every_class_has_its_share(ucf: Path) -> None:
     plan = read_ucf101(ucf, count=7, seed=0)
     groups = [item.real.parent.name for item in plan.items if item.real is not None]

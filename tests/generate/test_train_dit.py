@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
+import tarfile
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,7 @@ from reducio_codec.generate import PRESETS, ReducioDiT, ReducioDiTPipeline, late
 from reducio_codec.generate.extract.maker import Encoders
 from reducio_codec.generate.extract.options import ExtractOptions
 from reducio_codec.generate.extract.run import extract
+from reducio_codec.generate.extract.shards import read_index, write_shard
 from reducio_codec.generate.train.loop import train_dit
 from reducio_codec.generate.train.objective import DenoisingLoss
 from reducio_codec.generate.train.recipe import (
@@ -28,9 +34,13 @@ from reducio_codec.generate.train.recipe import (
     read_dit_recipe,
 )
 from reducio_codec.generate.train.samples import LatentDataset, Samples, collate
+from reducio_codec.generate.train.start import bound_config
+from reducio_codec.generate.train.validate import validation_loss
 from reducio_codec.train.checkpoint import Checkpoints
 from reducio_codec.train.loading import ClipKey
 from reducio_codec.train.monitor import read_log
+from reducio_codec.weights.zoo import load_pretrained
+from tests.generate.conftest import awake
 from tests.helpers import moving_video
 from tests.train.conftest import write_video
 
@@ -174,6 +184,48 @@ def test_draws_depend_on_seed_step_and_place_alone(shards: Path) -> None:
     assert not torch.allclose(batch(0), batch(0, step=6))
 
 
+def test_the_loss_in_validation_does_not_depend_on_the_batch(shards: Path) -> None:
+    samples = Samples([shards])
+    loss = DenoisingLoss(awake(ReducioDiT(build_dit_recipe(TINY).model)), DenoisingOptions(), seed=0).eval()
+    found = [
+        validation_loss(
+            loss, samples, samples.entries[:5], batch=batch, device=torch.device("cpu"), autocast=nullcontext
+        )
+        for batch in (1, 2, 5)
+    ]
+    assert found == pytest.approx([found[0]] * 3, rel=1e-4)
+
+
+def with_semantic(shards: Path, folder: Path, *, channels: int) -> Path:
+    """A copy with an image encoder's tokens in each sample."""
+    folder.mkdir()
+    shutil.copy(shards / "shards.json", folder)
+    tokens = io.BytesIO()
+    np.save(tokens, np.zeros((4, channels), np.float16))
+    for path in shards.glob("*.tar"):
+        parts: dict[str, dict[str, bytes]] = {}
+        with tarfile.open(path) as tar:
+            for member in tar:
+                key, _, suffix = member.name.partition(".")
+                data = tar.extractfile(member)
+                assert data is not None
+                parts.setdefault(key, {"semantic.npy": tokens.getvalue()})[suffix] = data.read()
+        write_shard(folder / path.name, parts.items())
+    return folder
+
+
+def test_every_folder_must_have_what_the_model_takes(recipe: Make, shards: Path, tmp_path: Path) -> None:
+    plan = recipe(model={"image_condition": "both", "semantic_channels": 8}, run={"steps": 1})
+    good = with_semantic(shards, tmp_path / "good", channels=8)
+    other = with_semantic(shards, tmp_path / "other", channels=6)
+    train_dit(plan, latents=[good], out=tmp_path / "alone")
+    with pytest.raises(InputError, match=r"needs semantic tokens, and the shards in .*/shards have none"):
+        train_dit(plan, latents=[good, shards], out=tmp_path / "run")
+    with pytest.raises(InputError, match=r"the semantic tokens in .*/other have 6 channels; the model takes 8"):
+        train_dit(plan, latents=[good], val=[other], out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_conditions_are_left_out_as_often_as_the_model_says(shards: Path) -> None:
     loss = DenoisingLoss(ReducioDiT(build_dit_recipe(TINY).model), DenoisingOptions(), seed=0)
     dataset = LatentDataset(Samples([shards]), motion_power=0.5, seed=0, in_memory=True)
@@ -211,7 +263,7 @@ def test_what_does_not_belong_is_refused(recipe: Make, shards: Path, other_codec
         train_dit(recipe(), latents=[shards], val=[other], out=tmp_path / "run")
     with pytest.raises(InputError, match=r"model.latent_channels is 8; the latents of .* have 16"):
         train_dit(recipe(model={"latent_channels": 8}), latents=[shards], out=tmp_path / "run")
-    with pytest.raises(InputError, match="needs semantic tokens, and the shards have none"):
+    with pytest.raises(InputError, match=r"needs semantic tokens, and the shards in .* have none"):
         model = {"image_condition": "both", "semantic_channels": 8}
         train_dit(recipe(model=model), latents=[shards], out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -228,6 +280,25 @@ def test_what_does_not_belong_is_refused(recipe: Make, shards: Path, other_codec
         train_dit(recipe(), latents=[other], out=tmp_path / "more")
     with pytest.raises(InputError, match=r"has no shards\.json; 'reducio-codec extract' makes"):
         train_dit(recipe(), latents=[tmp_path], out=tmp_path / "more")
+
+
+def test_the_codec_that_a_model_names(shards: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Never one whose latents it doesn't make, as the preset's would be with shards of a user's own codec."""
+    index = read_index(shards)
+    lite = latent_space_id(load_pretrained("reducio-lite")[0])  # type: ignore[arg-type]
+    for preset, codec, space, named in (
+        ("reducio-lite", "reducio-lite", lite, "reducio-lite"),
+        ("reducio-lite", "reducio-test", "", "reducio-test"),
+        ("reducio-lite", "org/codec", "", "org/codec"),
+        ("reducio-lite", "/copies/reducio-lite", lite, "reducio-lite"),
+        ("reducio-lite", index.codec, index.latent_space, ""),
+        ("", index.codec, index.latent_space, ""),
+        ("me/mine", index.codec, index.latent_space, "me/mine"),
+    ):
+        caplog.clear()
+        config = replace(PRESETS["lite"], codec=preset)
+        assert bound_config(config, replace(index, codec=codec, latent_space=space)).codec == named
+        assert ("names none, so its user must" in caplog.text) == (named == "")
 
 
 def test_the_next_stage_starts_from_the_last(recipe: Make, shards: Path, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 import click
 
-from reducio_codec.errors import InputError, ReducioError
+from reducio_codec.errors import InputError
+from reducio_codec.generate.command import OneLineErrors
 from reducio_codec.generate.protocols.items import Plan
 from reducio_codec.generate.protocols.making import REAL, REQUEST_FILE, RESULT_FILE, Maker, Report, write_json
 from reducio_codec.generate.protocols.measuring import Measurement, write_result
@@ -50,18 +51,8 @@ LEFT_OPEN = (
 PAPER_SIDE = 512
 
 
-class _Group(click.Group):
-    """Errors that are raised on purpose become one line on stderr."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except ReducioError as error:
-            click.echo(f"error: {' '.join(str(error).split())}", err=True)
-            ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo("interrupted; the same command goes on from there", err=True)
-            ctx.exit(130)
+class _Group(OneLineErrors, click.Group):
+    interrupted = "interrupted; the same command goes on from there"
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

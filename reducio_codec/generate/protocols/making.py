@@ -117,15 +117,14 @@ class Maker:
         if not ready:
             return
         settings, told = self.generator.settings, self.generator.tells_prompts
+        sampling = {name: self.generator.description[name] for name in ("steps", "guidance", "sampler")}
         made = self.generator.pipeline(
             [item.prompt for item, _ in ready] if told else None,
             image=None if settings.text_to_image else [picture for _, picture in ready],
             seed=[item.seed(settings.seed) for item, _ in ready],
             height=self.generator.height,
             width=self.generator.width,
-            steps=settings.steps,
-            guidance=settings.guidance,
-            sampler=self.generator.description["sampler"],
+            **sampling,
             decoder=settings.decoder,
         )
         for (item, _), clip in zip(ready, made, strict=True):

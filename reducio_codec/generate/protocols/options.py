@@ -32,8 +32,10 @@ _GENERATION = (
     click.option("--text-encoder", metavar="FOLDER|NAME", help="T5 for models that take text."),
     click.option("--image-encoder", metavar="FOLDER|NAME", help="OpenCLIP model for models that take semantic tokens."),
     click.option("--text-to-image", metavar="FOLDER|NAME", help="Makes the key pictures from the prompts."),
-    click.option("--steps", type=click.IntRange(1), default=20, show_default=True, help="Of the sampler."),
-    click.option("--guidance", type=click.FloatRange(0), default=2.5, show_default=True, help="Of the sampler."),
+    click.option("--steps", type=click.IntRange(1), help="Of the sampler.  [default: 20; a student's own]"),
+    click.option(
+        "--guidance", type=click.FloatRange(0), help="Of the sampler.  [default: 2.5; a student has its inside]"
+    ),
     click.option(
         "--sampler", type=click.Choice(["dpm++", "unipc", "ddim", "euler", "heun"]), help="The model's default."
     ),

@@ -34,8 +34,9 @@ class Settings:
     text_to_image: str | None = None
     size: tuple[int, int] | None = None
     """Width and height in pixels; None: the square that the model was trained for."""
-    steps: int = 20
-    guidance: float = 2.5
+    steps: int | None = None
+    """None, as for guidance and sampler: what the model was made for."""
+    guidance: float | None = None
     sampler: str | None = None
     decoder: str | None = None
     seed: int = 0
@@ -70,7 +71,8 @@ class Generator:
             raise InputError(f"text_encoder is given, but {settings.model!r} takes no text")
         if settings.image_encoder is not None and not config.uses_semantic:
             raise InputError(f"image_encoder is given, but {settings.model!r} takes no semantic tokens")
-        sampler = check_sampler(settings.sampler, objective=config.objective)
+        sampler = check_sampler(settings.sampler, objective=config.objective, distilled=config.distilled_steps > 0)
+        steps, guidance = config.sampling_steps(settings.steps), config.sampling_guidance(settings.guidance)
         device = resolve_device(settings.device)
         dtype = resolve_dtype(
             "auto" if settings.precision == "auto" else getattr(torch, settings.precision), device=device
@@ -98,8 +100,8 @@ class Generator:
             "width": width,
             "height": height,
             "sampler": sampler,
-            "steps": settings.steps,
-            "guidance": settings.guidance,
+            "steps": steps,
+            "guidance": guidance,
             "decoder": settings.decoder or pipeline.decoders[0],
             "seed": settings.seed,
             "device": device.type,

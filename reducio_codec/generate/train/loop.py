@@ -18,7 +18,7 @@ from reducio_codec.generate.dit import ReducioDiT
 from reducio_codec.generate.folder import save_dit
 from reducio_codec.generate.train.recipe import DitRecipe
 from reducio_codec.generate.train.samples import Entry, LatentBatch, LatentDataset, Samples, collate
-from reducio_codec.generate.train.start import bound_config, build_model, load_teacher, start
+from reducio_codec.generate.train.start import bound_config, build_model, load_teacher, start, teacher_id
 from reducio_codec.generate.train.validate import VALIDATION_SEED, Generator, make_objective, spread, validation_loss
 from reducio_codec.pictures import clip_strip
 from reducio_codec.train.checkpoint import Checkpoints, Progress, claim_folder, read_progress
@@ -105,7 +105,7 @@ def train_dit(
     checkpoints = Checkpoints(out)
     with accelerator.main_process_first():
         if accelerator.is_main_process and not profile:
-            claim_folder(out, {**recipe.to_document(), "shards": samples.identity})
+            claim_folder(out, {**recipe.to_document(), "shards": samples.identity, **teacher_id(recipe)})
     folder = None if profile else checkpoints.find()
     progress = Progress() if folder is None else read_progress(folder)
     model = build_model(config, seed=recipe.run.seed)
@@ -168,21 +168,23 @@ def _check_samples(samples: Samples, config: DiTConfig) -> None:
             f"--val holds latents of the codec {samples.index.codec!r} (latent space {samples.index.latent_space}); "
             f"--latents those of {config.latent_space}"
         )
-    parts = samples.load(samples.entries[0])
-    if config.uses_semantic and parts.semantic is None:
-        raise InputError(
-            f"model.image_condition {config.image_condition!r} needs semantic tokens, and the shards have none: "
-            "'reducio-codec extract --image-encoder'"
-        )
-    needed = config.text_channels
-    if needed and samples.index.text_encoder is None:
+    if config.text_channels and samples.index.text_encoder is None:
         _log.warning("the shards have no text tokens: this model learns nothing of text")
-    for name, tokens, channels in (
-        ("text", parts.text, needed),
-        ("semantic", parts.semantic, config.semantic_channels),
-    ):
-        if tokens is not None and channels and tokens.shape[1] != channels:
-            raise InputError(f"the shards' {name} tokens have {tokens.shape[1]} channels; the model takes {channels}")
+    for entry in samples.examples:
+        parts, folder = samples.load(entry), entry.tar.parent
+        if config.uses_semantic and parts.semantic is None:
+            raise InputError(
+                f"model.image_condition {config.image_condition!r} needs semantic tokens, and the shards in {folder} have "
+                "none: 'reducio-codec extract --image-encoder'"
+            )
+        for name, tokens, channels in (
+            ("text", parts.text, config.text_channels),
+            ("semantic", parts.semantic, config.semantic_channels),
+        ):
+            if tokens is not None and channels and tokens.shape[1] != channels:
+                raise InputError(
+                    f"the {name} tokens in {folder} have {tokens.shape[1]} channels; the model takes {channels}"
+                )
 
 
 def _set_up(

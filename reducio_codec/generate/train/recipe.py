@@ -61,11 +61,11 @@ class DitStartOptions:
     """The weights at step 0."""
 
     weights: str = ""
-    """A transformer's folder, or the output folder of a run (the stage before this one). What has another shape isn't
-    taken, and named."""
+    """A transformer's bundled name or folder, or the output folder of a run (the stage before this one). What has another
+    shape isn't taken, and named."""
     teacher: str = ""
-    """For a student (model.distilled_steps): folder of the trained transformer that it learns from and starts as, or the
-    output folder of that one's run."""
+    """For a student (model.distilled_steps): the trained transformer that it learns from and starts as, a bundled name, a
+    folder, or the output folder of its run."""
     pixart: str = ""
     """Folder of a PixArt-alpha transformer (or of a whole pipeline) in diffusers' layout."""
     image_vae: str = ""
@@ -133,13 +133,14 @@ class DitRecipe:
             raise InputError(f"loss.weighting is 'min-snr'; model.objective {objective!r} has no such weights")
         if self.loss.timesteps == "logit-normal" and objective != "flow":
             raise InputError(f"loss.timesteps is 'logit-normal'; model.objective {objective!r} has whole steps")
-        if self.start.teacher and not self.model.distilled_steps:
-            raise InputError(f"start.teacher is {self.start.teacher!r}, but model.distilled_steps is 0: not a student")
         if self.model.distilled_steps:
-            if self.loss.timesteps != "uniform":
-                raise InputError(f"loss.timesteps is {self.loss.timesteps!r}; a student has its own steps: 'uniform'")
-            self.model.sampling_steps(self.validation.steps)
-            self.model.sampling_guidance(self.validation.guidance)
+            self._check_student()
+        elif self.start.teacher:
+            raise InputError(f"start.teacher is {self.start.teacher!r}, but model.distilled_steps is 0: not a student")
+        elif self.loss.teacher_steps != DenoisingOptions.teacher_steps:
+            raise InputError(
+                f"loss.teacher_steps is {self.loss.teacher_steps}, but model.distilled_steps is 0: no effect"
+            )
         if self.start.image_vae and self.model.content != "sd":
             raise InputError(f"start.image_vae is given; model.content is {self.model.content!r}, it must be 'sd'")
         if self.model.latent_space:
@@ -148,6 +149,14 @@ class DitRecipe:
             raise InputError(
                 f"extract.size is {self.extract.size} and model.sample_size {self.model.sample_size}; they must be equal"
             )
+
+    def _check_student(self) -> None:
+        if self.loss.timesteps != "uniform":
+            raise InputError(f"loss.timesteps is {self.loss.timesteps!r}; a student has its own steps: 'uniform'")
+        steps, guidance = self.validation.steps, self.validation.guidance
+        needed = self.model.distilled_steps
+        check("validation.steps", steps, steps == needed, f"{needed}, model.distilled_steps")
+        check("validation.guidance", guidance, guidance == 1, "1: a student has it inside")
 
     def to_document(self) -> dict[str, Any]:
         """Plain values of what a run depends on; its samples are made already."""

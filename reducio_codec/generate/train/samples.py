@@ -99,6 +99,11 @@ class Samples:
         if not self.entries:
             raise InputError(f"{folders[0]} has no samples")
 
+    @property
+    def examples(self) -> list[Entry]:
+        """The first sample of each folder."""
+        return list({entry.tar.parent: entry for entry in reversed(self.entries)}.values())
+
     def load(self, entry: Entry) -> Parts:
         """Read and decode one sample.
 
@@ -257,14 +262,18 @@ def to_conditions(parts: Sequence[Parts]) -> Conditions:
 
 
 def batches_in_order(samples: Samples, entries: Sequence[Entry], *, batch: int) -> Iterator[LatentBatch]:
-    """For validation: entry after entry, batches of one size."""
+    """For validation: entry after entry, batches of one size. A sample's place is that among all, so that its noise
+    doesn't depend on ``batch``."""
+    done = 0
     for size in sorted({entry.size for entry in entries}):
         alike = [entry for entry in entries if entry.size == size]
         for first in range(0, len(alike), batch):
-            yield collate_entries(samples, alike[first : first + batch])
+            part = alike[first : first + batch]
+            yield collate_entries(samples, part, place=done)
+            done += len(part)
 
 
-def collate_entries(samples: Samples, entries: Sequence[Entry]) -> LatentBatch:
-    """These entries, of one size, as one batch."""
-    keys = [ClipKey(step=0, index=number, stage=0, side=0) for number in range(len(entries))]
+def collate_entries(samples: Samples, entries: Sequence[Entry], *, place: int = 0) -> LatentBatch:
+    """These entries, of one size, as one batch; ``place`` is the first one's."""
+    keys = [ClipKey(step=0, index=place + number, stage=0, side=0) for number in range(len(entries))]
     return collate([(key, entry, samples.load(entry)) for key, entry in zip(keys, entries, strict=True)])

@@ -13,12 +13,14 @@ from reducio_codec.generate.config import DiTConfig
 from reducio_codec.generate.dit import ReducioDiT
 from reducio_codec.generate.extract.shards import ShardIndex
 from reducio_codec.generate.folder import load_dit, read_config
+from reducio_codec.generate.latent_space import latent_space_id
 from reducio_codec.generate.pixart_init import start_from_pixart
 from reducio_codec.generate.sd_init import start_from_image_vae
 from reducio_codec.generate.train.recipe import DitRecipe
 from reducio_codec.train.checkpoint import Checkpoints
-from reducio_codec.weights.layout import CONFIG_FILE
-from reducio_codec.weights.zoo import list_models
+from reducio_codec.weights.io import file_sha256
+from reducio_codec.weights.layout import CONFIG_FILE, TENSOR_FILE
+from reducio_codec.weights.zoo import list_models, load_pretrained
 
 _log = logging.getLogger(__name__)
 
@@ -33,8 +35,21 @@ def bound_config(config: DiTConfig, index: ShardIndex) -> DiTConfig:
         needed, found = getattr(config, name), getattr(index, name)
         if needed != found:
             raise InputError(f"model.{name} is {needed}; the latents of {index.codec!r} have {found}")
-    named = index.codec if any(index.codec == entry.name for entry in list_models()) else ""
-    return replace(config, codec=config.codec or named, latent_space=index.latent_space)
+    return replace(config, codec=_codec_name(config, index), latent_space=index.latent_space)
+
+
+def _codec_name(config: DiTConfig, index: ShardIndex) -> str:
+    """What the model says its codec is: the recipe's word, unless that is a bundled codec (a preset's default) and the
+    shards are another's."""
+    bundled = [entry.name for entry in list_models() if entry.kind == "codec"]
+    if config.codec and config.codec not in bundled:
+        return config.codec
+    if not Path(index.codec).is_absolute():  # a name; folders are stored as whole paths, which say nothing elsewhere
+        return index.codec
+    if config.codec and latent_space_id(load_pretrained(config.codec)[0]) == index.latent_space:  # type: ignore[arg-type]
+        return config.codec
+    _log.warning("the shards are of the codec %r: this model names none, so its user must", index.codec)
+    return ""
 
 
 def build_model(config: DiTConfig, *, seed: int) -> ReducioDiT:
@@ -48,9 +63,9 @@ def start(model: ReducioDiT, recipe: DitRecipe) -> None:
     """Give ``model`` its weights at step 0, in place."""
     options = recipe.start
     if options.weights:
-        _take_weights(model, Path(options.weights))
+        _take_weights(model, options.weights)
     if options.teacher:
-        model.load_state_dict(load_dit(_model_folder("start.teacher", options.teacher)).state_dict())
+        model.load_state_dict(load_dit(_teacher_folder(recipe)).state_dict())
     if options.pixart:
         taken = start_from_pixart(model, options.pixart)
         _log.info("%d of %d tensors start from %s", len(taken), len(model.state_dict()), options.pixart)
@@ -68,30 +83,35 @@ def load_teacher(recipe: DitRecipe, config: DiTConfig, *, device: torch.device) 
         return None
     if not recipe.start.teacher:
         raise InputError(f"model.distilled_steps is {config.distilled_steps}; a student needs start.teacher, a folder")
-    source = _model_folder("start.teacher", recipe.start.teacher)
+    source = _teacher_folder(recipe)
     found = read_config(source)
     if found.distilled_steps:
         raise InputError(
             f"start.teacher {str(source)!r} is itself a student, distilled for {found.distilled_steps} steps"
         )
-    free = ("distilled_steps", "distilled_guidance", "condition_dropout", "codec")
+    if not found.latent_space:
+        raise InputError(f"start.teacher {str(source)!r} has random weights: it names no latent space")
+    _check_latent_space("start.teacher", source, found, needed=config)
+    free = ("distilled_steps", "distilled_guidance", "condition_dropout", "codec", "latent_space")
     for name, needed in config.to_json().items():
         if name not in free and getattr(found, name) != needed:
             raise InputError(
-                f"start.teacher {str(source)!r} has {name} {getattr(found, name)!r}; the student {needed!r}"
+                f"start.teacher {str(source)!r} has {name} {getattr(found, name)!r}; the student's is {needed!r}"
             )
     dtype = torch.bfloat16 if recipe.run.precision == "bf16" else torch.float32
     return load_dit(source, device=device, dtype=dtype)
 
 
-def _take_weights(model: ReducioDiT, folder: Path) -> None:
-    source = _model_folder("start.weights", str(folder))
+def teacher_id(recipe: DitRecipe) -> dict[str, str]:
+    """What the teacher of a student is, for a run that goes on: the sha256 of its weights. Empty where there is none."""
+    return {"teacher": file_sha256(_teacher_folder(recipe) / TENSOR_FILE)} if recipe.start.teacher else {}
+
+
+def _take_weights(model: ReducioDiT, name: str) -> None:
+    source = _model_folder("start.weights", name)
     other = load_dit(source)
-    if other.config.latent_space and other.config.latent_space != model.config.latent_space:
-        raise InputError(
-            f"start.weights {str(source)!r} makes latents of {other.config.latent_space}; the shards hold those of "
-            f"{model.config.latent_space}"
-        )
+    if other.config.latent_space:
+        _check_latent_space("start.weights", source, other.config, needed=model.config)
     own, found = model.state_dict(), other.state_dict()
     taken = {key: value for key, value in found.items() if key in own and own[key].shape == value.shape}
     if not taken:
@@ -101,9 +121,26 @@ def _take_weights(model: ReducioDiT, folder: Path) -> None:
     _log.info("%d of %d tensors start from %s%s", len(taken), len(own), source, f"; not {left[0]}" if left else "")
 
 
+def _check_latent_space(option: str, source: Path, found: DiTConfig, *, needed: DiTConfig) -> None:
+    if found.latent_space != needed.latent_space:
+        raise InputError(
+            f"{option} {str(source)!r} makes latents of {found.latent_space}; the shards hold those of "
+            f"{needed.latent_space}"
+        )
+
+
+def _teacher_folder(recipe: DitRecipe) -> Path:
+    return _model_folder("start.teacher", recipe.start.teacher)
+
+
 def _model_folder(option: str, name: str) -> Path:
-    """``name``, or the finished model of the run in it."""
-    folder = Path(name)
+    """That of a bundled model, or ``name``, or the finished model of the run in it."""
+    bundled = {entry.name: entry.folder for entry in list_models() if entry.kind == "generator"}
+    folder = bundled.get(name, Path(name))
+    if not folder.is_dir():
+        raise InputError(
+            f"{option} is {name!r}, which isn't there or is no folder; bundled: {', '.join(map(repr, bundled))}"
+        )
     source = folder if (folder / CONFIG_FILE).is_file() else folder / "model"
     if not (source / CONFIG_FILE).is_file():
         running = Checkpoints(folder).find() is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,15 +26,17 @@ from reducio_codec.pixels import to_bytes
 from reducio_codec.weights.io import load_model
 from reducio_codec.weights.zoo import resolve
 
+T = TypeVar("T")
+
 VALIDATION_SEED = 20_000
 """Of validation's noise: the same at every validation of every run."""
 
 
-def spread(entries: Sequence[Entry], count: int) -> list[Entry]:
+def spread(items: Sequence[T], count: int) -> list[T]:
     """At most ``count`` of them, evenly spread."""
-    if count >= len(entries):
-        return list(entries)
-    return [entries[i] for i in np.linspace(0, len(entries) - 1, count).round().astype(int)]
+    if count >= len(items):
+        return list(items)
+    return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 
 Objective = DenoisingLoss | DistillationLoss
