@@ -369,12 +369,12 @@ def test_effort_sees_the_key_frames_that_the_decoder_will_see(codec: ReducioCode
         clips(codec, data)
     count = len(encoding) // 4  # batches of tiles
     assert len(encoding) == len(seen) == 4 * count > 0
-    for number, ((given, places), (used, where)) in enumerate(zip(encoding, seen, strict=True)):
+    for number, ((known, places), (used, where)) in enumerate(zip(encoding, seen, strict=True)):
         if number // count == 2:
-            assert given[1] is None and used[1] is not None and given[0] is not None
+            assert known[1] is None and used[1] is not None and known[0] is not None
             continue
         assert places == where
-        for first, second in zip(given, used, strict=True):
+        for first, second in zip(known, used, strict=True):
             assert (first is None) == (second is None)
             assert first is None or second is None or torch.equal(first, second)
     assert [seen[number * count][0][1] is None for number in range(4)] == [True, False, False, True]
