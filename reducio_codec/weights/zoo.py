@@ -47,10 +47,10 @@ _ENTRIES = (
     ModelEntry(
         name="reducio-lite",
         summary="small motion-latent codec for CPUs: 4096 values a clip of 16x256x256, decoders warp (default), "
-        "attention, add, linear, none",
+        "bidirectional (default in files), attention, add, linear, none",
         licence="MIT",
         paper="https://arxiv.org/abs/2411.13552",
-        sha256="bbf1b70a1c12e2412661c6b9f8949c42d298be1f92faa84c9e9b9d73d5f7e9bb",
+        sha256="833c9a029ba0b58b7aed36e3cbb9fbd0e395a52529b584f440d1735d482f711b",
     ),
     ModelEntry(
         name="reducio-test",
