@@ -45,13 +45,15 @@ def summary(path: Path) -> tuple[str, list[Rows]]:
             return sweep_words(data), [axis_table(data, axis) for axis in data["config"]["values"]]
         if data.get("protocol") == GENERATION:
             return generation_words(data), generation_tables(data)
+        if "protocol" not in data and "joins" in data:
+            return _references_words(data), [references(data)]
         if "protocol" not in data and "psnr" in data:
             return _quality_words(data), [quality(data)]
         if "protocol" not in data and "keyframe_repeated" in data:
             return generated_words(data), [generated_table(data)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is damaged: {type(error).__name__} {error}") from error
-    known = f"speed/1, {SWEEPS}, {GENERATION}, or quality by reducio_codec.train.evaluate or generate.evaluate"
+    known = f"speed/1, {SWEEPS}, {GENERATION}, or quality by evaluate or evaluate_neighbours of reducio_codec.train, or generate.evaluate"
     raise InputError(f"{path} is of protocol {data.get('protocol')}; known here: {known}")
 
 
@@ -84,6 +86,28 @@ def _quality_words(data: dict[str, Any]) -> str:
         f"Quality of model {data['model']} on {data['clips']} clips of {CLIP_LENGTH}x256x256: PSNR in dB, pooled over the "
         f"{CLIP_LENGTH - 1} frames that aren't the key frame; the key frame is exact where nothing else is said. Each third "
         "holds the same number of clips."
+    )
+
+
+def references(data: dict[str, Any]) -> Rows:
+    """PSNR between two key frames by amount of motion, and how much changes where two clips meet, over the source's change."""
+    groups, joins = data["psnr between key frames"], data["joins"]
+    rows = [["", *GROUPS.values(), "change at joins", "elsewhere"]]
+    for key in groups["all"]:
+        name = "repeat the key frame" if key == "copy" else key.replace(", ", ", `") + "`"
+        changes = ("at joins, over source", "elsewhere, over source")
+        cells = ["", ""] if key not in joins else [f"{joins[key][change]:.2f}" for change in changes]
+        rows.append([name, *(f"{groups[group][key]:.2f}" for group in GROUPS), *cells])
+    return rows
+
+
+def _references_words(data: dict[str, Any]) -> str:
+    clips = data["clips of a sequence"]
+    return (
+        f"One and two references, model {data['model']}, {data['sequences']} sequences of {clips} clips, {data['side']} px: PSNR "
+        f"in dB, pooled over each clip's frames between two key frames; raw, and coded (AVIF of quality {data['quality']}, "
+        f"latent of step {data['step']:g}). Changes are mean absolute differences of frames that follow one another, over the "
+        "source's."
     )
 
 

@@ -21,8 +21,10 @@ MAX_EFFORT = 1000
 
 _RATE = 0.3
 """Weight of a bit for each value of the latent against the log of the mean squared error: keeps lite's bits about equal."""
-_LEARNING_RATE = 0.2
+_LEARNING_RATE = 0.3
 """Of Adam, in quantiser steps."""
+_BETAS = (0.5, 0.9)
+"""Of Adam: the short memory that a handful of steps asks for."""
 _FLOOR = 1e-4
 """Mean squared error on [-1, 1] (46 dB) below which a clip is good enough."""
 
@@ -86,7 +88,7 @@ def refine(
     widths = refinement.widths.to(runner.device)
     start = latent.to(runner.device, torch.float32) / widths  # in quantiser steps
     symbols = torch.nn.Parameter(start.clone())
-    optimizer = torch.optim.Adam([symbols], lr=_LEARNING_RATE, betas=(0.9, 0.99))
+    optimizer = torch.optim.Adam([symbols], lr=_LEARNING_RATE, betas=_BETAS)
     generator = torch.Generator().manual_seed(0)
     for step in range(refinement.steps):
         optimizer.param_groups[0]["lr"] = _LEARNING_RATE * (1 - 0.9 * step / refinement.steps)

@@ -32,7 +32,7 @@ class BidirectionalDecoder(nn.Module):
         super().__init__()
         c4, c8 = config.channels_4, config.channels_8
         self.in_8 = conv(c8 + 13, c8)
-        self.block_8 = ResBlock(c8)
+        self.block_8 = ResBlock(c8, hidden=3 * c8 // 4)
         self.flow_8 = zero_conv(c8, 3 + 2)
         self.up_4 = conv(c8, 4 * c4, kernel=1)
         self.features_4 = conv(c4, c4, kernel=1)

@@ -37,10 +37,10 @@ class ResBlock(nn.Module):
     (Temporal Shift Module, arXiv 1811.08383): time is mixed at no cost in multiplications.
     """
 
-    def __init__(self, channels: int, *, temporal: bool = False) -> None:
+    def __init__(self, channels: int, *, hidden: int | None = None, temporal: bool = False) -> None:
         super().__init__()
-        self.conv1 = conv(channels, channels)
-        self.conv2 = conv(channels, channels)
+        self.conv1 = conv(channels, hidden or channels)
+        self.conv2 = conv(hidden or channels, channels)
         self.shift = channels // 8 if temporal else 0
         with torch.no_grad():
             self.conv2.weight *= 0.1  # a deep stack starts near the identity

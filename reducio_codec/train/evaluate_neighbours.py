@@ -6,7 +6,8 @@ Protocol: sequences of clips one after another within a scene; shorter side resi
 latent as they are ("raw"), and as in a file ("coded": AVIF at --quality, latent quantised with --step). PSNR is pooled
 over a clip's frames between two key frames, on 8-bit values, mean over clips; terciles by the PSNR of the repeated key
 frame. Joins: mean absolute difference, in grey levels, of the last frame of a clip and the first of the next, and of
-all other frames and those after them; the source's own beside it.
+all other frames and those after them; the source's own beside it. ``--strips`` draws the frames around a join, of three
+sequences evenly spread.
 """
 
 from __future__ import annotations
@@ -14,18 +15,19 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 
 from reducio_codec.bitstream.keyframe import code_keyframe
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.files import atomic_write
+from reducio_codec.pictures import clip_strip
 from reducio_codec.pixels import to_unit
 from reducio_codec.train.evaluate import summary
 from reducio_codec.train.manifest import find_videos
@@ -37,6 +39,11 @@ Frames = npt.NDArray[np.uint8]
 """(T, H, W, 3)."""
 
 DECODERS = ("warp", "bidirectional")
+
+Shown = dict[str, Frames]
+"""A sequence and what became of it, by name."""
+
+_STRIPS = 3
 
 
 def sequences(videos: Sequence[Video], store: FrameStore, *, clips: int, side: int) -> list[Frames]:
@@ -68,22 +75,40 @@ def encode(codec: ReducioCodec, frames: Frames, *, quality: int | None, step: fl
     return torch.cat(latents, 2), torch.stack(keyframes, 2)
 
 
-def measure(codec: ReducioCodec, frames: Frames, *, quality: int, step: float) -> tuple[list[dict[str, float]], Any]:
-    """PSNR of each clip, and the differences at joins and elsewhere of the source and every result."""
+def decode(codec: ReducioCodec, frames: Frames, *, quality: int, step: float) -> Shown:
+    """The sequence itself, its key frames repeated, and each decoder's result."""
     index = codec.model.default_keyframe_index
     keys = np.arange(index, len(frames), CLIP_LENGTH)
-    shown = {"copy": frames[np.repeat(keys, CLIP_LENGTH)]}
+    shown = {"source": frames, "copy": frames[np.repeat(keys, CLIP_LENGTH)]}
     for kind, options in (("raw", (None, None)), ("coded", (quality, step))):
         latent, keyframes = encode(codec, frames, quality=options[0], step=options[1])
         for decoder in DECODERS:
             decoded = codec.decode(latent, keyframes, decoder=decoder, output="uint8")
             shown[f"{kind}, {decoder}"] = decoded[0].numpy()
+    return shown
+
+
+def measure(shown: Shown, *, keyframe_index: int) -> list[dict[str, float]]:
+    """PSNR of each clip."""
+    frames = shown["source"]
+    keys = np.arange(keyframe_index, len(frames), CLIP_LENGTH)
     rows = []
     for number, key in enumerate(keys):
         own = range(number * CLIP_LENGTH, (number + 1) * CLIP_LENGTH)
         between = [i for i in own if i != key and keys[0] < i < keys[-1]]
-        rows.append({name: pooled_psnr(result, frames, between) for name, result in shown.items()})
-    return rows, {name: changes(result) for name, result in {"source": frames, **shown}.items() if name != "copy"}
+        rows.append({name: pooled_psnr(x, frames, between) for name, x in shown.items() if name != "source"})
+    return rows
+
+
+def join_strip(shown: Shown) -> Frames:
+    """Eight frames around the first join: the source, and what one and two references made of the coded sequence."""
+    around = slice(CLIP_LENGTH - 4, CLIP_LENGTH + 4)
+    labels = {
+        "source": f"source, frames {around.start} to {around.stop - 1}, a new clip begins at {CLIP_LENGTH}",
+        "coded, warp": "one reference",
+        "coded, bidirectional": "two references",
+    }
+    return clip_strip({label: shown[name][around] for name, label in labels.items()})
 
 
 def changes(frames: Frames) -> tuple[float, float]:
@@ -117,8 +142,18 @@ def join_summary(found: Sequence[dict[str, tuple[float, float]]]) -> dict[str, d
 @click.option("--quality", default=50, show_default=True, help="AVIF quality of a coded key frame.")
 @click.option("--step", default=0.5, show_default=True, help="latent_step of a coded latent.")
 @click.option("--every", default=1, show_default=True, type=click.IntRange(1), help="Take one sequence in so many.")
+@click.option("--strips", type=click.Path(path_type=Path), help="Folder for strips of the joins of three sequences.")
 def main(
-    model: str, data: str, cache: Path, out: Path, clips: int, side: int, quality: int, step: float, every: int
+    model: str,
+    data: str,
+    cache: Path,
+    out: Path,
+    clips: int,
+    side: int,
+    quality: int,
+    step: float,
+    every: int,
+    strips: Path | None,
 ) -> None:
     codec = ReducioCodec.from_pretrained(model, decoders=DECODERS, dtype="auto")
     options = ScanOptions(frame_rate=16.0, stored_side=288, store=True, find_cuts=True)
@@ -126,10 +161,16 @@ def main(
     store = open_store(videos, storage="disk", device=torch.device("cpu"))
     rows: list[dict[str, float]] = []
     joins = []
-    for frames in sequences(videos, store, clips=clips, side=side)[::every]:
-        found, changed = measure(codec, frames, quality=quality, step=step)
-        rows += found
-        joins.append(changed)
+    chosen = sequences(videos, store, clips=clips, side=side)[::every]
+    drawn = {(2 * number + 1) * len(chosen) // (2 * _STRIPS) for number in range(_STRIPS)}
+    for number, frames in enumerate(chosen):
+        shown = decode(codec, frames, quality=quality, step=step)
+        rows += measure(shown, keyframe_index=codec.model.default_keyframe_index)
+        joins.append({name: changes(result) for name, result in shown.items() if name != "copy"})
+        if strips is not None and number in drawn:
+            strips.mkdir(parents=True, exist_ok=True)
+            with atomic_write(strips / f"join-{number:02d}.png") as file:
+                Image.fromarray(join_strip(shown)).save(file, "PNG")
     if not rows:
         raise click.UsageError(f"no scene in {data} has {clips} clips of {CLIP_LENGTH} frames")
     result = {

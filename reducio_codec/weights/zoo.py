@@ -50,7 +50,7 @@ _ENTRIES = (
         "bidirectional (default in files), attention, add, linear, none",
         licence="MIT",
         paper="https://arxiv.org/abs/2411.13552",
-        sha256="833c9a029ba0b58b7aed36e3cbb9fbd0e395a52529b584f440d1735d482f711b",
+        sha256="c5b85e5e7d3433abb0c12bc5b54eb603e5ac30bbb0f4a6d4bcd942094947b28e",
     ),
     ModelEntry(
         name="reducio-test",

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 
 from reducio_codec.config import LiteConfig
 from reducio_codec.models.lite import ReducioLite
@@ -29,8 +30,10 @@ def model(tmp_path: Path) -> Path:
 def test_figures_of_two_references(model: Path, videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "result.json"
     command = [str(model), "--data", str(videos), "--cache", str(tmp_path / "cache"), "--out", str(out)]
-    done = CliRunner().invoke(main, [*command, "--clips", "2", "--side", "64"])
+    done = CliRunner().invoke(main, [*command, "--clips", "2", "--side", "64", "--strips", str(tmp_path / "s")])
     assert done.exit_code == 0, done.output
+    pictures = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "s").iterdir())]
+    assert len(pictures) == 3 and all(picture.shape == (3 * (22 + 128), 8 * 128, 3) for picture in pictures)
     found = json.loads(out.read_text())
     assert found["sequences"] == 3
     psnr = found["psnr between key frames"]["all"]
