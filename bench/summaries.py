@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.generated import table as generated_table
 from bench.generated import words as generated_words
+from bench.sparse_keyframes import PROTOCOL as SPARSE
 from bench.speed.generation import PROTOCOL as GENERATION
 from bench.speed.generation_table import tables as generation_tables
 from bench.speed.generation_table import words as generation_words
@@ -45,6 +46,8 @@ def summary(path: Path) -> tuple[str, list[Rows]]:
             return sweep_words(data), [axis_table(data, axis) for axis in data["config"]["values"]]
         if data.get("protocol") == GENERATION:
             return generation_words(data), generation_tables(data)
+        if data.get("protocol") == SPARSE:
+            return _sparse_words(data), [sparse_keyframes(data)]
         if "protocol" not in data and "joins" in data:
             return _references_words(data), [references(data)]
         if "protocol" not in data and "psnr" in data:
@@ -53,7 +56,7 @@ def summary(path: Path) -> tuple[str, list[Rows]]:
             return generated_words(data), [generated_table(data)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is damaged: {type(error).__name__} {error}") from error
-    known = f"speed/1, {SWEEPS}, {GENERATION}, or quality by evaluate or evaluate_neighbours of reducio_codec.train, or generate.evaluate"
+    known = f"speed/1, {SWEEPS}, {GENERATION}, {SPARSE}, or quality by train.evaluate, evaluate_neighbours, or generate.evaluate"
     raise InputError(f"{path} is of protocol {data.get('protocol')}; known here: {known}")
 
 
@@ -108,6 +111,23 @@ def _references_words(data: dict[str, Any]) -> str:
         f"in dB, pooled over each clip's frames between two key frames; raw, and coded (AVIF of quality {data['quality']}, "
         f"latent of step {data['step']:g}). Changes are mean absolute differences of frames that follow one another, over the "
         "source's."
+    )
+
+
+def sparse_keyframes(data: dict[str, Any]) -> Rows:
+    """A row a layout and quality of key frames."""
+    rows = [["key frames", "quality", "PSNR pooled", "key frame kbit a clip", "latent kbit a clip", "bpp"]]
+    for point in data["points"]:
+        kbit = [f"{point[name]:.1f}" for name in ("key frame kbit", "latent kbit")]
+        rows.append([point["layout"], str(point["quality"]), f"{point['psnr']:.2f}", *kbit, f"{point['bpp']:.4f}"])
+    return rows
+
+
+def _sparse_words(data: dict[str, Any]) -> str:
+    return (
+        f"Key frames every 16 frames, or two side by side every 32: model {data['model']}, {data['sequences']} sequences of "
+        f"{data['clips of a sequence']} clips, {data['side']} px, two references, latent of step {data['step']:g}; PSNR in dB "
+        "over all frames."
     )
 
 

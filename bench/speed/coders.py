@@ -24,14 +24,14 @@ from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import LiteConfig, ReducioConfig
 from reducio_codec.errors import WeightsError
 from reducio_codec.io.colour import ToRgb
-from reducio_codec.models.interface import CodecModel
+from reducio_codec.models.interface import CodecModel, uses_neighbours
 from reducio_codec.models.lite import ReducioLite
 from reducio_codec.models.vae import ReducioVAE
 
 Operation = Literal["encode", "decode"]
 Call = Callable[[], object]
 
-DECODERS = ("warp", "attention", "add", "linear", "none")
+DECODERS = ("warp", "bidirectional", "attention", "add", "linear", "none")
 
 
 class Coder(Protocol):
@@ -87,10 +87,19 @@ class ClipCoder:
         runner = codec.runner
         shape = (point.batch, runner.latent_channels, runner.latent_frames, *runner.grid(point.height, point.width))
         latent = torch.randn(shape, generator=torch.Generator().manual_seed(0))  # (B, z, t, h, w)
-        picture = torch.from_numpy(clip_at(point.width, point.height)[7]).permute(2, 0, 1) / 127.5 - 1
-        keyframe = picture[None, :, None].expand(point.batch, -1, -1, -1, -1).contiguous()  # (B, 3, 1, H, W)
-        decode = codec.decode
-        return lambda: [_done(decode(latent, keyframe, decoder=self.decoder, output="uint8")) for _ in range(clips)]
+        before, picture, after = (
+            (torch.from_numpy(clip_at(point.width, point.height)[number]).permute(2, 0, 1) / 127.5 - 1)
+            .expand(point.batch, -1, -1, -1)
+            .contiguous()  # (B, 3, H, W)
+            for number in (0, 7, 15)
+        )
+        # a clip in the middle of a video has both
+        beside = (before, after) if uses_neighbours(codec.model, self.decoder) else None
+        keyframe, decode = picture[:, :, None], codec.decode  # (B, 3, 1, H, W)
+        return lambda: [
+            _done(decode(latent, keyframe, decoder=self.decoder, neighbours=beside, output="uint8"))
+            for _ in range(clips)
+        ]
 
 
 def _done(_: object) -> None:

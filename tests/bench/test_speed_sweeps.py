@@ -173,7 +173,7 @@ def test_command(tmp_path: Path) -> None:
     for wrong, told in (
         (["--sweep", "colour"], "resolution, length"),
         (["--sweep", "length", "--length", "x"], "length is 'x'"),
-        (["--subjects", "mpeg1"], "lite, warp; lite, attention"),
+        (["--subjects", "mpeg1"], "lite, warp; lite, bidirectional"),
     ):
         done = CliRunner().invoke(main, [*command, *wrong])
         assert done.exit_code == 2 and told in done.output, done.output
