@@ -25,9 +25,6 @@ from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.files import atomic_write
 from reducio_codec.pixels import to_bytes, to_unit
 from reducio_codec.train.evaluate_neighbours import Frames, sequences
-from reducio_codec.train.manifest import find_videos
-from reducio_codec.train.scan import ScanOptions, scan
-from reducio_codec.train.store import open_store
 from reducio_codec.train.validate import pooled_psnr
 
 PROTOCOL = "sparse-keyframes/1"
@@ -84,13 +81,8 @@ def main(
     model: str, data: str, cache: Path, out: Path, qualities: tuple[int, ...], step: float, side: int, every: int
 ) -> None:
     codec = ReducioCodec.from_pretrained(model, decoders=("warp", DECODER), dtype="auto")
-    options = ScanOptions(frame_rate=16.0, stored_side=288, store=True, find_cuts=True)
-    videos = scan(find_videos(data), cache=cache, options=options).videos
-    store = open_store(videos, storage="disk", device=torch.device("cpu"))
     clips = len(next(iter(LAYOUTS.values())))
-    chosen = sequences(videos, store, clips=clips, side=side)[::every]
-    if not chosen:
-        raise click.UsageError(f"no scene in {data} has {clips} clips of {CLIP_LENGTH} frames")
+    chosen = sequences(data, cache=cache, clips=clips, side=side)[::every]
     points = []
     for layout, places in LAYOUTS.items():
         for quality in qualities:

@@ -31,8 +31,8 @@ from reducio_codec.pictures import clip_strip
 from reducio_codec.pixels import to_unit
 from reducio_codec.train.evaluate import summary
 from reducio_codec.train.manifest import find_videos
-from reducio_codec.train.scan import ScanOptions, Video, scan
-from reducio_codec.train.store import FrameStore, open_store
+from reducio_codec.train.scan import ScanOptions, scan
+from reducio_codec.train.store import open_store
 from reducio_codec.train.validate import centre_crop, pooled_psnr
 
 Frames = npt.NDArray[np.uint8]
@@ -46,15 +46,21 @@ Shown = dict[str, Frames]
 _STRIPS = 3
 
 
-def sequences(videos: Sequence[Video], store: FrameStore, *, clips: int, side: int) -> list[Frames]:
-    """As many as fit one after another into each scene, of ``clips`` clips each."""
+def sequences(data: str, *, cache: Path, clips: int, side: int) -> list[Frames]:
+    """As many as fit one after another into each scene of a folder of videos, of ``clips`` clips each; at least one."""
+    options = ScanOptions(frame_rate=16.0, stored_side=288, store=True, find_cuts=True)
+    videos = scan(find_videos(data), cache=cache, options=options).videos
+    store = open_store(videos, storage="disk", device=torch.device("cpu"))
     length = clips * CLIP_LENGTH
-    return [
+    found = [
         centre_crop(store.frames(number, range(start, start + length)), side=side)
         for number, video in enumerate(videos)
         for first, last in video.scenes
         for start in range(first, last - length + 1, length)
     ]
+    if not found:
+        raise click.UsageError(f"no scene in {data} has {clips} clips of {CLIP_LENGTH} frames")
+    return found
 
 
 def encode(codec: ReducioCodec, frames: Frames, *, quality: int | None, step: float | None) -> tuple[Tensor, Tensor]:
@@ -156,12 +162,9 @@ def main(
     strips: Path | None,
 ) -> None:
     codec = ReducioCodec.from_pretrained(model, decoders=DECODERS, dtype="auto")
-    options = ScanOptions(frame_rate=16.0, stored_side=288, store=True, find_cuts=True)
-    videos = scan(find_videos(data), cache=cache, options=options).videos
-    store = open_store(videos, storage="disk", device=torch.device("cpu"))
     rows: list[dict[str, float]] = []
     joins = []
-    chosen = sequences(videos, store, clips=clips, side=side)[::every]
+    chosen = sequences(data, cache=cache, clips=clips, side=side)[::every]
     drawn = {(2 * number + 1) * len(chosen) // (2 * _STRIPS) for number in range(_STRIPS)}
     for number, frames in enumerate(chosen):
         shown = decode(codec, frames, quality=quality, step=step)
@@ -171,8 +174,6 @@ def main(
             strips.mkdir(parents=True, exist_ok=True)
             with atomic_write(strips / f"join-{number:02d}.png") as file:
                 Image.fromarray(join_strip(shown)).save(file, "PNG")
-    if not rows:
-        raise click.UsageError(f"no scene in {data} has {clips} clips of {CLIP_LENGTH} frames")
     result = {
         "model": codec.model_hash,
         "sequences": len(joins),
