@@ -23,6 +23,12 @@ def resolve_dtype(dtype: torch.dtype | Literal["auto"], *, device: torch.device)
     return dtype
 
 
+def fast_autocast(device: torch.device) -> torch.autocast:
+    """The fastest number format as a context, for what needn't be exact: the gradients of a search."""
+    dtype = resolve_dtype("auto", device=device)
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

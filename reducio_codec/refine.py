@@ -16,6 +16,7 @@ from torch import Tensor
 from reducio_codec.bitstream.entropy import LatentCoder, step_units
 from reducio_codec.clip_runner import ClipRunner, Neighbours
 from reducio_codec.errors import InputError
+from reducio_codec.precision import fast_autocast
 
 MAX_EFFORT = 1000
 
@@ -140,7 +141,7 @@ def _error_gradient(
             target = runner.cut(clip, corners, plan=plan)[:, :, frames]  # (n*B, 3, T, tile, tile)
             picture = runner.cut(keyframe, corners, plan=plan)
             around = runner.cut_neighbours(neighbours, corners, plan=plan)
-            with runner.autocast():
+            with fast_autocast(runner.device):
                 decoded = runner.model.decode(motion, picture, decoder=decoder, keyframe_index=keyframe_index, **around)
             weight = torch.stack(weights[place : place + len(corners)]).repeat_interleave(latent.shape[0], 0)
             squares = ((decoded[:, :, frames].float() - target).square() * weight[:, None, None]).sum(
