@@ -120,7 +120,7 @@ def reconstruction(
 
 @run.command()
 @common
-@click.option("--decoder", default=ours.DECODERS[0], show_default=True, help="Of this package's models.")
+@click.option("--decoder", default=ours.FILE_DECODER, show_default=True, help="Of this package's models.")
 @click.option("--qualities", default=joined(ours.QUALITIES), callback=numbers(int), show_default=True)
 @click.option("--steps", default=joined(ours.STEPS), callback=numbers(float), show_default=True)
 @click.option(
@@ -255,10 +255,10 @@ def plot(results: Path, output: Path | None, traceback: bool) -> None:
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Folder of videos for the players.")
 @click.option("--players", type=click.IntRange(0), default=4, show_default=True, help="So many of its videos.")
 @click.option("--model", default=ours.MODEL, show_default=True, help="The model that plays: a name or a folder.")
-@click.option("--decoder", default=ours.DECODERS[0], show_default=True)
+@click.option("--decoder", help="One of the model's.  [default: what files of it use]")
 @click.option("--traceback", is_flag=True, help="Show where an error comes from.")
 def report(
-    results: Path, output: Path, data: Path | None, players: int, model: str, decoder: str, traceback: bool
+    results: Path, output: Path, data: Path | None, players: int, model: str, decoder: str | None, traceback: bool
 ) -> None:
     """RESULTS as one HTML file: tables, curves, and with --data videos to compare."""
     from bench.report.page import build

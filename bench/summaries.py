@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.generated import table as generated_table
 from bench.generated import words as generated_words
+from bench.roundtrips import PROTOCOL as ROUNDTRIPS
 from bench.sparse_keyframes import PROTOCOL as SPARSE
 from bench.speed.generation import PROTOCOL as GENERATION
 from bench.speed.generation_table import tables as generation_tables
@@ -46,6 +47,8 @@ def summary(path: Path) -> tuple[str, list[Rows]]:
             return sweep_words(data), [axis_table(data, axis) for axis in data["config"]["values"]]
         if data.get("protocol") == GENERATION:
             return generation_words(data), generation_tables(data)
+        if data.get("protocol") == ROUNDTRIPS:
+            return f"Roundtrips with model {data['model']}, defaults; PSNR in dB.", [roundtrips(data)]
         if data.get("protocol") == SPARSE:
             return _sparse_words(data), [sparse_keyframes(data)]
         if "protocol" not in data and "joins" in data:
@@ -56,7 +59,7 @@ def summary(path: Path) -> tuple[str, list[Rows]]:
             return generated_words(data), [generated_table(data)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is damaged: {type(error).__name__} {error}") from error
-    known = f"speed/1, {SWEEPS}, {GENERATION}, {SPARSE}, or quality by train.evaluate, evaluate_neighbours, or generate.evaluate"
+    known = f"speed/1, {SWEEPS}, {GENERATION}, {SPARSE}, {ROUNDTRIPS}, or quality by an evaluate of train or generate"
     raise InputError(f"{path} is of protocol {data.get('protocol')}; known here: {known}")
 
 
@@ -112,6 +115,21 @@ def _references_words(data: dict[str, Any]) -> str:
         f"latent of step {data['step']:g}). Changes are mean absolute differences of frames that follow one another, over the "
         "source's."
     )
+
+
+def roundtrips(data: dict[str, Any]) -> Rows:
+    """A row a video; "copy" is the coded key frame repeated."""
+    rows = [["video", "size", "kbit/s", "bpp", "PSNR without key frame", "copy", "pooled", "paper", "SSIM", "copy"]]
+    for row in data["rows"]:
+        ours, copy = row["decoded"], row["copied"]
+        psnr = [ours["without key frame"], copy["without key frame"], ours["pooled"], ours["paper"]]
+        cells = [*(_number(value, 2) for value in psnr), *(_number(each["ssim"], 4) for each in (ours, copy))]
+        rows.append([row["video"], "x".join(map(str, row["size"])), f"{row['kbps']:.2f}", f"{row['bpp']:.5f}", *cells])
+    return rows
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def sparse_keyframes(data: dict[str, Any]) -> Rows:

@@ -15,9 +15,12 @@ import numpy as np
 from bench.methods import Candidate, Coded, Frames, NotRunError, Reconstruction, Reconstructor, VideoCodec
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.errors import InputError, WeightsError
+from reducio_codec.models.interface import choose_decoder
 
 MODEL = "reducio-lite"
 DECODERS = ("warp",)
+FILE_DECODER = "bidirectional"
+"""What files use by default."""
 IMAGE_VAE = "image-vae"
 """Method and recipe: Stable Diffusion's image VAE with lite's data, time and parameters. Of 16x256x256 its latent has 16384
 positions and 65536 values; lite's has 256 and 4096."""
@@ -138,6 +141,11 @@ def files(
         name="".join([f"{method_name(model)}-{decoder}", *more]),
         points={f"q{quality:02d}-s{step:g}": opener(quality, step) for quality in qualities for step in steps},
     )
+
+
+def file_decoder(model: str) -> str:
+    """What files of the model use by default. NotRunError where there is no such model."""
+    return choose_decoder(_loader(model)().model, decoder=None, references=None)
 
 
 def method_name(model: str) -> str:

@@ -28,7 +28,7 @@ from bench.rd import protocol
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError
 
-POINT = {"quality": 50, "step": 0.5}
+_QUALITY, _STEP, _GROUP = 50, 0.5, 4
 """The codec's defaults."""
 
 _VP9_CRF = 12
@@ -83,7 +83,7 @@ class Player:
         }
 
 
-def make_players(data: Path, *, model: str, decoder: str, count: int) -> tuple[list[Player], dict[str, str]]:
+def make_players(data: Path, *, model: str, decoder: str | None, count: int) -> tuple[list[Player], dict[str, str]]:
     """Players of ``count`` videos, evenly spread over the folder's names; and the videos that couldn't be used, with why.
 
     Raises:
@@ -92,7 +92,9 @@ def make_players(data: Path, *, model: str, decoder: str, count: int) -> tuple[l
     samples = SampleSet(folder=data, protocol=protocol("video"))
     places = np.unique(np.linspace(0, len(samples.videos) - 1, min(count, len(samples.videos))).round().astype(int))
     wanted = {"__".join(samples.videos[i].relative_to(data).parts) for i in places}
-    candidate = ours.files(model, decoder=decoder, qualities=(POINT["quality"],), steps=(POINT["step"],))
+    candidate = ours.files(
+        model, decoder=decoder or ours.file_decoder(model), qualities=(_QUALITY,), steps=(_STEP,), group=_GROUP
+    )
     codec = next(iter(candidate.points.values()))()
     players = [_player(sample, codec=codec, name=candidate.name) for sample in samples.of_videos(wanted)]
     if not players:

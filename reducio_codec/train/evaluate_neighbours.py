@@ -6,8 +6,8 @@ Protocol: sequences of clips one after another within a scene; shorter side resi
 latent as they are ("raw"), and as in a file ("coded": AVIF at --quality, latent quantised with --step). PSNR is pooled
 over a clip's frames between two key frames, on 8-bit values, mean over clips; terciles by the PSNR of the repeated key
 frame. Joins: mean absolute difference, in grey levels, of the last frame of a clip and the first of the next, and of
-all other frames and those after them; the source's own beside it. ``--strips`` draws the frames around a join, of three
-sequences evenly spread.
+all other frames and those after them; the source's own beside it. ``--strips`` draws the frames around each
+sequence's first join.
 """
 
 from __future__ import annotations
@@ -42,8 +42,6 @@ DECODERS = ("warp", "bidirectional")
 
 Shown = dict[str, Frames]
 """A sequence and what became of it, by name."""
-
-_STRIPS = 3
 
 
 def sequences(data: str, *, cache: Path, clips: int, side: int) -> list[Frames]:
@@ -148,7 +146,7 @@ def join_summary(found: Sequence[dict[str, tuple[float, float]]]) -> dict[str, d
 @click.option("--quality", default=50, show_default=True, help="AVIF quality of a coded key frame.")
 @click.option("--step", default=0.5, show_default=True, help="latent_step of a coded latent.")
 @click.option("--every", default=1, show_default=True, type=click.IntRange(1), help="Take one sequence in so many.")
-@click.option("--strips", type=click.Path(path_type=Path), help="Folder for strips of the joins of three sequences.")
+@click.option("--strips", type=click.Path(path_type=Path), help="Folder for a strip of each sequence.")
 def main(
     model: str,
     data: str,
@@ -165,12 +163,11 @@ def main(
     rows: list[dict[str, float]] = []
     joins = []
     chosen = sequences(data, cache=cache, clips=clips, side=side)[::every]
-    drawn = {(2 * number + 1) * len(chosen) // (2 * _STRIPS) for number in range(_STRIPS)}
     for number, frames in enumerate(chosen):
         shown = decode(codec, frames, quality=quality, step=step)
         rows += measure(shown, keyframe_index=codec.model.default_keyframe_index)
         joins.append({name: changes(result) for name, result in shown.items() if name != "copy"})
-        if strips is not None and number in drawn:
+        if strips is not None:
             strips.mkdir(parents=True, exist_ok=True)
             with atomic_write(strips / f"join-{number:02d}.png") as file:
                 Image.fromarray(join_strip(shown)).save(file, "PNG")
