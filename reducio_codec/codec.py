@@ -350,9 +350,9 @@ class ReducioCodec:
             keyframe: ``"best"`` tries three places for each clip's key frame and keeps the best.
             keyframe_group: 1 to 16 clips whose key frames are coded together, each predicted from those before it: 4 take
                 about a quarter less than one by one. So many clips wait in memory, and a damaged record costs all of
-                them. Needs ``"avif"``, and no target. By default 4, fewer where their frames exceed 256 MB.
+                them. Needs ``"avif"``. By default 4, fewer where their frames exceed 256 MB.
             target_kbps, target_psnr: a rate (key frames, latent and container) or a PSNR pooled over each clip, in dB.
-                Quality and step are then searched for each clip, and ``keyframe_quality`` and ``latent_step`` ignored.
+                Quality and step are then searched for each group, and ``keyframe_quality`` and ``latent_step`` ignored.
                 Bits that would make a clip no better are not spent; ``missed`` in the report says so.
             effort: gradient steps that refine each clip's latent, at about equal bits: slower to write, better to see.
             decoder: the one that effort, targets and the best key frame are for, by default the model's choice.

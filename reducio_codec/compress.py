@@ -92,10 +92,6 @@ def compress(
     check_choice(keyframe, name="keyframe", allowed=get_args(KeyframeChoice))
     if keyframe_group is not None:
         check_keyframe_group(keyframe_group, codec=keyframe_codec)
-    if control is not None and (keyframe_group or 1) > 1:
-        raise InputError(
-            f"keyframe_group is {keyframe_group}; a target searches the quality of each key frame by itself"
-        )
     if control is not None and keyframe_codec == "png":
         raise InputError("a target needs key frames whose quality can be chosen; png is lossless")
     if keyframe == "best" and keyframe_index is not None:
@@ -125,7 +121,7 @@ def compress(
             clock=clock,
             quality=keyframe_quality,
             best_keyframe=keyframe == "best",
-            group=keyframe_group or _group(first[0], codec=keyframe_codec, searching=control is not None),
+            group=keyframe_group or _group(first[0], codec=keyframe_codec),
             decoder=engine.runner.model.default_decoder if decoder is None else decoder,
             control=control,
             refinement=refinement,
@@ -196,9 +192,9 @@ def _header(
         raise InputError(str(error)) from error
 
 
-def _group(clip: FrameClip, *, codec: str, searching: bool) -> int:
+def _group(clip: FrameClip, *, codec: str) -> int:
     """How many key frames are coded together where nobody said it."""
-    if codec != "avif" or searching:
+    if codec != "avif":
         return 1
     return min(_GROUP, max(1, _GROUP_BYTES // clip.frames.nbytes))
 
@@ -254,9 +250,9 @@ class _Job:
         self._waiting = []
         quality, step, before = self._quality, self._header.step / UNIT, self.writer.size
         seconds = self._seconds * sum(len(times) for _, times in waiting) / CLIP_LENGTH
-        if self._control is not None:  # its groups are of one
-            quality, step = self._control.choose(engine, waiting[0][0], codec=codec, seconds=seconds)
         clips = [clip for clip, _ in waiting]
+        if self._control is not None:
+            quality, step = self._control.choose(engine, clips, codec=codec, seconds=seconds)
         if self._best_keyframe:
             clips = [
                 best_keyframe(engine, clip, codec=codec, quality=quality, step=step, decoder=self._decoder)

@@ -1,20 +1,23 @@
-"""Files of a wanted rate or quality: what each clip is coded with, found by trying (``target_kbps``, ``target_psnr``).
+"""Files of a wanted rate or quality: what clips are coded with, found by trying (``target_kbps``, ``target_psnr``).
 
-For a clip, key frames of several qualities and latents of several steps are coded and decoded. The error of a pair is taken
-as the sum of what each of the two changes alone, which saves trying all pairs. The pairs on the convex hull of bits and
-error are what any Lagrange multiplier would choose (Shoham and Gersho 1988); the clip gets the one that fits the target.
+For the clips of a group, whose key frames are coded together, key frames of several qualities and latents of several steps
+are coded and decoded. The error of a pair is taken as the sum of what each of the two changes alone, which saves trying all
+pairs. The pairs on the convex hull of bits and error are what any Lagrange multiplier would choose (Shoham and Gersho 1988);
+the group gets the one that fits the target.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from reducio_codec.bitstream.keyframe import code_keyframe
+from reducio_codec.bitstream.keyframe import code_keyframe, code_keyframes
 from reducio_codec.engine import Engine
 from reducio_codec.errors import InputError
 from reducio_codec.geometry.clips import clip_span
@@ -33,24 +36,27 @@ _CONTAINER_BITS = 8 * 24
 _TOLERANCE = 0.05
 """A rate this close to ``target_kbps`` is a hit."""
 _LARGEST_DEBT = 4
-"""A clip may cost so many times its share, or that much less: what earlier clips saved or overspent."""
+"""A group may cost so many times its share, or that much less: what earlier ones saved or overspent."""
 
 KeyframeChoice = Literal["middle", "best"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One way to code a clip."""
+    """One way to code the clips of a group."""
 
     quality: int
     step: float
     bits: float
+    """Of all of them."""
     error: float
-    """Mean squared error of the real frames, grey levels."""
+    """What is to become small: the mean of ``errors``, or the largest."""
+    errors: tuple[float, ...] = ()
+    """Mean squared error of the real frames of each clip, grey levels."""
 
 
 class RateControl:
-    """Chooses for one clip after another. Give exactly one target.
+    """Chooses for one group of clips after another. Give exactly one target.
 
     Args:
         target_kbps: thousands of bits a second, key frames, latent and container; no sound.
@@ -70,33 +76,29 @@ class RateControl:
         self._clips = self._short = 0  # in all, and those whose best setting doesn't reach target_psnr
         self._full = 0  # clips that no setting shows better, however many bits it takes
 
-    def choose(self, engine: Engine, clip: FrameClip, *, codec: str, seconds: float) -> tuple[int, float]:
-        """Key-frame quality and latent step for a clip that lasts ``seconds``."""
-        points = convex_hull(_points(engine, clip, codec=codec, decoder=self._decoder))
+    def choose(self, engine: Engine, clips: Sequence[FrameClip], *, codec: str, seconds: float) -> tuple[int, float]:
+        """Key-frame quality and latent step for a group of clips that lasts ``seconds``."""
+        judge = fmean if self._psnr is None else max
+        points = convex_hull(_points(engine, clips, codec=codec, decoder=self._decoder, judge=judge))
         if self._psnr is not None:
             limit = 255**2 / 10 ** (self._psnr / 10)
             chosen = next((point for point in points if point.error <= limit), points[-1])
-            self._short += chosen.error > limit
+            self._short += sum(error > limit for error in chosen.errors)
         else:
             assert self._kbps is not None
             share = 1000 * self._kbps * seconds
             allowed = min(max(share + self._saved, share / _LARGEST_DEBT), share * _LARGEST_DEBT)
             fitting = [point for point in points if point.bits <= allowed]
             chosen = fitting[-1] if fitting else points[0]
-            chosen = self._closer(points, chosen, allowed)
-            self._full += chosen is points[-1]
+            if fitting and chosen is not points[-1]:
+                quality = _nearest(clips, chosen.quality, codec=codec, spare=allowed - chosen.bits)
+                chosen = replace(chosen, quality=quality)
+            self._full += len(clips) if chosen is points[-1] else 0
+        self._clips += len(clips)
         return chosen.quality, chosen.step
 
-    @staticmethod
-    def _closer(points: list[Point], below: Point, allowed: float) -> Point:
-        """The point above is taken where it is nearer: what it overspends, the next clip saves."""
-        place = points.index(below)
-        above = points[min(place + 1, len(points) - 1)]
-        return above if above.bits - allowed < allowed - below.bits else below
-
     def spend(self, size: int, *, seconds: float) -> None:
-        """A clip was written: its bytes, and how long it lasts."""
-        self._clips += 1
+        """A group was written: its bytes, and how long it lasts."""
         if self._kbps is not None:
             self._saved += 1000 * self._kbps * seconds - 8 * size
 
@@ -127,32 +129,55 @@ def _slope(a: Point, b: Point) -> float:
     return (b.error - a.error) / max(b.bits - a.bits, 1e-9)
 
 
-def _points(engine: Engine, clip: FrameClip, *, codec: str, decoder: str) -> list[Point]:
+def _points(
+    engine: Engine,
+    clips: Sequence[FrameClip],
+    *,
+    codec: str,
+    decoder: str,
+    judge: Callable[[Sequence[float]], float],
+) -> list[Point]:
     """Every pair of quality and step; errors of pairs that weren't decoded are sums of differences."""
     usual_quality, usual_step = _USUAL
-    by_quality, by_step = {}, {}
+    by_quality: dict[int, tuple[int, list[float]]] = {}  # bits of the key frames, error of each clip
+    by_step: dict[float, tuple[int, list[float]]] = {}  # bits of the latents, error of each clip
     for quality in QUALITIES:
-        data, seen = code_keyframe(clip.keyframe, codec=codec, quality=quality)
-        picture = torch.from_numpy(seen).permute(2, 0, 1)[None]  # (1, 3, H, W)
-        latent = engine.runner.encode(clip.padded(), keyframe_index=clip.keyframe_index, keyframe=picture)
-        for step in STEPS if quality == usual_quality else (usual_step,):
-            coded, motion = engine.coder.code(latent[0].numpy(), step=step)
-            error = clip_error(engine, clip, torch.from_numpy(motion)[None], picture, decoder=decoder)
-            if quality == usual_quality:
-                by_step[step] = (8 * len(coded), error)
-            if step == usual_step:
-                by_quality[quality] = (8 * len(data), error)
+        data, seen = code_keyframes([clip.keyframe for clip in clips], codec=codec, quality=quality)
+        found: dict[float, list[tuple[int, float]]] = {step: [] for step in STEPS if quality == usual_quality}
+        found.setdefault(usual_step, [])
+        for clip, picture in zip(clips, seen, strict=True):
+            keyframe = torch.from_numpy(picture).permute(2, 0, 1)[None]  # (1, 3, H, W)
+            latent = engine.runner.encode(clip.padded(), keyframe_index=clip.keyframe_index, keyframe=keyframe)
+            for step, codings in found.items():
+                coded, motion = engine.coder.code(latent[0].numpy(), step=step)
+                error = clip_error(engine, clip, torch.from_numpy(motion)[None], keyframe, decoder=decoder)
+                codings.append((8 * len(coded), error))
+        by_quality[quality] = 8 * len(data), [error for _, error in found[usual_step]]
+        if quality == usual_quality:
+            by_step = {step: (sum(bits for bits, _ in c), [error for _, error in c]) for step, c in found.items()}
     base = by_step[usual_step][1]
-    return [
-        Point(
-            quality=quality,
-            step=step,
-            bits=key_bits + bits + _CONTAINER_BITS,
-            error=max(0.0, key_error + error - base),
-        )
-        for quality, (key_bits, key_error) in by_quality.items()
-        for step, (bits, error) in by_step.items()
-    ]
+    points = []
+    for quality, (key_bits, key_errors) in by_quality.items():
+        for step, (bits, step_errors) in by_step.items():
+            errors = tuple(max(0.0, k + s - b) for k, s, b in zip(key_errors, step_errors, base, strict=True))
+            total = key_bits + bits + len(clips) * _CONTAINER_BITS
+            points.append(Point(quality=quality, step=step, bits=total, error=judge(errors), errors=errors))
+    return points
+
+
+def _nearest(clips: Sequence[FrameClip], quality: int, *, codec: str, spare: float) -> int:
+    """The quality from ``quality`` on whose key frames come nearest to taking ``spare`` bits more."""
+    pictures = [clip.keyframe for clip in clips]
+
+    def bits(tried: int) -> int:
+        return 8 * len(code_keyframes(pictures, codec=codec, quality=tried)[0])
+
+    wanted = bits(quality) + spare
+    low, high = quality, 101
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if bits(middle) <= wanted else (low, middle)
+    return high if high <= 100 and bits(high) - wanted < wanted - bits(low) else low
 
 
 def clip_error(engine: Engine, clip: FrameClip, latent: Tensor, keyframe: Tensor, *, decoder: str) -> float:

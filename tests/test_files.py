@@ -434,7 +434,6 @@ def test_another_model_is_refused_by_name(tmp_path: Path) -> None:
         ({"latent_step": 0}, "latent_step is 0; allowed"),
         ({"keyframe_group": 0}, "keyframe_group is 0; allowed: 1 to 16"),
         ({"keyframe_group": 4, "keyframe_codec": "png"}, "only avif codes several together"),
-        ({"keyframe_group": 4, "target_kbps": 50}, "keyframe_group is 4; a target searches"),
         ({"keyframe_index": 16}, "keyframe_index is 16; allowed: 0 to 15"),
     ],
 )

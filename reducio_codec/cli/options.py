@@ -108,8 +108,8 @@ def rate_options(function: Function) -> Function:
         click.option(
             "--keyframe-group",
             type=click.IntRange(1, 16),
-            help="Clips whose key frames are coded together, each predicted from those before it.  [default: 4; 1 with a "
-            "target, another codec than avif, or 4K]",
+            help="Clips whose key frames are coded together, each predicted from those before it.  [default: 4; 1 with "
+            "another codec than avif, or 4K]",
         ),
         click.option(
             "--keyframe-codec",
