@@ -72,7 +72,7 @@ def batch() -> LatentBatch:
 def test_the_optimum_is_the_guided_flow() -> None:
     def loss(student: nn.Module) -> float:
         teacher = cast(ReducioDiT, Gaussian())
-        made = DistillationLoss(cast(ReducioDiT, student), teacher, teacher_steps=100, seed=0)
+        made = DistillationLoss(cast(ReducioDiT, student), teacher, teacher_steps=4, seed=0)
         return float(made(batch()).mean())
 
     assert loss(Exact()) < 1e-4
@@ -80,22 +80,19 @@ def test_the_optimum_is_the_guided_flow() -> None:
     assert loss(Gaussian()) > 1e-1  # no guidance
 
 
-def test_the_teachers_way_is_that_of_the_sampler_and_gone_once() -> None:
-    teacher, calls = Gaussian(), []
+def test_a_batch_that_comes_again_asks_no_teacher() -> None:
+    teacher = Gaussian()
+    calls: list[int] = []
     teacher.register_forward_hook(lambda *_: calls.append(1))
-    loss = DistillationLoss(cast(ReducioDiT, Exact()), cast(ReducioDiT, teacher), teacher_steps=5, seed=0)
+    loss = DistillationLoss(cast(ReducioDiT, Exact()), cast(ReducioDiT, teacher), teacher_steps=4, seed=0)
     first = loss(batch())
-    assert len(calls) == 20
-    ((step, places), way), *others = loss._ways.items()
-    assert (step, places) == (0, (0, 1)) and not others
-    teacher.config = replace(STUDENT, distilled_steps=0, distilled_guidance=1.0)
-    found = sample(
-        cast(ReducioDiT, teacher), cast(Any, FakeContext(2)), noise=way[0], sampler="euler", steps=20, guidance=2.5
-    )
-    torch.testing.assert_close(way[-1], found, atol=1e-5, rtol=1e-5)
+    assert len(calls) == 2 * 4 * 4
+    (way,) = loss._ways.values()
+    assert len(way) == 5
+    torch.testing.assert_close(way[-1], MEAN + SPREAD * way[0], atol=2e-2, rtol=0)
     calls.clear()
     assert torch.equal(loss(batch()), first) and not calls
-    assert not torch.equal(loss(replace(batch(), step=1)), first) and len(calls) == 20
+    assert not torch.equal(loss(replace(batch(), step=1)), first) and len(calls) == 2 * 4 * 4
 
 
 def test_four_steps_arrive_at_the_guided_distribution() -> None:

@@ -48,8 +48,8 @@ class DenoisingOptions:
     min_snr: float = 5.0
     """Signal-to-noise ratio from which on min-snr reduces the weight."""
 
-    teacher_steps: int = 5
-    """For a student: steps of its teacher for each of its own."""
+    teacher_steps: int = 2
+    """For a student: midpoint steps of its teacher (two evaluations each) for each of its own."""
     teacher_batches: int = 300
     """For a student: how many different batches there are; after them the first comes again, with the same noise."""
 
