@@ -319,6 +319,16 @@ def test_a_student_needs_a_teacher(recipe: Make, shards: Path, tmp_path: Path) -
         recipe(loss={"teacher_batches": 3})
 
 
+def test_the_bundled_student_makes_a_clip_in_four_evaluations() -> None:
+    pipe = ReducioDiTPipeline.from_pretrained("reducio-dit-lite-4step")
+    batches: list[int] = []
+    with pipe._model.use() as model:
+        model.register_forward_hook(lambda _module, inputs, _out: batches.append(len(inputs[0])))
+    video = pipe(image=PICTURE, seed=0)
+    assert batches == [1] * 4
+    assert np.array_equal(video[7], PICTURE) and not np.array_equal(video[15], PICTURE)
+
+
 def test_the_bundled_recipe() -> None:
     plan = read_dit_recipe("dit-lite-student", changes=["start.teacher=runs/dit"])
     assert plan.start.teacher == "runs/dit"
