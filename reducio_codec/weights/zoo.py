@@ -69,7 +69,7 @@ _ENTRIES = (
     ),
     ModelEntry(
         name="reducio-dit-lite-4step",
-        summary="its student: the same in 4 steps, guidance inside (extra [generate])",
+        summary="reducio-dit-lite's student: the same in 4 steps, guidance inside (extra [generate])",
         licence="MIT",
         paper="https://arxiv.org/abs/2411.13552",
         sha256="12dbdb6216c1b7888f356f4adbe262d3aae1ae87e31725dab2a8767af2c7e367",
