@@ -67,6 +67,14 @@ _ENTRIES = (
         sha256="ebac01b33cba3b111a6dfb89bb80eb20a953ca624bef06d035245e44607cbcae",
         kind="generator",
     ),
+    ModelEntry(
+        name="reducio-dit-lite-4step",
+        summary="reducio-dit-lite's student: the same in 4 steps, guidance inside (extra [generate])",
+        licence="MIT",
+        paper="https://arxiv.org/abs/2411.13552",
+        sha256="12dbdb6216c1b7888f356f4adbe262d3aae1ae87e31725dab2a8767af2c7e367",
+        kind="generator",
+    ),
 )
 
 

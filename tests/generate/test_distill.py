@@ -80,6 +80,21 @@ def test_the_optimum_is_the_guided_flow() -> None:
     assert loss(Gaussian()) > 1e-1  # no guidance
 
 
+def test_a_batch_that_comes_again_asks_no_teacher() -> None:
+    teacher = Gaussian()
+    calls: list[int] = []
+    teacher.register_forward_hook(lambda *_: calls.append(1))
+    loss = DistillationLoss(cast(ReducioDiT, Exact()), cast(ReducioDiT, teacher), teacher_steps=4, seed=0)
+    first = loss(batch())
+    assert len(calls) == 2 * 4 * 4
+    (way,) = loss._ways.values()
+    assert len(way) == 5
+    torch.testing.assert_close(way[-1], MEAN + SPREAD * way[0], atol=2e-2, rtol=0)
+    calls.clear()
+    assert torch.equal(loss(batch()), first) and not calls
+    assert not torch.equal(loss(replace(batch(), step=1)), first) and len(calls) == 2 * 4 * 4
+
+
 def test_four_steps_arrive_at_the_guided_distribution() -> None:
     noise = draw_noise((16, 4, 2, 2), generators=make_generators([0, 1]))
     found = sample(cast(ReducioDiT, Exact()), cast(Any, FakeContext(2)), noise=noise, sampler="euler")

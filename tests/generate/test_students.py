@@ -92,7 +92,9 @@ def test_at_step_0_it_is_its_teacher(recipe: Make, shards: Path, teacher: Path, 
 def test_resume_gives_the_same_bits(recipe: Make, shards: Path, teacher: Path, tmp_path: Path) -> None:
     def part(steps: int, name: str) -> None:
         # every draw matters: what is left out, the noise, and the place in the schedule
-        plan = student(recipe, teacher, run={"steps": steps}, model={"condition_dropout": 0.5})
+        plan = student(
+            recipe, teacher, run={"steps": steps}, model={"condition_dropout": 0.5}, loss={"teacher_batches": 4}
+        )
         train_dit(plan, latents=[shards], out=tmp_path / name)
 
     part(6, "whole")
@@ -103,6 +105,16 @@ def test_resume_gives_the_same_bits(recipe: Make, shards: Path, teacher: Path, t
     assert ours.keys() == theirs.keys()
     for key, value in ours.items():
         assert torch.equal(value, theirs[key]), key
+
+
+def test_its_batches_come_again(recipe: Make, shards: Path, teacher: Path, tmp_path: Path) -> None:
+    """The same clips with the same noise: without learning, the same losses."""
+    still = {"learning_rate": 1e-9, "warmup": 0, "ema": 0.0}
+    plan = student(recipe, teacher, run={"steps": 4}, optimizer=still, loss={"teacher_batches": 2})
+    train_dit(plan, latents=[shards], out=tmp_path / "run")
+    first, second, third, fourth = losses(tmp_path / "run")
+    assert third == pytest.approx(first, abs=1e-5) and fourth == pytest.approx(second, abs=1e-5)
+    assert first != pytest.approx(second, abs=1e-3)
 
 
 def test_another_teacher_is_another_run(recipe: Make, shards: Path, teacher: Path, tmp_path: Path) -> None:
@@ -303,6 +315,18 @@ def test_a_student_needs_a_teacher(recipe: Make, shards: Path, tmp_path: Path) -
     assert not (tmp_path / "run").exists()
     with pytest.raises(InputError, match=r"loss.teacher_steps is 3, but model.distilled_steps is 0: no effect"):
         recipe(loss={"teacher_steps": 3})
+    with pytest.raises(InputError, match=r"loss.teacher_batches is 3, but model.distilled_steps is 0: no effect"):
+        recipe(loss={"teacher_batches": 3})
+
+
+def test_the_bundled_student_makes_a_clip_in_four_evaluations() -> None:
+    pipe = ReducioDiTPipeline.from_pretrained("reducio-dit-lite-4step")
+    batches: list[int] = []
+    with pipe._model.use() as model:
+        model.register_forward_hook(lambda _module, inputs, _out: batches.append(len(inputs[0])))
+    video = pipe(image=PICTURE, seed=0)
+    assert batches == [1] * 4
+    assert np.array_equal(video[7], PICTURE) and not np.array_equal(video[15], PICTURE)
 
 
 def test_the_bundled_recipe() -> None:

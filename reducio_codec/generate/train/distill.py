@@ -1,11 +1,13 @@
 """What one batch costs a student: how far its few steps are from where its teacher goes.
 
-Each of the K steps of the student is held against its teacher's own way over the same stretch, solved by a few midpoint
-steps with guidance: progressive distillation (Salimans and Ho 2022) in one stage, guidance distilled with it (Meng et al.
-2023). The states are the student's own, from pure noise on, so that it learns to go on from where it really is (backward
-distillation, Kohler et al. 2024). The target doesn't depend on the student's prediction and needs no derivative of the
-network, unlike consistency and flow-map objectives: nothing to balance, nothing that can run away, and the state for the
-next step comes free with the prediction.
+From the noise of a clip the teacher goes its way once, with guidance, in midpoint steps. At each state where the student
+will be asked, it learns the mean velocity of the way to the next such state: progressive distillation
+(Salimans and Ho 2022) in one stage, guidance distilled with it (Meng et al. 2023). The target doesn't depend on the
+student and needs no derivative of the network, unlike consistency and flow-map objectives: nothing to balance, nothing
+that can run away.
+
+Going the way costs more than learning from it, so a run has a number of different batches (``loss.teacher_batches``) and
+takes them in turns; their states stay in memory.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from reducio_codec.generate.conditioning import Conditions, for_model
-from reducio_codec.generate.dit import Context, ReducioDiT
+from reducio_codec.generate.dit import ReducioDiT
 from reducio_codec.generate.sampling import predict
 from reducio_codec.generate.schedule import TRAIN_STEPS
 from reducio_codec.generate.train.samples import LatentBatch
@@ -27,7 +29,8 @@ _NOISE = 5
 class DistillationLoss(nn.Module):
     """``forward(batch)`` gives the loss of each sample (B,), the mean over the student's steps.
 
-    Noise is a function of the seed, the step and the sample's place in the whole batch. The batch's latents aren't used.
+    Noise is a function of the seed, the batch's step and the sample's place in the whole batch: a batch that comes again has
+    the same noise, and its teacher's way is known. The batch's latents aren't used.
 
     Args:
         model: the student.
@@ -41,46 +44,50 @@ class DistillationLoss(nn.Module):
         self.model = model
         self._teacher = (teacher,)  # in a tuple: no part of this module, of its checkpoints and of its optimiser
         self._teacher_steps, self._seed = teacher_steps, seed
+        self._ways: dict[tuple[int, tuple[int, ...]], Tensor] = {}
+        """Step and places of a batch to the states of its way."""
 
     def forward(self, batch: LatentBatch) -> Tensor:
-        config, (teacher,) = self.model.config, self._teacher
+        config = self.model.config
         draws = [self._draw(batch, index) for index in batch.indices]
-        latent = torch.stack([noise for noise, _ in draws]).to(batch.latent)  # (B, z, t, h, w)
         conditions: Conditions = for_model(batch.conditions, config=config)
         if self.training:  # a user may give no prompt; the picture is always there
             text = torch.tensor([dropped for _, dropped in draws])
             conditions = conditions.leave_out(torch.stack([text, torch.zeros_like(text)]))
+        key = (batch.step, batch.indices)
+        if key not in self._ways:
+            noise = torch.stack([noise for noise, _ in draws]).to(batch.latent)  # (B, z, t, h, w)
+            self._ways[key] = self._way(noise, conditions).cpu()
+        states = self._ways[key].to(batch.latent)  # (K + 1, B, z, t, h, w)
+        goals = config.distilled_steps * (states[:-1] - states[1:])  # (K, B, z, t, h, w)
         context = self.model.context(conditions)
-        with torch.no_grad():
-            told = teacher.context(conditions)
-            told = told if config.distilled_guidance == 1 else told.guided()
         errors: list[Tensor] = []  # (B,) each
-        span = 1 / config.distilled_steps
-        for step in range(config.distilled_steps):
-            time = 1 - step * span
-            goal = self._average_velocity(latent, told, time=time, span=span)
-            timestep = torch.full((len(latent),), TRAIN_STEPS * time, device=latent.device)
-            velocity = self.model(latent, timestep, context).float()
+        for step, goal in enumerate(goals):
+            timestep = torch.full((len(goal),), TRAIN_STEPS * (1 - step / config.distilled_steps), device=goal.device)
+            velocity = self.model(states[step], timestep, context).float()
             errors.append((velocity - goal).square().flatten(1).mean(1))
-            latent = latent - span * velocity.detach()
         return torch.stack(errors).mean(0)
 
     @torch.no_grad()
-    def _average_velocity(self, latent: Tensor, context: Context, *, time: float, span: float) -> Tensor:
-        """Of the teacher's way from ``latent`` at ``time`` over ``span``: (B, z, t, h, w) float32."""
-        guidance = self.model.config.distilled_guidance
-        length = span / self._teacher_steps
-        x = latent
+    def _way(self, noise: Tensor, conditions: Conditions) -> Tensor:
+        """Where the teacher is at the student's K times and at the end: (K + 1, B, z, t, h, w) float32."""
+        (teacher,), config = self._teacher, self.model.config
+        guidance = config.distilled_guidance
+        context = teacher.context(conditions)
+        context = context if guidance == 1 else context.guided()
+        steps = config.distilled_steps * self._teacher_steps
+        x, states = noise, [noise]
 
         def velocity(x: Tensor, time: float) -> Tensor:
-            timestep = torch.tensor(TRAIN_STEPS * time)
-            return predict(self._teacher[0], x, timestep, context=context, guidance=guidance)
+            return predict(teacher, x, torch.tensor(TRAIN_STEPS * time), context=context, guidance=guidance)
 
-        for number in range(self._teacher_steps):
-            now = time - number * length
-            middle = x - length / 2 * velocity(x, now)
-            x = x - length * velocity(middle, now - length / 2)
-        return (latent - x) / span
+        for step in range(steps):
+            time = 1 - step / steps
+            middle = x - velocity(x, time) / (2 * steps)
+            x = x - velocity(middle, time - 1 / (2 * steps)) / steps
+            if (step + 1) % self._teacher_steps == 0:
+                states.append(x)
+        return torch.stack(states)
 
     def _draw(self, batch: LatentBatch, index: int) -> tuple[Tensor, bool]:
         """Noise (z, t, h, w), and whether the text is left out."""

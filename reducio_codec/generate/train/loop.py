@@ -129,6 +129,7 @@ def train_dit(
             motion_power=recipe.data.motion_power,
             seed=recipe.run.seed,
             in_memory=recipe.data.storage == "memory",
+            steps=recipe.loss.teacher_batches if config.distilled_steps else 0,
         ),
         PlannedBatches(
             lambda _step: (0, recipe.data.batch, 0),

@@ -50,10 +50,13 @@ class DenoisingOptions:
 
     teacher_steps: int = 2
     """For a student: midpoint steps of its teacher (two evaluations each) for each of its own."""
+    teacher_batches: int = 300
+    """For a student: how many different batches there are; after them the first comes again, with the same noise."""
 
     def __post_init__(self) -> None:
         check("loss.min_snr", self.min_snr, self.min_snr > 0, "above 0")
         check("loss.teacher_steps", self.teacher_steps, self.teacher_steps >= 1, "at least 1")
+        check("loss.teacher_batches", self.teacher_batches, self.teacher_batches >= 1, "at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,10 +140,11 @@ class DitRecipe:
             self._check_student()
         elif self.start.teacher:
             raise InputError(f"start.teacher is {self.start.teacher!r}, but model.distilled_steps is 0: not a student")
-        elif self.loss.teacher_steps != DenoisingOptions.teacher_steps:
-            raise InputError(
-                f"loss.teacher_steps is {self.loss.teacher_steps}, but model.distilled_steps is 0: no effect"
-            )
+        else:
+            for name in ("teacher_steps", "teacher_batches"):
+                value = getattr(self.loss, name)
+                if value != getattr(DenoisingOptions, name):
+                    raise InputError(f"loss.{name} is {value}, but model.distilled_steps is 0: no effect")
         if self.start.image_vae and self.model.content != "sd":
             raise InputError(f"start.image_vae is given; model.content is {self.model.content!r}, it must be 'sd'")
         if self.model.latent_space:

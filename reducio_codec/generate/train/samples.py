@@ -170,10 +170,11 @@ class LatentDataset(Dataset[tuple[ClipKey, Entry, Parts]]):
 
     Args:
         in_memory: read everything now; InputError if it doesn't fit.
+        steps: after so many the first one's samples come again, under its number; 0: never.
     """
 
-    def __init__(self, samples: Samples, *, motion_power: float, seed: int, in_memory: bool) -> None:
-        self._samples, self._seed = samples, seed
+    def __init__(self, samples: Samples, *, motion_power: float, seed: int, in_memory: bool, steps: int = 0) -> None:
+        self._samples, self._seed, self._steps = samples, seed, steps
         weights = motion_weights(np.array([entry.motion for entry in samples.entries]), power=motion_power)
         sizes = sorted({entry.size for entry in samples.entries})
         self._members = [
@@ -189,12 +190,16 @@ class LatentDataset(Dataset[tuple[ClipKey, Entry, Parts]]):
 
     def draw(self, key: ClipKey) -> Entry:
         """The sample at a place of a step's batch."""
-        return self._samples.entries[self._number(key)]
+        return self._samples.entries[self._number(self._first_time(key))]
 
     def __getitem__(self, key: ClipKey) -> tuple[ClipKey, Entry, Parts]:
+        key = self._first_time(key)
         number = self._number(key)
         entry = self._samples.entries[number]
         return key, entry, self._samples.load(entry) if self._parts is None else self._parts[number]
+
+    def _first_time(self, key: ClipKey) -> ClipKey:
+        return replace(key, step=key.step % self._steps) if self._steps else key
 
     def _number(self, key: ClipKey) -> int:
         group = _draw(self._size_odds, np.random.default_rng((self._seed, _DRAW, key.step)))
