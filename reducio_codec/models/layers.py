@@ -36,7 +36,7 @@ class _Conv3d(nn.Conv3d):
     def forward(self, input: Tensor) -> Tensor:
         if input.shape[2] == 2 and self.kernel_size[0] == 3 and input.device.type == "cpu" and torch.is_grad_enabled():
             padded = functional.pad(input, (0, 0, 0, 0, 1, 1))  # (B, C, 4, H, W)
-            return functional.conv3d(padded, self.weight, self.bias, padding=(0, *self.padding[1:]))  # type: ignore[arg-type]
+            return functional.conv3d(padded, self.weight, self.bias, padding=(0, *self.padding[1:]))
         return super().forward(input)
 
 
