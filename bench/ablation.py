@@ -1,8 +1,8 @@
-"""``bench run ablation``: the rows of one of the paper's tables as small runs of equal length, measured on the same clips.
+"""``bench run ablation``: the rows of the paper's tables as small runs of equal length, measured on the same clips.
 
-A row is the table's recipe (``reducio_codec/train/recipes/table-N.toml``) with what the row changes in the paper's model.
-Its run lives in a folder of its own: a run that was cut off goes on from its checkpoint, and a row that is measured is
-skipped. ``results/ablation/table-N/ROW.json`` has everything of a row.
+A row is the recipe ``ablation`` with what the row changes in the paper's model, one of ``reducio_codec.models.presets``.
+Its run lives in a folder of its own: a run that was cut off goes on from its checkpoint, and a model that is measured is
+skipped, in every table that has it. ``results/ablation/PRESET.json`` has everything of a model.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from reducio_codec.train.recipe_file import read_recipe, to_document
 
 PUBLISHED = Path(__file__).with_name("published.json")
 PROTOCOL_NAME = "ablation/1"
+RECIPE = "ablation"
 
 Trainer = Callable[..., TrainReport]
 
@@ -60,35 +61,39 @@ def _published() -> dict[str, list[dict[str, Any]]]:
     return ablations
 
 
-def recipe_of(table: str, row: Row, *, minutes: float = 0.0, steps: int = 0) -> Recipe:
-    """The table's recipe for one row and a budget of minutes or steps.
+def presets(tables: Sequence[str]) -> list[str]:
+    """Models of the tables' rows, each once: the paper's own is in most tables."""
+    return list(dict.fromkeys(row.preset for table in tables for row in rows(table)))
+
+
+def recipe_of(preset: str, *, minutes: float = 0.0, steps: int = 0) -> Recipe:
+    """The recipe for one model and a budget of minutes or steps.
 
     Raises:
-        InputError: the row's model can't be built so small, or there isn't exactly one budget.
+        InputError: the model can't be built so small, or there isn't exactly one budget.
     """
-    recipe = read_recipe(f"table-{table}", changes=[f"run.minutes={float(minutes)}", f"run.steps={steps}"])
+    recipe = read_recipe(RECIPE, changes=[f"run.minutes={float(minutes)}", f"run.steps={steps}"])
     assert isinstance(recipe.model, ReducioConfig)
-    paper, wanted = ReducioConfig(), PRESETS[row.preset].config
+    paper, wanted = ReducioConfig(), PRESETS[preset].config
     changes = {field.name: getattr(wanted, field.name) for field in fields(wanted)}
     changes = {name: value for name, value in changes.items() if value != getattr(paper, name)}
-    if "channel_multipliers" in changes:
-        most = max(recipe.model.channel_multipliers)
-        changes["channel_multipliers"] = tuple(min(most, value) for value in changes["channel_multipliers"])
+    levels, widths = len(wanted.channel_multipliers), recipe.model.channel_multipliers
+    changes["channel_multipliers"] = (widths + widths[-1:] * levels)[:levels]
     return replace(recipe, model=replace(recipe.model, **changes))
 
 
 @dataclass(kw_only=True)
 class Ablation:
-    """One table's rows, trained and measured one after another."""
+    """Models, trained and measured one after another."""
 
-    table: str
+    presets: Sequence[str]
     data: Path
     val: Path
     results: Path
     runs: Path
-    """Where the training runs live: a folder for each row, and one with the decoded videos."""
+    """Where the training runs live: a folder for each model, and one with the decoded videos."""
     minutes: float = 0.0
-    """Of training for each row, over all resumes."""
+    """Of training for each model, over all resumes."""
     steps: int = 0
     """The same in steps: instead of minutes."""
     quality: Quality
@@ -98,8 +103,8 @@ class Ablation:
     train: Trainer = train
 
     def run(self) -> tuple[list[str], int | None]:
-        """Lines of the failures, and the number of the signal that ended a row early, if one did."""
-        side = read_recipe(f"table-{self.table}").validation.side
+        """Lines of the failures, and the number of the signal that ended a model's run early, if one did."""
+        side = read_recipe(RECIPE).validation.side
         protocol = Protocol(name=PROTOCOL_NAME, unit="clip", size=side)
         clips = SampleSet(folder=self.val, protocol=protocol, limit=self.limit)
         samples = list(clips)
@@ -108,31 +113,30 @@ class Ablation:
         if not samples:
             raise InputError(f"{self.val} has no usable video")
         failures = []
-        for row in rows(self.table):
+        for preset in self.presets:
             try:
-                stopped = self._row(row, protocol=protocol, samples=samples)
+                stopped = self._model(preset, protocol=protocol, samples=samples)
             except (ReducioError, RuntimeError) as error:
-                failures.append(f"table {self.table}, {row.line}: {error}")
-                old = read_row(result_path(self.results, self.table, row))
+                failures.append(f"{preset}: {error}")
+                old = read_result(result_path(self.results, preset))
                 if old is None or "clips" not in old:  # an earlier result stays
-                    self._write(row, {"not_run": str(error)}, protocol=protocol)
-                self.console.print(f"{row.line}: not run: {error}", markup=False, style="red")
+                    self._write(preset, {"not_run": str(error)}, protocol=protocol)
+                self.console.print(f"{preset}: not run: {error}", markup=False, style="red")
                 continue
             if stopped is not None:
                 return failures, stopped
         return failures, None
 
-    def _row(self, row: Row, *, protocol: Protocol, samples: Sequence[Sample]) -> int | None:
-        recipe = recipe_of(self.table, row, minutes=self.minutes, steps=self.steps)
+    def _model(self, preset: str, *, protocol: Protocol, samples: Sequence[Sample]) -> int | None:
+        recipe = recipe_of(preset, minutes=self.minutes, steps=self.steps)
         settings = {"recipe": to_document(recipe), "training_data": self.data.name}
-        old = read_row(result_path(self.results, self.table, row))
+        old = read_result(result_path(self.results, preset))
         if old is not None and _same(old, protocol=protocol, settings=settings, samples=samples):
-            self.console.print(f"{row.line}: finished", markup=False)
+            self.console.print(f"{preset}: finished", markup=False)
             return None
         budget = f"{self.steps} steps" if self.steps else f"{self.minutes:g} minutes"
-        self.console.print(f"{row.line}: training for {budget} in all", markup=False)
-        folder = self.runs / f"table-{self.table}" / row.preset
-        report = self.train(recipe, data=self.data, val=None, out=folder, cache=self.runs / "cache")
+        self.console.print(f"{preset}: training for {budget} in all", markup=False)
+        report = self.train(recipe, data=self.data, val=None, out=self.runs / preset, cache=self.runs / "cache")
         if report.model is None:
             return report.stopped_by
         codec = ReducioCodec.from_pretrained(report.model)
@@ -147,9 +151,9 @@ class Ablation:
             "seed": recipe.run.seed,
             "machine": describe(),
         }
-        self._write(row, found, protocol=protocol)
+        self._write(preset, found, protocol=protocol)
         mean = np.mean([clip["metrics"]["psnr_paper"] for clip in found["clips"].values()])
-        self.console.print(f"{row.line}: {mean:.2f} dB after {report.step} steps", markup=False)
+        self.console.print(f"{preset}: {mean:.2f} dB after {report.step} steps", markup=False)
         return None
 
     def _clip(self, method: Tensors, sample: Sample) -> dict[str, Any]:
@@ -161,17 +165,16 @@ class Ablation:
             "repeat_keyframe": self.quality.measure(sample.pixels, repeat_keyframe(sample.pixels).frames),
         }
 
-    def _write(self, row: Row, data: dict[str, Any], *, protocol: Protocol) -> None:
-        head = {"protocol": protocol.to_json(), "table": self.table, "line": row.line, "preset": row.preset}
-        write_json(result_path(self.results, self.table, row), {**head, **data})
+    def _write(self, preset: str, data: dict[str, Any], *, protocol: Protocol) -> None:
+        write_json(result_path(self.results, preset), {"protocol": protocol.to_json(), "preset": preset, **data})
 
 
-def result_path(results: Path, table: str, row: Row) -> Path:
-    return results / "ablation" / f"table-{table}" / f"{row.preset}.json"
+def result_path(results: Path, preset: str) -> Path:
+    return results / "ablation" / f"{preset}.json"
 
 
-def read_row(path: Path) -> dict[str, Any] | None:
-    """A row's result, or None where there is none that can be read."""
+def read_result(path: Path) -> dict[str, Any] | None:
+    """A model's result, or None where there is none that can be read."""
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -180,7 +183,7 @@ def read_row(path: Path) -> dict[str, Any] | None:
 
 
 def digests(data: dict[str, Any]) -> dict[str, str]:
-    """Which pixels a row was measured on."""
+    """Which pixels a model was measured on."""
     return {name: clip["digest"] for name, clip in data.get("clips", {}).items()}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.ablation import PROTOCOL_NAME, Row, digests, read_row, result_path, rows, tables
+from bench.ablation import PROTOCOL_NAME, Row, digests, presets, read_result, result_path, rows, tables
 from bench.results import NOT_RUN
 from reducio_codec.metrics.bootstrap import bootstrap
 
@@ -27,7 +27,11 @@ HEAD = [
 
 def ablations(results: Path) -> list[str]:
     """Every table that a results folder has rows of."""
-    return [ablation(results, table) for table in tables() if (results / "ablation" / f"table-{table}").is_dir()]
+    return [
+        ablation(results, table)
+        for table in tables()
+        if any(result_path(results, preset).is_file() for preset in presets([table]))
+    ]
 
 
 def ablation(results: Path, table: str) -> str:
@@ -35,7 +39,7 @@ def ablation(results: Path, table: str) -> str:
     from bench.tables import markdown  # that module may show these tables, too
 
     lines = rows(table)
-    found = [_state(read_row(result_path(results, table, row))) for row in lines]
+    found = [_state(read_result(result_path(results, row.preset))) for row in lines]
     first = next((data for data in found if isinstance(data, dict)), None)
     states = [_against(data, first) if isinstance(data, dict) and first is not None else data for data in found]
     good = [(row, data) for row, data in zip(lines, states, strict=True) if isinstance(data, dict)]

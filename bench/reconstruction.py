@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from bench.codecs import ours
@@ -25,14 +26,15 @@ def candidates(
     models: Sequence[str],
     decoders: Sequence[str],
     image_vae: Path | None = None,
+    dtype: torch.dtype = torch.float32,
     peer_folder: Path | None,
     download: bool,
 ) -> list[Candidate[Reconstructor]]:
     """Floors, this package's models, the 2-D baseline, peers."""
     return [
         *floors(),
-        *(ours.reconstructors(model, decoders=decoders) for model in models),
-        ours.image_vae(image_vae),
+        *(ours.reconstructors(model, decoders=decoders, dtype=dtype) for model in models),
+        ours.image_vae(image_vae, dtype=dtype),
         *peers(peer_folder, download=download),
     ]
 

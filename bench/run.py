@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import torch
 from rich.console import Console
 
 from bench import ablation as ablation_bench
@@ -81,6 +82,8 @@ def run() -> None:
 @click.option("--decoders", default=",".join(ours.DECODERS), show_default=True, help="Of this package's models.")
 @click.option("--image-vae", type=click.Path(path_type=Path, file_okay=False),
               help="Model folder of the 2-D baseline, as the recipe image-vae trains it.")  # fmt: skip
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True,
+              help="What this package's models and the 2-D baseline compute in.")  # fmt: skip
 @click.option("--peers", type=click.Path(path_type=Path, file_okay=False), help="Folder with a folder for each peer.")
 @click.option("--i3d", type=click.Path(path_type=Path, dir_okay=False), help="i3d_torchscript.pt, for rFVD.")
 @click.option("--download", is_flag=True, help="Fetch peers' weights and the I3D file from the hub if missing.")
@@ -95,6 +98,7 @@ def reconstruction(
     traceback: bool,
     decoders: str,
     image_vae: Path | None,
+    dtype: str,
     peers: Path | None,
     i3d: Path | None,
     download: bool,
@@ -106,6 +110,7 @@ def reconstruction(
                 models=models,
                 decoders=names(decoders),
                 image_vae=image_vae,
+                dtype=getattr(torch, dtype),
                 peer_folder=peers,
                 download=download,
             ),
@@ -165,9 +170,8 @@ def rd(
 
 
 @run.command()
-@click.option(
-    "--table", "number", type=click.Choice(ablation_bench.tables()), required=True, help="Table of the paper."
-)
+@click.option("--table", "number", type=click.Choice([*ablation_bench.tables(), "all"]), required=True,
+              help="Table of the paper. A model that several tables have is trained once.")  # fmt: skip
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Videos to learn from.")
 @click.option("--val", type=click.Path(path_type=Path, file_okay=False), required=True, help="Videos to measure on.")
 @click.option(
@@ -204,19 +208,20 @@ def ablation(
     limit: int | None,
     traceback: bool,
 ) -> None:
-    """The rows of a table of the paper as small training runs of equal length."""
+    """The rows of the paper's ablation tables as small training runs of equal length."""
     if minutes_each and steps_each:
         raise click.UsageError("give --minutes-each or --steps-each, not both")
     minutes = 0.0 if steps_each else minutes_each or 5.0
+    tables = ablation_bench.tables() if number == "all" else [number]
     with _errors(traceback):
         failures, stopped = ablation_bench.Ablation(
-            table=number, data=data, val=val, results=results, runs=runs, minutes=minutes, steps=steps_each or 0,
-            quality=Quality.open(with_fvd=False), console=Console(), limit=limit,
+            presets=ablation_bench.presets(tables), data=data, val=val, results=results, runs=runs, minutes=minutes,
+            steps=steps_each or 0, quality=Quality.open(with_fvd=False), console=Console(), limit=limit,
         ).run()  # fmt: skip
     if stopped is not None:
         click.echo("stopped; the same command goes on from there", err=True)
         sys.exit(128 + stopped)
-    click.echo(ablation_table(results, number))
+    click.echo("\n\n".join(ablation_table(results, table) for table in tables))
     _end(failures, results, shown=True)
 
 

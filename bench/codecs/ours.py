@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from bench.methods import Candidate, Coded, Frames, NotRunError, Reconstruction, Reconstructor, VideoCodec
 from reducio_codec.codec import ReducioCodec
@@ -39,7 +40,10 @@ class Tensors:
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {"model": self.codec.model_id, "hash": self.codec.model_hash, "decoder": self.decoder}
+        settings = {"model": self.codec.model_id, "hash": self.codec.model_hash, "decoder": self.decoder}
+        if self.codec.dtype != torch.float32:
+            settings["dtype"] = str(self.codec.dtype).removeprefix("torch.")
+        return settings
 
     def __call__(self, clip: Frames) -> Reconstruction:
         latent, keyframe = self.codec.encode(clip)  # (1, z, t, h, w), (1, 3, 1, H, W)
@@ -94,9 +98,11 @@ class File:
         return Coded(frames=np.concatenate(decoded), parts={**parts, "container": size - sum(parts.values())})
 
 
-def reconstructors(model: str, *, decoders: Sequence[str]) -> Candidate[Reconstructor]:
+def reconstructors(
+    model: str, *, decoders: Sequence[str], dtype: torch.dtype = torch.float32
+) -> Candidate[Reconstructor]:
     """A model with each of its decoders as a point."""
-    load = _loader(model)
+    load = _loader(model, dtype=dtype)
 
     def opener(decoder: str) -> Callable[[], Reconstructor]:
         return lambda: Tensors(codec=load(), decoder=_known(load(), decoder))
@@ -104,18 +110,18 @@ def reconstructors(model: str, *, decoders: Sequence[str]) -> Candidate[Reconstr
     return Candidate(name=method_name(model), points={name: opener(name) for name in decoders})
 
 
-def image_vae(folder: Path | None) -> Candidate[Reconstructor]:
-    """The 2-D baseline that was trained here, or why it doesn't run."""
+def image_vae(folder: Path | None, *, dtype: torch.dtype = torch.float32) -> Candidate[Reconstructor]:
+    """The 2-D baseline that was trained here, by its folder's name, or why it doesn't run."""
 
     def opener() -> Reconstructor:
         if folder is None:
             raise NotRunError(f"needs a model: reducio-codec train {IMAGE_VAE} ..., then --image-vae FOLDER")
-        codec = _loader(str(folder))()
+        codec = _loader(str(folder), dtype=dtype)()
         if getattr(codec.model.config, "conv", "") != "image":
             raise NotRunError(f"{folder} has another kind of model; the recipe {IMAGE_VAE} makes one")
         return Tensors(codec=codec, decoder="none")
 
-    return Candidate(name=IMAGE_VAE, points={"mode": opener})
+    return Candidate(name=IMAGE_VAE if folder is None else method_name(str(folder)), points={"mode": opener})
 
 
 def files(
@@ -149,8 +155,9 @@ def file_decoder(model: str) -> str:
 
 
 def method_name(model: str) -> str:
-    """A model's name, or its folder's, as the name of a folder of results."""
-    return Path(model).name
+    """A model's name, or its folder's, as the name of a folder of results. A run's ``OUT/model`` has the run's name."""
+    path = Path(model)
+    return path.parent.name if path.name == "model" and path.parent.name else path.name
 
 
 def _known(codec: ReducioCodec, decoder: str) -> str:
@@ -160,13 +167,13 @@ def _known(codec: ReducioCodec, decoder: str) -> str:
         raise NotRunError(str(error)) from error
 
 
-def _loader(model: str) -> Opener:
+def _loader(model: str, *, dtype: torch.dtype = torch.float32) -> Opener:
     """Loads on first use and keeps the codec for the other points."""
 
     @cache
     def load() -> ReducioCodec:
         try:
-            return ReducioCodec.from_pretrained(model)
+            return ReducioCodec.from_pretrained(model, dtype=dtype)
         except WeightsError as error:
             raise NotRunError(str(error)) from error
 

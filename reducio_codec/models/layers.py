@@ -25,7 +25,19 @@ def convolution(in_channels: int, out_channels: int, *, kind: ConvKind, kernel: 
         return nn.Conv2d(in_channels, out_channels, kernel, padding=pad)
     if kind == "2d":
         return nn.Conv3d(in_channels, out_channels, (1, kernel, kernel), padding=(0, pad, pad))
-    return nn.Conv3d(in_channels, out_channels, kernel, padding=pad)
+    return _Conv3d(in_channels, out_channels, kernel, padding=pad)
+
+
+class _Conv3d(nn.Conv3d):
+    """The same function. In torch's CPU kernels for bfloat16 (seen in 2.14, oneDNN) the weights' gradient is wrong, often not
+    finite, where a kernel of three frames meets exactly two; with the zeros before and after them written out it is right.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.shape[2] == 2 and self.kernel_size[0] == 3 and input.device.type == "cpu" and torch.is_grad_enabled():
+            padded = functional.pad(input, (0, 0, 0, 0, 1, 1))  # (B, C, 4, H, W)
+            return functional.conv3d(padded, self.weight, self.bias, padding=(0, *self.padding[1:]))
+        return super().forward(input)
 
 
 class GroupNorm(nn.GroupNorm):

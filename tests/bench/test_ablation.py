@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from bench.__main__ import main
-from bench.ablation import PUBLISHED, Ablation, recipe_of, rows, tables
+from bench.ablation import PUBLISHED, Ablation, presets, recipe_of, rows, tables
 from bench.ablation_table import ablation, ablations, kendall_tau
 from bench.tables import everything
 from reducio_codec.config import ReducioConfig
@@ -30,7 +30,7 @@ TINY = {"base_channels": 32, "channel_multipliers": (1, 1, 1, 1, 1, 1), "depth":
 
 
 def tiny(recipe: Recipe) -> Recipe:
-    """The row's recipe so small that its one step takes a moment."""
+    """The model's recipe so small that its one step takes a moment."""
     assert isinstance(recipe.model, ReducioConfig)
     return replace(
         recipe,
@@ -42,7 +42,7 @@ def tiny(recipe: Recipe) -> Recipe:
 
 
 class Runs:
-    """Real training of tiny models, or (``trained``) the models of such runs; counts, and can fail or be stopped at a row."""
+    """Real training of tiny models, or (``trained``) the models of such runs; counts, and can fail or be stopped at a model."""
 
     def __init__(self, *, trained: Path | None = None, fail_at: str = "", stop_at: str = "") -> None:
         self.seen: list[str] = []
@@ -55,8 +55,7 @@ class Runs:
         if out.name == self.stop_at:
             return TrainReport(step=1, minutes=0.1, validation=None, model=None, stopped_by=signal.SIGINT)
         if self.trained is not None:
-            model = self.trained / "runs" / out.parent.name / out.name / "model"
-            return TrainReport(step=1, minutes=0.1, validation=None, model=model)
+            return TrainReport(step=1, minutes=0.1, validation=None, model=self.trained / "runs" / out.name / "model")
         return train(tiny(recipe), out=out, **paths)
 
 
@@ -68,7 +67,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_table(data: Path, folder: Path, runs: Runs, *, table: str = "11", **changes: Any) -> tuple[list[str], Any]:
     options: dict[str, Any] = {"minutes": 1.0, **changes}
     return Ablation(
-        table=table, data=data, val=data, results=folder / "results", runs=folder / "runs", quality=NO_NETWORKS,
+        presets=presets([table]), data=data, val=data, results=folder / "results", runs=folder / "runs", quality=NO_NETWORKS,
         console=quiet(), train=runs, **options,
     ).run()  # fmt: skip
 
@@ -91,14 +90,13 @@ def test_rows_are_the_papers() -> None:
     assert published["6"][3] == {"preset": "ft4-fs32", "line": "attention", "psnr": 35.88, "ssim": 0.94}
 
 
-@pytest.mark.parametrize("table", tables())
-def test_a_row_changes_what_the_paper_changes_and_nothing_else(table: str) -> None:
+def test_a_row_changes_what_the_paper_changes_and_nothing_else() -> None:
     import torch
 
-    recipes = {row.preset: recipe_of(table, row, minutes=5) for row in rows(table)}
+    recipes = {preset: recipe_of(preset, minutes=5) for preset in presets(tables())}
     assert len({recipe.model for recipe in recipes.values()}) == len(recipes)
     assert len({replace(recipe, model=ReducioConfig()) for recipe in recipes.values()}) == 1
-    assert recipe_of(table, rows(table)[0], steps=7).run.steps == 7
+    assert recipe_of("z4", steps=7).run.steps == 7
     for name, recipe in recipes.items():
         wanted = PRESETS[name].config
         assert isinstance(recipe.model, ReducioConfig)
@@ -114,12 +112,17 @@ def test_a_row_changes_what_the_paper_changes_and_nothing_else(table: str) -> No
         assert recipe.model.decoders == wanted.decoders
         with torch.device("meta"):
             count = sum(p.numel() for p in build_model(recipe).parameters())
-        assert count < 8e6  # about as large as lite, which has 4.7 million
+        assert count < 6e6  # about as large as lite, which has 4.7 million
+
+
+def test_a_model_of_several_tables_is_trained_once() -> None:
+    assert presets(["4", "10"]) == ["ft16-fs16", "ft2-fs32", "ft4-fs32", "ft1-fs64", "ft1-fs64-2d"]
+    assert len(presets(tables())) == 12 and sum(len(rows(table)) for table in tables()) == 17
 
 
 def test_a_row_has_everything_that_it_was_made_with(finished: Path) -> None:
-    data = json.loads((finished / "results/ablation/table-11/random-frame.json").read_text())
-    assert data["steps"] == 1 and data["line"] == "random" and data["settings"]["recipe"]["run"]["minutes"] == 1
+    data = json.loads((finished / "results/ablation/random-frame.json").read_text())
+    assert data["steps"] == 1 and data["preset"] == "random-frame" and data["settings"]["recipe"]["run"]["minutes"] == 1
     assert data["settings"]["recipe"]["model"]["content_frame"] == "random"
     assert {"cpu", "versions", "load_average"} <= set(data["machine"])
     assert set(data["clips"]) == {"a.mp4@00000", "b.mp4@00000"}
@@ -137,7 +140,9 @@ def test_table_has_both_orders(finished: Path) -> None:
     places = {line[0]: int(line[7]) for line in lines[2:]}
     assert sorted(places, key=lambda name: places[name]) == sorted(means, key=lambda name: -means[name])
     assert "Kendall's tau" in text and "(3 of 3 rows)" in text and "2 clips of 16x64x64" in text
-    assert ablations(finished / "results") == [text]
+    others = ablations(finished / "results")
+    assert others[-1] == text and len(others) == 4  # the others share a model with it
+    assert "not run: no result yet" in others[0] and "needs two rows, there are 1" in others[0]
     assert text in everything(finished / "results")
 
 
@@ -151,17 +156,17 @@ def test_finished_rows_are_skipped_and_a_changed_budget_is_not(finished: Path, d
     shutil.copytree(finished / "results", tmp_path / "results")
     runs = Runs(trained=finished)
     assert run_table(data, tmp_path, runs) == ([], None) and runs.seen == []
-    (tmp_path / "results/ablation/table-11/random-frame.json").unlink()
+    (tmp_path / "results/ablation/random-frame.json").unlink()
     assert run_table(data, tmp_path, runs) == ([], None) and runs.seen == ["random-frame"]
-    runs = Runs(stop_at="no-frame")
+    runs = Runs(stop_at="none")
     run_table(data, tmp_path, runs, minutes=2.0)
-    assert runs.seen == ["no-frame"]
+    assert runs.seen == ["none"]
 
 
 def test_a_stopped_row_ends_the_run_and_goes_on_later(finished: Path, data: Path, tmp_path: Path) -> None:
     assert run_table(data, tmp_path, Runs(trained=finished, stop_at="random-frame")) == ([], signal.SIGINT)
-    folder = tmp_path / "results/ablation/table-11"
-    assert [path.name for path in folder.iterdir()] == ["no-frame.json"]
+    folder = tmp_path / "results/ablation"
+    assert [path.name for path in folder.iterdir()] == ["none.json"]
     assert "not run: no result yet" in ablation(tmp_path / "results", "11")
     runs = Runs(trained=finished)
     assert run_table(data, tmp_path, runs) == ([], None)
@@ -170,15 +175,15 @@ def test_a_stopped_row_ends_the_run_and_goes_on_later(finished: Path, data: Path
 
 def test_a_failed_row_is_named_and_the_others_run(finished: Path, data: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "results", tmp_path / "results")
-    (tmp_path / "results/ablation/table-11/no-frame.json").unlink()
-    failures, stopped = run_table(data, tmp_path, Runs(fail_at="no-frame"))
-    assert stopped is None and failures == ["table 11, none: the loss isn't finite at step 1"]
+    (tmp_path / "results/ablation/none.json").unlink()
+    failures, stopped = run_table(data, tmp_path, Runs(fail_at="none"))
+    assert stopped is None and failures == ["none: the loss isn't finite at step 1"]
     text = ablation(tmp_path / "results", "11")
     assert "not run: the loss isn't finite at step 1" in text and "(2 of 3 rows)" in text
-    before = (tmp_path / "results/ablation/table-11/random-frame.json").read_bytes()
+    before = (tmp_path / "results/ablation/random-frame.json").read_bytes()
     failures, _ = run_table(data, tmp_path, Runs(trained=finished, fail_at="random-frame"), minutes=2.0)
     assert len(failures) == 1
-    assert (tmp_path / "results/ablation/table-11/random-frame.json").read_bytes() == before, "an earlier result stays"
+    assert (tmp_path / "results/ablation/random-frame.json").read_bytes() == before, "an earlier result stays"
 
 
 @pytest.mark.parametrize(
@@ -193,7 +198,7 @@ def test_rows_that_do_not_fit_are_named_not_compared(
     finished: Path, tmp_path: Path, key: str, value: Any, words: str
 ) -> None:
     shutil.copytree(finished / "results", tmp_path / "results")
-    path = tmp_path / "results/ablation/table-11/ft4-fs32.json"
+    path = tmp_path / "results/ablation/ft4-fs32.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
     text = ablation(tmp_path / "results", "11")
     line = next(line for line in text.splitlines() if line.startswith("| middle"))
@@ -219,7 +224,7 @@ def test_a_clip_that_cannot_be_decoded_is_named_and_left_out(
     (tmp_path / "val" / "broken.mp4").write_bytes(b"no video" * 100)
     shutil.copytree(finished / "results", tmp_path / "results")
     run = Ablation(
-        table="11", data=data, val=tmp_path / "val", results=tmp_path / "results", runs=tmp_path, minutes=1.0,
+        presets=presets(["11"]), data=data, val=tmp_path / "val", results=tmp_path / "results", runs=tmp_path, minutes=1.0,
         quality=NO_NETWORKS, console=Console(), train=Runs(trained=finished),
     ).run()  # fmt: skip
     assert run == ([], None) and "skipped broken.mp4" in capsys.readouterr().out

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 import bench.codecs.ours as ours
@@ -145,10 +146,13 @@ def test_features_travel_as_text() -> None:
 
 def test_unknown_decoders_and_models_do_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        ours.ReducioCodec, "from_pretrained", classmethod(lambda cls, name: ReducioCodec(TinyModel(), model_id=name))
+        ours.ReducioCodec,
+        "from_pretrained",
+        classmethod(lambda cls, name, **options: ReducioCodec(TinyModel(), model_id=name, **options)),
     )
     candidate = ours.reconstructors("some/folder", decoders=["mean", "warp"])
     assert candidate.name == "folder"
+    assert ours.reconstructors("runs/lite-1-minute/model", decoders=["warp"]).name == "lite-1-minute"
     assert candidate.points["mean"]().settings["decoder"] == "mean"
     with pytest.raises(NotRunError, match="mean, copy"):
         candidate.points["warp"]()
@@ -162,10 +166,12 @@ def test_the_image_vae_runs_from_its_folder(tmp_path: Path) -> None:
         conv="image", content_frame="none", decoders=("none",), temporal_compression_ratio=1,
         spatial_compression_ratio=8, latent_channels=4, base_channels=32, channel_multipliers=(1, 1, 1, 1), depth=1,
     )  # fmt: skip
-    folder = save_model(ReducioVAE(config), tmp_path / "model", card="# tiny")
+    folder = save_model(ReducioVAE(config), tmp_path / "image-vae-1-minute" / "model", card="# tiny")
+    assert (ours.image_vae(folder).name, ours.image_vae(None).name) == ("image-vae-1-minute", "image-vae")
     found = ours.image_vae(folder).points["mode"]()(moving_video(16, 64, 64, seed=1))
     assert found.frames.shape == (16, 64, 64, 3)
     assert found.latent == {"positions": 16 * 8 * 8, "values": 4 * 16 * 8 * 8, "pixels": 0}
+    assert ours.image_vae(folder, dtype=torch.bfloat16).points["mode"]().settings["dtype"] == "bfloat16"
     with pytest.raises(NotRunError, match="train image-vae"):
         ours.image_vae(None).points["mode"]()
     with pytest.raises(NotRunError, match="another kind of model"):

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import cast
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from reducio_codec.config import ReducioConfig
 from reducio_codec.errors import InputError
 from reducio_codec.models.fusion import build_fusion
+from reducio_codec.models.layers import convolution
 from reducio_codec.models.vae import ReducioVAE
 
 ALL = ("attention", "add", "linear", "none")
@@ -213,3 +215,17 @@ def test_an_image_vae_is_nothing_else() -> None:
         tiny(**IMAGE | {"temporal_compression_ratio": 4})
     with pytest.raises(InputError, match="nothing to optimise"):
         tiny(**IMAGE).optimize_for_inference(dtype=torch.bfloat16)
+
+
+def test_weights_learn_the_same_in_bfloat16_where_a_level_has_two_frames() -> None:
+    """torch's own CPU kernel gets this gradient wrong."""
+    layer = convolution(16, 32, kind="3d")
+    frames = torch.randn((1, 16, 2, 8, 8), generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for enabled in (False, True):
+        layer.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            layer(frames).sum().backward()
+        gradients.append(cast(nn.Conv3d, layer).weight.grad)
+    assert gradients[0] is not None and gradients[1] is not None
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0.05, atol=0.5)

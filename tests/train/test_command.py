@@ -49,5 +49,5 @@ def test_one_line_for_what_is_wrong(words: list[str], code: int, message: str, t
 
 def test_options_are_listed() -> None:
     result = CliRunner().invoke(main, ["train", "--options"])
-    assert "bundled recipes: image-vae, lite, lite-bidirectional, lite-decoders, paper, smoke" in result.output
+    assert "recipes: ablation, image-vae, lite, lite-bidirectional, lite-decoders, paper, smoke" in result.output
     assert "optimizer.learning_rate = 4e-05" in result.output
