@@ -29,7 +29,7 @@ def protocol(unit: Unit = "video") -> Protocol:
 def candidates(
     *,
     models: Sequence[str],
-    decoder: str,
+    decoder: str | None,
     qualities: Sequence[int],
     steps: Sequence[float],
     groups: Sequence[int] = (1,),

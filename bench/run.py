@@ -125,7 +125,7 @@ def reconstruction(
 
 @run.command()
 @common
-@click.option("--decoder", default=ours.FILE_DECODER, show_default=True, help="Of this package's models.")
+@click.option("--decoder", help="Of this package's models.  [default: what files of each use]")
 @click.option("--qualities", default=joined(ours.QUALITIES), callback=numbers(int), show_default=True)
 @click.option("--steps", default=joined(ours.STEPS), callback=numbers(float), show_default=True)
 @click.option(
@@ -149,7 +149,7 @@ def rd(
     lpips_net: Any,
     lpips_weights: Path | None,
     traceback: bool,
-    decoder: str,
+    decoder: str | None,
     qualities: tuple[int, ...],
     steps: Sequence[float],
     groups: tuple[int, ...],

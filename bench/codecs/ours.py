@@ -20,8 +20,6 @@ from reducio_codec.models.interface import choose_decoder
 
 MODEL = "reducio-lite"
 DECODERS = ("warp",)
-FILE_DECODER = "bidirectional"
-"""What files use by default."""
 IMAGE_VAE = "image-vae"
 """Method and recipe: Stable Diffusion's image VAE with lite's data, time and parameters. Of 16x256x256 its latent has 16384
 positions and 65536 values; lite's has 256 and 4096."""
@@ -127,31 +125,35 @@ def image_vae(folder: Path | None, *, dtype: torch.dtype = torch.float32) -> Can
 def files(
     model: str,
     *,
-    decoder: str,
+    decoder: str | None,
     qualities: Sequence[int] = QUALITIES,
     steps: Sequence[float] = STEPS,
     group: int = 1,
     effort: int = 0,
 ) -> Candidate[VideoCodec]:
     """A model at a grid of key-frame quality and latent step; part of the name are ``group``, clips whose key frames are
-    coded together, and ``effort``, steps that refine a latent."""
+    coded together, and ``effort``, steps that refine a latent. ``decoder`` None: what its files use by default."""
     load = _loader(model)
+    name = decoder or file_decoder(model)
 
     def opener(quality: int, step: float) -> Callable[[], VideoCodec]:
         return lambda: File(
-            codec=load(), decoder=_known(load(), decoder), quality=quality, step=step, group=group, effort=effort
+            codec=load(), decoder=_known(load(), name), quality=quality, step=step, group=group, effort=effort
         )
 
     more = [f"-group{group}" if group > 1 else "", f"-effort{effort}" if effort else ""]
     return Candidate(
-        name="".join([f"{method_name(model)}-{decoder}", *more]),
+        name="".join([f"{method_name(model)}-{name}", *more]),
         points={f"q{quality:02d}-s{step:g}": opener(quality, step) for quality in qualities for step in steps},
     )
 
 
 def file_decoder(model: str) -> str:
-    """What files of the model use by default. NotRunError where there is no such model."""
-    return choose_decoder(_loader(model)().model, decoder=None, references=None)
+    """What files of the model use by default; "warp" where there is no such model, which its points will tell."""
+    try:
+        return choose_decoder(_loader(model)().model, decoder=None, references=None)
+    except NotRunError:
+        return DECODERS[0]
 
 
 def method_name(model: str) -> str:

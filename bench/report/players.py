@@ -92,9 +92,7 @@ def make_players(data: Path, *, model: str, decoder: str | None, count: int) -> 
     samples = SampleSet(folder=data, protocol=protocol("video"))
     places = np.unique(np.linspace(0, len(samples.videos) - 1, min(count, len(samples.videos))).round().astype(int))
     wanted = {"__".join(samples.videos[i].relative_to(data).parts) for i in places}
-    candidate = ours.files(
-        model, decoder=decoder or ours.file_decoder(model), qualities=(_QUALITY,), steps=(_STEP,), group=_GROUP
-    )
+    candidate = ours.files(model, decoder=decoder, qualities=(_QUALITY,), steps=(_STEP,), group=_GROUP)
     codec = next(iter(candidate.points.values()))()
     players = [_player(sample, codec=codec, name=candidate.name) for sample in samples.of_videos(wanted)]
     if not players:

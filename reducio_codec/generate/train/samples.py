@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -117,9 +118,7 @@ class Samples:
             height, width = entry.size
             picture = decode_keyframe(found[suffix], codec=_CODECS[suffix], width=width, height=height)
             arrays = {
-                name: torch.from_numpy(np.load(io.BytesIO(found[f"{name}.npy"]), allow_pickle=False))
-                for name in ("latent", "text", "semantic")
-                if f"{name}.npy" in found
+                name: _array(found[f"{name}.npy"]) for name in ("latent", "text", "semantic") if f"{name}.npy" in found
             }
             return Parts(
                 latent=arrays["latent"],
@@ -129,6 +128,15 @@ class Samples:
             )
         except (OSError, ValueError, KeyError, StopIteration, FormatError) as error:
             raise ReducioError(f"{entry.tar}: the sample {entry.name} can't be read: {error}") from error
+
+
+_PARSER = Lock()
+"""Held while a header is read: Python's own parser isn't safe in several threads before 3.11.8 (its issue 106905)."""
+
+
+def _array(data: bytes) -> Tensor:
+    with _PARSER:
+        return torch.from_numpy(np.load(io.BytesIO(data), allow_pickle=False))
 
 
 def _read(file: Any, place: int, length: int) -> bytes:
