@@ -59,15 +59,23 @@ def load_picture(source: Any) -> Picture:
     return picture_to_rgb(Image.fromarray(np.ascontiguousarray(array)))
 
 
-def natural_size(height: int, width: int, *, sample_size: int) -> tuple[int, int]:
-    """Height and width to generate a picture at: its own, or reduced to the area that a model was trained at.
+_SQUARES = 512
+"""Models for pictures up to this size learn from squares as high as the picture; larger ones from shapes of one area."""
 
-    Sides below 32 count as 32, which they are padded to.
+
+def natural_size(height: int, width: int, *, sample_size: int) -> tuple[int, int]:
+    """Height and width to generate a picture at: its own, or reduced to the scale that a model was trained at.
+
+    Up to 512 that is the shorter side, with at most twice the square's area; above, the area. Sides below 32 count as 32,
+    which they are padded to.
     """
-    area = sample_size**2
+    squares = sample_size <= _SQUARES
+    area = sample_size**2 * (2 if squares else 1)
     scale = math.sqrt(area / (height * width))
     if min(height, width) * scale < PIXEL_MULTIPLE:  # so long and thin that padding makes most of its area
         scale = area / PIXEL_MULTIPLE / max(height, width)
+    if squares:
+        scale = min(scale, sample_size / min(height, width))
     scale = min(1.0, scale)
     return max(1, round(height * scale)), max(1, round(width * scale))
 

@@ -202,7 +202,7 @@ class ReducioDiTPipeline:
             seconds: length at 16 frames per second, 1 or more. What is over one clip is made from the last frame of the
                 clip before (``continuation``), 8 frames each time.
             height, width: of the video, both or none; the picture is resized to cover it and cropped. None: the picture's
-                own, reduced to the area that the model was trained at where it is larger.
+                own, reduced to the scale that the model was trained at where it is larger.
             steps: of the sampler. None: 20, or what the model was distilled for.
             guidance: how strongly conditions are followed; 1 is without guidance and twice as fast. None: 2.5, or 1 for a
                 distilled model, which has it inside.

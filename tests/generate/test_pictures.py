@@ -82,10 +82,13 @@ def test_other_values(value: Any, words: str) -> None:
 
 def test_natural_size() -> None:
     assert natural_size(100, 200, sample_size=256) == (100, 200)  # never enlarged
-    height, width = natural_size(3000, 4000, sample_size=256)
-    assert abs(height * width / 256**2 - 1) < 0.02 and abs(width / height - 4 / 3) < 0.02
+    assert natural_size(3000, 4000, sample_size=256) == (256, 341)  # as high as the squares it was trained on
+    height, width = natural_size(9000, 3000, sample_size=256)
+    assert abs(height * width / 256**2 - 2) < 0.02 and abs(height / width - 3) < 0.05
+    height, width = natural_size(3000, 4000, sample_size=1024)
+    assert abs(height * width / 1024**2 - 1) < 0.02 and abs(width / height - 4 / 3) < 0.02
     assert natural_size(1, 1, sample_size=256) == (1, 1)
-    assert natural_size(1, 10**6, sample_size=256)[1] <= 2300
+    assert natural_size(1, 10**6, sample_size=256)[1] <= 4100
 
 
 def test_cover_keeps_the_middle_and_the_shape() -> None:
