@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-import signal
 import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -17,11 +15,10 @@ import click
 
 from reducio_codec import __version__
 from reducio_codec.errors import ReducioError
+from reducio_codec.termination import exit_on_sigterm
 
 EXIT_INTERRUPTED = 130
 """What a shell gives a program that Ctrl-C ended: 128 + SIGINT."""
-EXIT_TERMINATED = 143
-"""The same for SIGTERM."""
 
 _COMMANDS = ("encode", "decode", "roundtrip", "generate", "info", "models", "convert", "train", "extract", "train-dit")
 
@@ -138,11 +135,6 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool)
         ctx.exit()
 
 
-def _terminate(_number: int, _frame: object) -> NoReturn:
-    """As an exception, so that files that are being written are taken away."""
-    raise SystemExit(EXIT_TERMINATED)
-
-
 @click.group(
     cls=ReducioGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -156,5 +148,4 @@ def main() -> None:
     Exit codes: 0 done, 1 a file or a model is bad or damaged, 2 wrong usage, 130 interrupted, 143 terminated.
     """
     _set_up_messages()
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _terminate)
+    exit_on_sigterm()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -32,6 +31,7 @@ from reducio_codec.generate.protocols.ucf101 import read_ucf101
 from reducio_codec.generate.protocols.vbench import EACH, FLICKERING, FLICKERING_EACH, read_vbench
 from reducio_codec.metrics.fvd import I3D_SHA256
 from reducio_codec.metrics.inception_score import SHUFFLE_SEED, SPLITS
+from reducio_codec.termination import exit_on_sigterm
 from reducio_codec.weights.io import file_sha256
 
 SOURCE = "arXiv 2411.13552"
@@ -58,11 +58,6 @@ class _Group(OneLineErrors, click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def main() -> None:
     """Evaluation protocols. What is made is not made again: a run that was cut off is simply started again."""
-
-
-def _terminate(_number: int, _frame: object) -> NoReturn:
-    """As an exception, so that a file that is being written is taken away."""
-    raise SystemExit(143)
 
 
 @main.command()
@@ -308,5 +303,5 @@ def _progress(label: str) -> Iterator[Report | None]:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _terminate)
+    exit_on_sigterm()
     main(prog_name="python -m reducio_codec.generate.protocols")
