@@ -19,10 +19,10 @@ import numpy as np
 import torch
 
 from bench.machine import describe
+from bench.results import write_json
 from reducio_codec.bitstream.keyframe import code_keyframes
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
-from reducio_codec.io.files import atomic_write
 from reducio_codec.pixels import to_bytes, to_unit
 from reducio_codec.train.evaluate_neighbours import Frames, sequences
 from reducio_codec.train.validate import pooled_psnr
@@ -101,8 +101,7 @@ def main(
         "points": points,
         "machine": describe(),
     }
-    with atomic_write(out) as file:
-        file.write((json.dumps(result, indent=2) + "\n").encode())
+    write_json(out, result)
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def files(
     """A model at a grid of key-frame quality and latent step; part of the name are ``group``, clips whose key frames are
     coded together, and ``effort``, steps that refine a latent. ``decoder`` None: what its files use by default."""
     load = _loader(model)
-    name = decoder or file_decoder(model)
+    name = decoder or _file_decoder(load)
 
     def opener(quality: int, step: float) -> Callable[[], VideoCodec]:
         return lambda: File(
@@ -148,10 +148,10 @@ def files(
     )
 
 
-def file_decoder(model: str) -> str:
+def _file_decoder(load: Opener) -> str:
     """What files of the model use by default; "warp" where there is no such model, which its points will tell."""
     try:
-        return choose_decoder(_loader(model)().model, decoder=None, references=None)
+        return choose_decoder(load().model, decoder=None, references=None)
     except NotRunError:
         return DECODERS[0]
 
