@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal, Self, get_args
@@ -10,6 +11,9 @@ from reducio_codec.errors import InputError
 
 CLIP_LENGTH = 16
 """Frames in a clip. The reference bakes it into its weights (time embeddings), so it is one constant everywhere."""
+
+HEADS = 8
+"""Heads of self-attention, 64 channels each at 512. (The image VAE that the paper starts from has one head.)"""
 
 PIXEL_MULTIPLE = 32
 """Sides are padded to a multiple of this before a model sees them (Sec. 3.1: spatial factor 32)."""
@@ -114,7 +118,7 @@ class ReducioConfig(JsonConfig):
     decoders: tuple[FusionName, ...] = ("attention",)
     """Decoders over the one encoder; the first is the default (Tab. 6)."""
     base_channels: int = 128
-    """Channels at full resolution, a multiple of 32 (Tab. 9)."""
+    """Channels at full resolution, a multiple of ``norm_groups`` and of 8 (Tab. 9)."""
     channel_multipliers: tuple[int, ...] = (1, 2, 2, 4, 4, 4)
     """Channels of each level over ``base_channels``: one level more than the picture is halved (Tab. 9)."""
     depth: int = 2
@@ -127,6 +131,9 @@ class ReducioConfig(JsonConfig):
     """Multipliers of the content encoder. The paper's table 9 says 1, 2, 2, 4, 4; the published models have these."""
     content_depth: int = 2
     """Residual blocks of a level of the content encoder."""
+    norm_groups: int = 32
+    """Groups of every group norm. Narrow models need fewer than the published 32: a group of one channel
+    is normalised by itself, so that brightness and contrast of a clip can't reach its pixels."""
 
     def __post_init__(self) -> None:
         _check_choice("temporal_compression_ratio", self.temporal_compression_ratio, (1, 2, 4, 8, 16))
@@ -143,12 +150,16 @@ class ReducioConfig(JsonConfig):
         self._check_decoders()
 
     def _check_widths(self) -> None:
-        for name in ("latent_channels", "depth", "content_depth"):
+        for name in ("latent_channels", "depth", "content_depth", "norm_groups"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        unit = math.lcm(self.norm_groups, HEADS)
         for name in ("base_channels", "content_channels"):
-            if getattr(self, name) < 32 or getattr(self, name) % 32:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be a positive multiple of 32")
+            if getattr(self, name) < unit or getattr(self, name) % unit:
+                raise InputError(
+                    f"{name} is {getattr(self, name)}; it must be a positive multiple of {unit} "
+                    f"({self.norm_groups} norm_groups, {HEADS} attention heads)"
+                )
         levels = self.spatial_compression_ratio.bit_length()
         if len(self.channel_multipliers) != levels or min(self.channel_multipliers) < 1:
             raise InputError(

@@ -8,10 +8,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reducio_codec.config import HEADS
 from reducio_codec.models.layers import ConvKind, GroupNorm, convolution
-
-HEADS = 8
-"""Heads of self-attention, 64 channels each at 512. (The image VAE that the paper starts from has one head.)"""
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, *, heads: int) -> Tensor:
@@ -33,9 +31,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *, heads: int) -> Tensor:
 class SelfAttention(nn.Module):
     """x + proj(attention(norm(x))) over all T * H * W positions."""
 
-    def __init__(self, channels: int, *, kind: ConvKind) -> None:
+    def __init__(self, channels: int, *, kind: ConvKind, groups: int) -> None:
         super().__init__()
-        self.norm = GroupNorm(channels)
+        self.norm = GroupNorm(channels, groups=groups)
         self.q = convolution(channels, channels, kind=kind, kernel=1)
         self.k = convolution(channels, channels, kind=kind, kernel=1)
         self.v = convolution(channels, channels, kind=kind, kernel=1)

@@ -27,10 +27,10 @@ class ContentPyramid:
 class ContentMid(nn.Module):
     """Residual block and attention. The published code computes a second block and a norm here and drops both."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, groups: int) -> None:
         super().__init__()
-        self.block_1 = ResidualBlock(channels, channels, kind="image")
-        self.attn_1 = SelfAttention(channels, kind="image")
+        self.block_1 = ResidualBlock(channels, channels, kind="image", groups=groups)
+        self.attn_1 = SelfAttention(channels, kind="image", groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W), same shape out."""
@@ -51,11 +51,12 @@ class ContentEncoder(nn.Module):
                 width,
                 depth=config.content_depth,
                 kind="image",
+                groups=config.norm_groups,
                 downsample=level < len(widths) - 1,
             )
             for level, width in enumerate(widths)
         )
-        self.mid = ContentMid(widths[-1])
+        self.mid = ContentMid(widths[-1], groups=config.norm_groups)
 
     def forward(self, keyframe: Tensor) -> ContentPyramid:
         """(B, 3, H, W) in [-1, 1] to its pyramid. Only the maps that decoders fuse are kept."""

@@ -17,12 +17,12 @@ from reducio_codec.models.layers import ConvKind, GroupNorm, ResidualBlock, Upsa
 class DecoderMid(nn.Module):
     """The deepest level. Its content map has another resolution than the latent, so its fusion is always attention."""
 
-    def __init__(self, channels: int, *, context_channels: int | None, kind: ConvKind) -> None:
+    def __init__(self, channels: int, *, context_channels: int | None, kind: ConvKind, groups: int) -> None:
         super().__init__()
-        self.block_1 = ResidualBlock(channels, channels, kind=kind)
+        self.block_1 = ResidualBlock(channels, channels, kind=kind, groups=groups)
         self.fuse = None if context_channels is None else AttentionFusion(channels, context_channels=context_channels)
-        self.attn_1 = SelfAttention(channels, kind=kind)
-        self.block_2 = ResidualBlock(channels, channels, kind=kind)
+        self.attn_1 = SelfAttention(channels, kind=kind, groups=groups)
+        self.block_2 = ResidualBlock(channels, channels, kind=kind, groups=groups)
 
     def forward(self, x: Tensor, content: ContentPyramid | None) -> Tensor:
         """(B, C, t, h, w), same shape out."""
@@ -43,17 +43,20 @@ class DecoderLevel(nn.Module):
         *,
         depth: int,
         kind: ConvKind,
+        groups: int,
         fuse: nn.Module | None,
         upsample: bool,
         temporal: bool,
     ) -> None:
         super().__init__()
         self.block_1 = nn.ModuleList(
-            ResidualBlock(in_channels if index == 0 else out_channels, out_channels, kind=kind)
+            ResidualBlock(in_channels if index == 0 else out_channels, out_channels, kind=kind, groups=groups)
             for index in range(depth)
         )
         self.fuse = fuse
-        self.block_2 = nn.ModuleList(ResidualBlock(out_channels, out_channels, kind=kind) for _ in range(depth))
+        self.block_2 = nn.ModuleList(
+            ResidualBlock(out_channels, out_channels, kind=kind, groups=groups) for _ in range(depth)
+        )
         self.upsample = Upsample(out_channels, kind=kind, temporal=temporal) if upsample else None
 
     def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
@@ -76,25 +79,29 @@ class MotionDecoder(nn.Module):
 
     def __init__(self, config: ReducioConfig, *, fusion: FusionName) -> None:
         super().__init__()
-        kind = config.conv
+        kind, groups = config.conv, config.norm_groups
         widths = [config.base_channels * multiplier for multiplier in config.channel_multipliers]
         context = [config.content_channels * multiplier for multiplier in config.content_multipliers]
         self.fusion: FusionName = fusion
         self.post_quant_conv = convolution(config.latent_channels, config.latent_channels, kind=kind, kernel=1)
         self.conv_in = convolution(config.latent_channels, widths[-1], kind=kind)
-        self.mid = DecoderMid(widths[-1], context_channels=None if fusion == "none" else context[-1], kind=kind)
+        self.mid = DecoderMid(
+            widths[-1], context_channels=None if fusion == "none" else context[-1], kind=kind, groups=groups
+        )
         self.up = nn.ModuleList(
             DecoderLevel(
                 widths[min(level + 1, config.levels - 1)],
                 width,
                 depth=config.depth,
                 kind=kind,
+                groups=groups,
                 fuse=build_fusion(
                     fusion if level in config.fuse_levels else "none",
                     channels=width,
                     context_channels=context[min(level, len(context) - 1)],
                     frames=config.frames_at(level),
                     kind=kind,
+                    groups=groups,
                 ),
                 upsample=level > 0,
                 # A level's doubling undoes the halving that the encoder makes one level above it.
@@ -102,7 +109,7 @@ class MotionDecoder(nn.Module):
             )
             for level, width in enumerate(widths)
         )
-        self.norm_out: nn.Module = GroupNorm(widths[0])
+        self.norm_out: nn.Module = GroupNorm(widths[0], groups=groups)
         self.conv_out = convolution(widths[0], 3, kind=kind)
         self.fast_head: nn.Module | None = None
 

@@ -22,12 +22,13 @@ class EncoderLevel(nn.Module):
         *,
         depth: int,
         kind: ConvKind,
+        groups: int,
         downsample: bool,
         temporal: bool = False,
     ) -> None:
         super().__init__()
         self.block = nn.ModuleList(
-            ResidualBlock(in_channels if index == 0 else out_channels, out_channels, kind=kind)
+            ResidualBlock(in_channels if index == 0 else out_channels, out_channels, kind=kind, groups=groups)
             for index in range(depth)
         )
         self.downsample = Downsample(out_channels, kind=kind, temporal=temporal) if downsample else None
@@ -42,11 +43,11 @@ class EncoderLevel(nn.Module):
 class MidBlock(nn.Module):
     """Residual block, attention over all positions, residual block."""
 
-    def __init__(self, channels: int, *, kind: ConvKind) -> None:
+    def __init__(self, channels: int, *, kind: ConvKind, groups: int) -> None:
         super().__init__()
-        self.block_1 = ResidualBlock(channels, channels, kind=kind)
-        self.attn_1 = SelfAttention(channels, kind=kind)
-        self.block_2 = ResidualBlock(channels, channels, kind=kind)
+        self.block_1 = ResidualBlock(channels, channels, kind=kind, groups=groups)
+        self.attn_1 = SelfAttention(channels, kind=kind, groups=groups)
+        self.block_2 = ResidualBlock(channels, channels, kind=kind, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, T, H, W), same shape out."""
@@ -61,7 +62,7 @@ class MotionEncoder(nn.Module):
 
     def __init__(self, config: ReducioConfig) -> None:
         super().__init__()
-        kind = config.conv
+        kind, groups = config.conv, config.norm_groups
         widths = [config.base_channels * multiplier for multiplier in config.channel_multipliers]
         self.conv_in = convolution(3, config.base_channels, kind=kind)
         self.down = nn.ModuleList(
@@ -70,13 +71,14 @@ class MotionEncoder(nn.Module):
                 width,
                 depth=config.depth,
                 kind=kind,
+                groups=groups,
                 downsample=level < config.levels - 1,
                 temporal=config.halves_time(level),
             )
             for level, width in enumerate(widths)
         )
-        self.mid = MidBlock(widths[-1], kind=kind)
-        self.norm_out: nn.Module = GroupNorm(widths[-1])
+        self.mid = MidBlock(widths[-1], kind=kind, groups=groups)
+        self.norm_out: nn.Module = GroupNorm(widths[-1], groups=groups)
         self.conv_out = convolution(widths[-1], 2 * config.latent_channels, kind=kind)
 
     def forward(self, video: Tensor) -> Tensor:

@@ -77,12 +77,12 @@ class AddFusion(nn.Module):
     the last layer, starts at zero: the block is the identity at first and learns from the first step.
     """
 
-    def __init__(self, channels: int, *, context_channels: int, frames: int, kind: ConvKind) -> None:
+    def __init__(self, channels: int, *, context_channels: int, frames: int, kind: ConvKind, groups: int) -> None:
         super().__init__()
         self.temp_embed = nn.Parameter(0.02 * torch.randn(1, channels, frames, 1, 1))
         self.conv_context = nn.Conv2d(context_channels, channels, 3, padding=1)
         self.conv = convolution(channels, channels, kind=kind)
-        self.norm = GroupNorm(channels)
+        self.norm = GroupNorm(channels, groups=groups)
         nn.init.zeros_(self.norm.weight)
         nn.init.zeros_(self.norm.bias)
 
@@ -99,11 +99,11 @@ class LinearFusion(nn.Module):
     Only the norm starts at zero (see ``AddFusion``).
     """
 
-    def __init__(self, channels: int, *, context_channels: int, frames: int) -> None:
+    def __init__(self, channels: int, *, context_channels: int, frames: int, groups: int) -> None:
         super().__init__()
         self.conv_context = nn.Conv2d(context_channels, channels, 3, padding=1)
         self.conv = nn.Conv3d(frames + 1, frames, 1)
-        self.norm = GroupNorm(channels)
+        self.norm = GroupNorm(channels, groups=groups)
         nn.init.zeros_(self.norm.weight)
         nn.init.zeros_(self.norm.bias)
 
@@ -116,13 +116,13 @@ class LinearFusion(nn.Module):
 
 
 def build_fusion(
-    name: FusionName, *, channels: int, context_channels: int, frames: int, kind: ConvKind
+    name: FusionName, *, channels: int, context_channels: int, frames: int, kind: ConvKind, groups: int
 ) -> nn.Module | None:
     """The fusion of that name; None for ``none``."""
     if name == "attention":
         return AttentionFusion(channels, context_channels=context_channels)
     if name == "add":
-        return AddFusion(channels, context_channels=context_channels, frames=frames, kind=kind)
+        return AddFusion(channels, context_channels=context_channels, frames=frames, kind=kind, groups=groups)
     if name == "linear":
-        return LinearFusion(channels, context_channels=context_channels, frames=frames)
+        return LinearFusion(channels, context_channels=context_channels, frames=frames, groups=groups)
     return None

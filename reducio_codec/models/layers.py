@@ -15,6 +15,7 @@ ConvKind = Literal["3d", "2d", "image"]
 """``3d``: over (T, H, W). ``2d``: over (H, W) of every frame, on the same 5-D tensors (Tab. 10). ``image``: 4-D tensors."""
 
 NORM_GROUPS = 32
+"""Groups of every group norm, as published. ``ReducioConfig.norm_groups`` is another number for narrow models."""
 NORM_EPS = 1e-6
 
 
@@ -41,15 +42,15 @@ class _Conv3d(nn.Conv3d):
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group norm with statistics over (C / 32, T, H, W), always computed in float32 whatever the input's type.
+    """Group norm with statistics over (C / groups, T, H, W), always computed in float32 whatever the input's type.
 
     Half precision sums of a million values overflow or lose their last digits, so this is a float32 island.
     """
 
-    def __init__(self, channels: int) -> None:
-        if channels % NORM_GROUPS:
-            raise InputError(f"a level has {channels} channels; it must be a multiple of {NORM_GROUPS} (group norm)")
-        super().__init__(NORM_GROUPS, channels, eps=NORM_EPS)
+    def __init__(self, channels: int, *, groups: int = NORM_GROUPS) -> None:
+        if channels % groups:
+            raise InputError(f"a level has {channels} channels; it must be a multiple of {groups} (group norm)")
+        super().__init__(groups, channels, eps=NORM_EPS)
 
     def forward(self, input: Tensor) -> Tensor:
         if input.dtype == self.weight.dtype:
@@ -63,13 +64,13 @@ class ResidualBlock(nn.Module):
     ``checkpointing`` recomputes the block in the backward pass instead of keeping its activations.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, kind: ConvKind) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, kind: ConvKind, groups: int = NORM_GROUPS) -> None:
         super().__init__()
         self.kind: ConvKind = kind
         self.checkpointing = False
-        self.norm1 = GroupNorm(in_channels)
+        self.norm1 = GroupNorm(in_channels, groups=groups)
         self.conv1 = convolution(in_channels, out_channels, kind=kind)
-        self.norm2 = GroupNorm(out_channels)
+        self.norm2 = GroupNorm(out_channels, groups=groups)
         self.conv2 = convolution(out_channels, out_channels, kind=kind)
         self.nin_shortcut: nn.Module | None = None
         if in_channels != out_channels:

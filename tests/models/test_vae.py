@@ -66,7 +66,7 @@ def test_decoders_share_one_latent() -> None:
 def test_a_fusion_learns_what_the_key_frame_holds(name: str) -> None:
     """The target is in the context alone. The published add and linear stay at their start: zeros times zeros."""
     torch.manual_seed(0)
-    fusion = build_fusion(name, channels=32, context_channels=32, frames=4, kind="3d")  # type: ignore[arg-type]
+    fusion = build_fusion(name, channels=32, context_channels=32, frames=4, kind="3d", groups=32)  # type: ignore[arg-type]
     assert fusion is not None
     x, context = 0.1 * torch.randn(2, 32, 4, 8, 8), torch.randn(2, 32, 8, 8)
     target = context[:, :, None].expand(-1, -1, 4, -1, -1).relu()
