@@ -1,7 +1,7 @@
 """``python -m bench readme``: the tables of a Markdown file, made again from the results.
 
-``<!-- bench:NAME -->`` and ``<!-- /bench -->`` enclose the table of ``RESULTS/NAME.json``, or with the names ``rd`` and
-``reconstruction`` the tables of those folders. What stands between them is replaced; nothing else is touched.
+``<!-- bench:NAME -->`` and ``<!-- /bench -->`` enclose the table of ``RESULTS/NAME.json``, or with the names ``rd``,
+``reconstruction`` and ``ablation`` the tables of those folders. What stands between them is replaced; nothing else is touched.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.ablation_table import ablations
 from bench.rd_curves import read_rd
 from bench.reconstruction import PROTOCOL
 from bench.results import ResultStore
@@ -18,6 +19,7 @@ from bench.tables import markdown, rate_distortion, reconstruction
 from reducio_codec.errors import InputError
 
 FOLDERS: dict[str, Callable[[Path], str]] = {
+    "ablation": lambda results: "\n\n".join(ablations(results)),
     "rd": lambda results: rate_distortion(read_rd(results)),
     "reconstruction": lambda results: reconstruction(ResultStore(folder=results, protocol=PROTOCOL)),
 }

@@ -73,8 +73,8 @@ class AttentionFusion(nn.Module):
 class AddFusion(nn.Module):
     """Content features through a convolution, repeated over time, added with a learned time embedding.
 
-    The published code starts both convolutions and the norm at zero, which blocks every gradient. Here only the norm,
-    the last layer, starts at zero: the block is the identity at first and learns from the first step.
+    The published code starts both convolutions and the norm at zero, which blocks every gradient. Here nothing does: see
+    ``start_near_identity``.
     """
 
     def __init__(self, channels: int, *, context_channels: int, frames: int, kind: ConvKind, groups: int) -> None:
@@ -83,8 +83,6 @@ class AddFusion(nn.Module):
         self.conv_context = nn.Conv2d(context_channels, channels, 3, padding=1)
         self.conv = convolution(channels, channels, kind=kind)
         self.norm = GroupNorm(channels, groups=groups)
-        nn.init.zeros_(self.norm.weight)
-        nn.init.zeros_(self.norm.bias)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """(B, C, T, H, W) and (B, C_ctx, H, W) to (B, C, T, H, W)."""
@@ -94,18 +92,13 @@ class AddFusion(nn.Module):
 
 
 class LinearFusion(nn.Module):
-    """Content features as one more frame; each frame becomes a learned mix of all T + 1, the same for every channel.
-
-    Only the norm starts at zero (see ``AddFusion``).
-    """
+    """Content features as one more frame; each frame becomes a learned mix of all T + 1, the same for every channel."""
 
     def __init__(self, channels: int, *, context_channels: int, frames: int, groups: int) -> None:
         super().__init__()
         self.conv_context = nn.Conv2d(context_channels, channels, 3, padding=1)
         self.conv = nn.Conv3d(frames + 1, frames, 1)
         self.norm = GroupNorm(channels, groups=groups)
-        nn.init.zeros_(self.norm.weight)
-        nn.init.zeros_(self.norm.bias)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """(B, C, T, H, W) and (B, C_ctx, H, W) to (B, C, T, H, W)."""

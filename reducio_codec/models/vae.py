@@ -14,7 +14,13 @@ from reducio_codec.models.decoder import MotionDecoder
 from reducio_codec.models.encoder import MotionEncoder
 from reducio_codec.models.fusion import AttentionFusion
 from reducio_codec.models.latents import Posterior, layer_norm_latent
-from reducio_codec.models.layers import ResidualBlock, batch_as_frames, convolution, frames_as_batch
+from reducio_codec.models.layers import (
+    ResidualBlock,
+    batch_as_frames,
+    convolution,
+    frames_as_batch,
+)
+from reducio_codec.models.start import start_near_identity
 
 if TYPE_CHECKING:
     from typing import Self
@@ -38,6 +44,7 @@ class ReducioVAE(nn.Module):
         self.quant_conv = convolution(moments, moments, kind=config.conv, kernel=1)
         self.content = None if config.content_frame == "none" else ContentEncoder(config)
         self.decoders = nn.ModuleDict({name: MotionDecoder(config, fusion=name) for name in config.decoders})
+        start_near_identity(self)
         self._gradient_checkpointing = False
         self.optimized_dtype: torch.dtype | None = None
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from bench.__main__ import main
 from bench.ablation import PUBLISHED, Ablation, presets, recipe_of, rows, tables
 from bench.ablation_table import ablation, ablations, kendall_tau
+from bench.readme import renew
 from bench.tables import everything
 from reducio_codec.config import ReducioConfig
 from reducio_codec.errors import ReducioError
@@ -144,6 +145,8 @@ def test_table_has_both_orders(finished: Path) -> None:
     assert others[-1] == text and len(others) == 4  # the others share a model with it
     assert "not run: no result yet" in others[0] and "needs two rows, there are 1" in others[0]
     assert text in everything(finished / "results")
+    page = "<!-- bench:ablation -->\n<!-- /bench -->\n"
+    assert text in renew(page, results=finished / "results")
 
 
 def test_kendall_tau_is_one_for_the_same_order() -> None:
