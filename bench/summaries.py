@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.generated import table as generated_table
 from bench.generated import words as generated_words
+from bench.reference_bounds import PROTOCOL as BOUNDS
 from bench.roundtrips import PROTOCOL as ROUNDTRIPS
 from bench.sparse_keyframes import PROTOCOL as SPARSE
 from bench.speed.generation import PROTOCOL as GENERATION
@@ -51,6 +52,8 @@ def summary(path: Path) -> tuple[str, list[Rows]]:
             return f"Roundtrips with model {data['model']}, defaults; PSNR in dB.", [roundtrips(data)]
         if data.get("protocol") == SPARSE:
             return _sparse_words(data), [sparse_keyframes(data)]
+        if data.get("protocol") == BOUNDS:
+            return _bounds_words(data), [bounds(data)]
         if "protocol" not in data and "joins" in data:
             return _references_words(data), [references(data)]
         if "protocol" not in data and "psnr" in data:
@@ -59,7 +62,7 @@ def summary(path: Path) -> tuple[str, list[Rows]]:
             return generated_words(data), [generated_table(data)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is damaged: {type(error).__name__} {error}") from error
-    known = f"speed/1, {SWEEPS}, {GENERATION}, {SPARSE}, {ROUNDTRIPS}, or quality by an evaluate of train or generate"
+    known = f"speed/1, {SWEEPS}, {GENERATION}, {SPARSE}, {ROUNDTRIPS}, {BOUNDS}, or quality by an evaluate of train or generate"
     raise InputError(f"{path} is of protocol {data.get('protocol')}; known here: {known}")
 
 
@@ -146,6 +149,28 @@ def _sparse_words(data: dict[str, Any]) -> str:
         f"Key frames every 16 frames, or two side by side every 32: model {data['model']}, {data['sequences']} sequences of "
         f"{data['clips of a sequence']} clips, {data['side']} px, two references, latent of step {data['step']:g}; PSNR in dB "
         "over all frames."
+    )
+
+
+def bounds(data: dict[str, Any]) -> Rows:
+    """A row a way to make the frames, PSNR by amount of motion and kbit of the latent."""
+    groups = data["groups"]
+    plain = groups["all"]["latent kbit"]
+    rows = [["", *GROUPS.values(), "latent kbit a clip"]]
+    for name in groups["all"]:
+        if name.endswith("latent kbit"):
+            continue
+        bits = "" if name == "copy" else f"{groups['all'].get(f'{name}, latent kbit', plain):.1f}"
+        label = "repeat the key frame" if name == "copy" else name
+        rows.append([label, *(f"{groups[group][name]:.2f}" for group in GROUPS), bits])
+    return rows
+
+
+def _bounds_words(data: dict[str, Any]) -> str:
+    return (
+        f"What two references could give: model {data['model']}, the middle one of three clips, {data['sequences']} sequences, "
+        f"{data['side']} px, AVIF of quality {data['quality']}, latent of step {data['step']:g}; PSNR in dB without the key "
+        "frame."
     )
 
 
