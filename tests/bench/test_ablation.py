@@ -113,7 +113,7 @@ def test_a_row_changes_what_the_paper_changes_and_nothing_else() -> None:
         assert recipe.model.decoders == wanted.decoders
         with torch.device("meta"):
             count = sum(p.numel() for p in build_model(recipe).parameters())
-        assert count < 6e6  # about as large as lite, which has 4.7 million
+        assert count < 1e7  # of the order of lite, which has 4.7 million
 
 
 def test_a_model_of_several_tables_is_trained_once() -> None:
