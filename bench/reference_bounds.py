@@ -27,6 +27,7 @@ from reducio_codec.bitstream.keyframe import code_keyframe
 from reducio_codec.clip_runner import Neighbours
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
+from reducio_codec.models.lite_blocks import upsample
 from reducio_codec.models.motion import FLOW_STRIDE, estimate_flow, warp
 from reducio_codec.pixels import to_bytes, to_unit
 from reducio_codec.refine import plan_refinement, refine
@@ -109,8 +110,7 @@ def _coded(picture: np.ndarray, *, quality: int) -> Tensor:
 def _moved(neighbour: Tensor, guide: Tensor) -> Tensor:
     """The key frame (1, 3, H, W) moved to look like each of the frames (N, 3, H, W)."""
     flow = estimate_flow(guide.transpose(0, 1)[None], neighbour)[0]  # (N, 2, H/8, W/8)
-    flow = F.interpolate(flow, scale_factor=float(FLOW_STRIDE), mode="bilinear", align_corners=False)
-    return warp(neighbour.expand(len(guide), -1, -1, -1), flow)
+    return warp(neighbour.expand(len(guide), -1, -1, -1), upsample(flow, FLOW_STRIDE))
 
 
 @click.command()
