@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.generated import table as generated_table
 from bench.generated import words as generated_words
+from bench.recipe_trials import PROTOCOL as TRIALS
 from bench.reference_bounds import PROTOCOL as BOUNDS
 from bench.roundtrips import PROTOCOL as ROUNDTRIPS
 from bench.sparse_keyframes import PROTOCOL as SPARSE
@@ -54,6 +55,8 @@ def summary(path: Path) -> tuple[str, list[Rows]]:
             return _sparse_words(data), [sparse_keyframes(data)]
         if data.get("protocol") == BOUNDS:
             return _bounds_words(data), [bounds(data)]
+        if data.get("protocol") == TRIALS:
+            return _trials_words(data), [trials(data)]
         if "protocol" not in data and "joins" in data:
             return _references_words(data), [references(data)]
         if "protocol" not in data and "psnr" in data:
@@ -62,7 +65,8 @@ def summary(path: Path) -> tuple[str, list[Rows]]:
             return generated_words(data), [generated_table(data)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is damaged: {type(error).__name__} {error}") from error
-    known = f"speed/1, {SWEEPS}, {GENERATION}, {SPARSE}, {ROUNDTRIPS}, {BOUNDS}, or quality by an evaluate of train or generate"
+    known = ", ".join(("speed/1", SWEEPS, GENERATION, SPARSE, ROUNDTRIPS, BOUNDS, TRIALS))
+    known += ", or quality by an evaluate of train or generate"
     raise InputError(f"{path} is of protocol {data.get('protocol')}; known here: {known}")
 
 
@@ -209,3 +213,29 @@ def _speed_words(data: dict[str, Any]) -> str:
         text += f" Between the paper's model plain and optimised lie {data['agreement_db']:.1f} dB."
     memory = "; ".join(f"{row['case']} {row['growth_bytes'] / 1e6:.0f} MB" for row in data.get("memory", []))
     return text + (f" Peak memory over what the process held before: {memory}." if memory else "")
+
+
+def trials(data: dict[str, Any]) -> Rows:
+    """A row a trial of the recipe: PSNR in dB and kbit of a clip's latent."""
+    quality = data["config"]["quality"]
+    rows = [["", "steps", "parameters", "raw", f"key frame of quality {quality}", "latent of step 0.5", "of step 1",
+             "grey key frame"]]  # fmt: skip
+    for name, trial in data["trials"].items():
+        psnr = trial["psnr"]
+        coded = [
+            f"{psnr[f'coded, step {step}']:.2f} ({psnr[f'latent kbit, step {step}']:.1f} kbit)" for step in ("0.5", "1")
+        ]
+        plain = [f"{psnr[key]:.2f}" for key in ("raw", "coded key frame", "grey key frame")]
+        size = f"{trial['parameters'] / 1e6:.1f} M"
+        rows.append([name, str(trial["steps"]), size, plain[0], plain[1], *coded, plain[2]])
+    return rows
+
+
+def _trials_words(data: dict[str, Any]) -> str:
+    config = data["config"]
+    copied = next(iter(data["trials"].values()))["psnr"]["copy"]
+    return (
+        f"The recipe {config['recipe']} and one change at a time, {config['minutes']:g} minutes each from scratch, measured on "
+        f"{config['clips']} clips: PSNR in dB without the key frame (repeating it: {copied:.2f}), first with the raw key frame, "
+        f"then with the coded one, then with the latent coded as well; last with a grey picture in the key frame's place."
+    )

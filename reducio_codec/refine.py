@@ -22,10 +22,13 @@ MAX_EFFORT = 1000
 
 _RATE = 0.3
 """Weight of a bit for each value of the latent against the log of the mean squared error: keeps lite's bits about equal."""
-_LEARNING_RATE = 0.3
-"""Of Adam, in quantiser steps."""
-_BETAS = (0.5, 0.9)
-"""Of Adam: the short memory that a handful of steps asks for."""
+_PACE = 0.2
+"""Quantiser steps that a value moves at first for a gradient of the clip's usual size; larger ones count by their asinh."""
+_FALL = 0.3
+"""How much of the pace is gone at the end."""
+_MOMENTUM = 0.6
+_FLAT = 0.05
+"""Size of gradient, for a change of one quantiser step, below which there is nothing to gain."""
 _FLOOR = 1e-4
 """Mean squared error on [-1, 1] (46 dB) below which a clip is good enough."""
 
@@ -73,8 +76,9 @@ def refine(
 ) -> Tensor:
     """A better latent of one clip (or a batch of them) than the encoder's. The same input gives the same bits.
 
-    Noise of the quantiser's width stands for rounding, so the result is meant to be quantised with those steps. Tiles
-    are decoded one batch at a time, and their gradients added up.
+    The gradient is that of the latent as it is, without noise that would stand for rounding: in so few steps noise costs
+    more than it teaches. The result is meant to be quantised with those steps. Tiles are decoded one batch at a time, and
+    their gradients added up.
 
     Args:
         latent: (B, z, t, h, w), normalised, from ``runner.encode``.
@@ -87,19 +91,12 @@ def refine(
         (B, z, t, h, w) float32, where ``latent`` lies.
     """
     widths = refinement.widths.to(runner.device)
-    start = latent.to(runner.device, torch.float32) / widths  # in quantiser steps
-    symbols = torch.nn.Parameter(start.clone())
-    optimizer = torch.optim.Adam([symbols], lr=_LEARNING_RATE, betas=_BETAS)
-    generator = torch.Generator().manual_seed(0)
+    symbols = latent.to(runner.device, torch.float32) / widths  # in quantiser steps
+    movement = torch.zeros_like(symbols)
     for step in range(refinement.steps):
-        optimizer.param_groups[0]["lr"] = _LEARNING_RATE * (1 - 0.9 * step / refinement.steps)
-        with torch.no_grad():
-            noise = torch.rand(symbols.shape, generator=generator).to(runner.device) - 0.5
-            noisy = (symbols + noise) * widths
-            bits = 1 / ((0.5 + symbols.abs()) * math.log(2)) * symbols.sign() / symbols[0].numel()
         gradient, error = _error_gradient(
             runner,
-            noisy,
+            symbols * widths,
             clip,
             keyframe,
             keyframe_index=keyframe_index,
@@ -107,10 +104,13 @@ def refine(
             decoder=refinement.decoder,
             neighbours=neighbours,
         )
-        # the gradient of log(error + floor) + rate * bits, each clip for itself
-        symbols.grad = gradient * widths / (error + _FLOOR)[:, None, None, None, None] + _RATE * bits
-        optimizer.step()
-    return (symbols.detach() * widths).to(latent.device)
+        # the gradient of log(error + floor) + rate * bits, each clip for itself, times its number of values
+        slope = gradient * widths / (error + _FLOOR)[:, None, None, None, None] * symbols[0].numel()
+        slope += _RATE * symbols.sign() / ((0.5 + symbols.abs()) * math.log(2))
+        usual = slope.square().mean((1, 2, 3, 4), keepdim=True).sqrt().clamp_min(_FLAT)
+        movement = _MOMENTUM * movement + (slope / usual).asinh()
+        symbols = symbols - _PACE * (1 - _FALL * step / refinement.steps) * movement
+    return (symbols * widths).to(latent.device)
 
 
 def _error_gradient(

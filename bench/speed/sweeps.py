@@ -40,6 +40,7 @@ class SweepConfig:
     most_seconds: float = 120.0
     """No operation is run that would take longer than this, or again once it has taken so long in all."""
     memory: bool = True
+    """Measure it once all is timed. It doesn't depend on load: a file that was timed without it can get it later."""
     tiny: bool = False
     """Toy networks: for the tests, no figure to quote."""
 
@@ -95,10 +96,11 @@ class Sweep:
 
     @classmethod
     def start(cls, config: SweepConfig, *, path: Path, console: Console, fresh: bool = False) -> Sweep:
-        """A new one, or the one in ``path`` where that has the same protocol and configuration."""
+        """A new one, or the one in ``path`` where that has the same protocol and configuration, ``memory`` aside."""
         sweep = cls(config=config, path=path, console=console)
         data = None if fresh else read(path)
-        if data is not None and data["config"] == json.loads(json.dumps(config.to_json())):
+        asked = json.loads(json.dumps(config.to_json()))
+        if data is not None and {**data["config"], "memory": config.memory} == asked:
             # what didn't run may do so now
             sweep.rows = {key: row for key, row in data["rows"].items() if "why" not in row}
             sweep.weights = data["weights"]
@@ -108,9 +110,8 @@ class Sweep:
     def run(self) -> None:
         for group in cells(self.config):
             for number in range(1, self.config.rounds + 1):
-                for cell in group:
-                    self._time(cell, until=number)
-                self.loads.append(load_average())
+                if any([self._time(cell, until=number) for cell in group]):
+                    self.loads.append(load_average())
             if self.config.memory:
                 for cell in group:
                     self._weigh(cell)
@@ -122,14 +123,15 @@ class Sweep:
                  "point": cell.point.to_json(), "frames": cell.subject.frames(cell.point), "seconds": []}  # fmt: skip
         return self.rows.setdefault(cell.key, start)
 
-    def _time(self, cell: Cell, *, until: int) -> None:
+    def _time(self, cell: Cell, *, until: int) -> bool:
+        """Whether there was anything to time."""
         row = self._row(cell)
         if "why" in row or len(row["seconds"]) >= until or sum(row["seconds"]) >= self.config.most_seconds:
-            return
+            return False
         expected = self._expected(cell)
         if expected is not None and expected > self.config.most_seconds:
             row["why"] = f"about {expected:.0f} s, more than {self.config.most_seconds:g}"
-            return
+            return False
         use_threads(cell.point.threads)
         try:
             if cell.key not in self._calls:
@@ -142,6 +144,7 @@ class Sweep:
             row["why"] = str(error).splitlines()[0]
         self.console.print(f"{cell.key}: {row.get('why') or round(row['seconds'][-1], 3)}", markup=False)
         self._save()
+        return True
 
     def _expected(self, cell: Cell) -> float | None:
         """Seconds by what the same operation took at the largest point of this run that is smaller; None before the first."""

@@ -177,3 +177,15 @@ def test_command(tmp_path: Path) -> None:
     ):
         done = CliRunner().invoke(main, [*command, *wrong])
         assert done.exit_code == 2 and told in done.output, done.output
+
+
+def test_memory_can_be_measured_later(tmp_path: Path) -> None:
+    """It doesn't depend on load, times do: what is timed stays."""
+    path, plan = tmp_path / "s.json", config(values={"resolution": ("64x64",)}, subjects=("x264",))
+    Sweep.start(plan, path=path, console=quiet()).run()
+    timed = json.loads(path.read_text())
+    Sweep.start(replace(plan, memory=True), path=path, console=quiet()).run()
+    weighed = json.loads(path.read_text())
+    assert weighed["config"]["memory"] and weighed["loads"] == timed["loads"]
+    for key, row in weighed["rows"].items():
+        assert row["seconds"] == timed["rows"][key]["seconds"] and row["peak_bytes"] > 0
