@@ -105,12 +105,16 @@ def _quality_words(data: dict[str, Any]) -> str:
 def references(data: dict[str, Any]) -> Rows:
     """PSNR between two key frames by amount of motion, and how much changes where two clips meet, over the source's change."""
     groups, joins = data["psnr between key frames"], data["joins"]
-    rows = [["", *GROUPS.values(), "change at joins", "elsewhere"]]
+    bits = data.get("latent kbit", {})
+    rows = [["", *GROUPS.values(), "change at joins", "elsewhere", "latent kbit"]]
     for key in groups["all"]:
-        name = "repeat the key frame" if key == "copy" else key.replace(", ", ", `") + "`"
+        kind, _, rest = key.partition(", ")
+        decoder, *more = rest.split(", ")
+        name = "repeat the key frame" if key == "copy" else ", ".join((kind, f"`{decoder}`", *more))
         changes = ("at joins, over source", "elsewhere, over source")
         cells = ["", ""] if key not in joins else [f"{joins[key][change]:.2f}" for change in changes]
-        rows.append([name, *(f"{groups[group][key]:.2f}" for group in GROUPS), *cells])
+        size = f"{bits[key]:.1f}" if key in bits else ""
+        rows.append([name, *(f"{groups[group][key]:.2f}" for group in GROUPS), *cells, size])
     return rows
 
 

@@ -86,12 +86,21 @@ def _cells(line: str) -> list[str]:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def cell(text: str) -> str:
+    def cell(text: str, columns: int = 1) -> str:
         words = ' class="words"' if len(text) > 40 or text.startswith("not run") else ""
+        span = f' colspan="{columns}"' if columns > 1 else ""
         marked = _CODE.sub(r"<code>\1</code>", escape(text))
-        return f"<td{words}>{marked}</td>"
+        return f"<td{words}{span}>{marked}</td>"
 
-    lines = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
+    def line(row: Sequence[str]) -> str:
+        """A reason takes the empty cells before it, too: in one column it would be narrow and tall."""
+        name, *rest = row
+        empty = next((number for number, text in enumerate(rest) if text), len(rest))
+        if empty == len(rest) or not rest[empty].startswith("not run"):
+            return "".join(map(cell, row))
+        return cell(name) + cell(rest[empty], empty + 1) + "".join(map(cell, rest[empty + 1 :]))
+
+    lines = "".join(f"<tr>{line(row)}</tr>" for row in rows)
     headings = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
     return (
         f'<div class="wide" tabindex="0"><table><thead><tr>{headings}</tr></thead><tbody>{lines}</tbody></table></div>'

@@ -3,7 +3,8 @@
     python -m reducio_codec.train.evaluate_neighbours MODEL --data VIDEOS --cache DIR --out results.json
 
 Protocol: sequences of clips one after another within a scene; shorter side resized to 256, centre crop. Key frames and
-latent as they are ("raw"), and as in a file ("coded": AVIF at --quality, latent quantised with --step). PSNR is pooled
+latent as they are ("raw"), and as in a file ("coded": AVIF at --quality, latent quantised with --step, and with --effort
+refined for two references before). PSNR is pooled
 over a clip's frames between two key frames, on 8-bit values, mean over clips; terciles by the PSNR of the repeated key
 frame. Joins: mean absolute difference, in grey levels, of the last frame of a clip and the first of the next, and of
 all other frames and those after them; the source's own beside it. ``--strips`` draws the frames around each
@@ -24,11 +25,13 @@ from PIL import Image
 from torch import Tensor
 
 from reducio_codec.bitstream.keyframe import code_keyframe
+from reducio_codec.clip_runner import Neighbours
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.files import atomic_write
 from reducio_codec.pictures import clip_strip
 from reducio_codec.pixels import to_unit
+from reducio_codec.refine import plan_refinement, refine
 from reducio_codec.train.evaluate import summary
 from reducio_codec.train.manifest import find_videos
 from reducio_codec.train.scan import ScanOptions, scan
@@ -61,35 +64,69 @@ def sequences(data: str, *, cache: Path, clips: int, side: int) -> list[Frames]:
     return found
 
 
-def encode(codec: ReducioCodec, frames: Frames, *, quality: int | None, step: float | None) -> tuple[Tensor, Tensor]:
-    """Latent (1, z, N*t, h, w) and key frames (1, 3, N, H, W) as a decoder would have them; None: unchanged."""
+def encode(
+    codec: ReducioCodec, frames: Frames, *, quality: int | None, step: float | None, effort: int = 0
+) -> tuple[Tensor, Tensor, float]:
+    """Latent (1, z, N*t, h, w) and key frames (1, 3, N, H, W) as a decoder would have them, and kbit of a clip's latent; None:
+    unchanged, and no bits. With ``effort`` each latent is refined for two references."""
     index = codec.model.default_keyframe_index
-    latents, keyframes = [], []
-    for first in range(0, len(frames), CLIP_LENGTH):
-        clip = torch.from_numpy(frames[first : first + CLIP_LENGTH]).permute(3, 0, 1, 2)[None]  # (1, 3, 16, H, W)
-        picture = np.ascontiguousarray(frames[first + index])
+    keyframes = []
+    for picture in frames[index::CLIP_LENGTH]:
+        picture = np.ascontiguousarray(picture)
         if quality is not None:
             _, picture = code_keyframe(picture, quality=quality)
-        keyframe = to_unit(torch.from_numpy(picture).permute(2, 0, 1)[None])  # (1, 3, H, W)
+        keyframes.append(to_unit(torch.from_numpy(picture).permute(2, 0, 1)[None]))  # (1, 3, H, W)
+    around = [None, *keyframes, None]
+    latents, kbit = [], []
+    for number, keyframe in enumerate(keyframes):
+        clip = torch.from_numpy(frames[number * CLIP_LENGTH :][:CLIP_LENGTH]).permute(3, 0, 1, 2)[
+            None
+        ]  # (1, 3, 16, H, W)
         latent = codec.runner.encode(clip, keyframe_index=index, keyframe=keyframe)
         if step is not None:
-            latent = torch.from_numpy(codec.coder.code(latent[0].numpy(), step=step)[1])[None]
+            plan = plan_refinement(
+                effort, runner=codec.runner, coder=codec.coder, decoder=DECODERS[1], latent_step=step
+            )
+            if plan is not None:
+                latent = refine(
+                    codec.runner,
+                    latent,
+                    clip,
+                    keyframe=keyframe,
+                    keyframe_index=index,
+                    frames=slice(CLIP_LENGTH),
+                    refinement=plan,
+                    neighbours=Neighbours(previous=around[number], next=around[number + 2]),
+                )
+            data, motion = codec.coder.code(latent[0].numpy(), step=step)
+            latent = torch.from_numpy(motion)[None]
+            kbit.append(len(data) / 125)
         latents.append(latent)
-        keyframes.append(keyframe)
-    return torch.cat(latents, 2), torch.stack(keyframes, 2)
+    return torch.cat(latents, 2), torch.stack(keyframes, 2), float(np.mean(kbit or [0.0]))
 
 
-def decode(codec: ReducioCodec, frames: Frames, *, quality: int, step: float) -> Shown:
-    """The sequence itself, its key frames repeated, and each decoder's result."""
+def decode(
+    codec: ReducioCodec, frames: Frames, *, quality: int, step: float, effort: int
+) -> tuple[Shown, dict[str, float]]:
+    """The sequence itself, its key frames repeated, and each decoder's result; and kbit of a clip's latent."""
     index = codec.model.default_keyframe_index
     keys = np.arange(index, len(frames), CLIP_LENGTH)
     shown = {"source": frames, "copy": frames[np.repeat(keys, CLIP_LENGTH)]}
-    for kind, options in (("raw", (None, None)), ("coded", (quality, step))):
-        latent, keyframes = encode(codec, frames, quality=options[0], step=options[1])
-        for decoder in DECODERS:
+    bits = {}
+    ways: list[tuple[str, int | None, float | None, int, tuple[str, ...]]] = [
+        ("raw, {}", None, None, 0, DECODERS),
+        ("coded, {}", quality, step, 0, DECODERS),
+    ]
+    if effort:
+        ways.append((f"coded, {{}}, effort {effort}", quality, step, effort, DECODERS[1:]))
+    for name, quality_, step_, effort_, decoders in ways:
+        latent, keyframes, kbit = encode(codec, frames, quality=quality_, step=step_, effort=effort_)
+        for decoder in decoders:
             decoded = codec.decode(latent, keyframes, decoder=decoder, output="uint8")
-            shown[f"{kind}, {decoder}"] = decoded[0].numpy()
-    return shown
+            shown[name.format(decoder)] = decoded[0].numpy()
+            if kbit:
+                bits[name.format(decoder)] = kbit
+    return shown, bits
 
 
 def measure(shown: Shown, *, keyframe_index: int) -> list[dict[str, float]]:
@@ -145,6 +182,7 @@ def join_summary(found: Sequence[dict[str, tuple[float, float]]]) -> dict[str, d
 @click.option("--side", default=256, show_default=True, type=click.IntRange(32), help="Pixels.")
 @click.option("--quality", default=50, show_default=True, help="AVIF quality of a coded key frame.")
 @click.option("--step", default=0.5, show_default=True, help="latent_step of a coded latent.")
+@click.option("--effort", default=0, show_default=True, help="Refine the coded latents for two references, too.")
 @click.option("--every", default=1, show_default=True, type=click.IntRange(1), help="Take one sequence in so many.")
 @click.option("--strips", type=click.Path(path_type=Path), help="Folder for a strip of each sequence.")
 def main(
@@ -156,15 +194,17 @@ def main(
     side: int,
     quality: int,
     step: float,
+    effort: int,
     every: int,
     strips: Path | None,
 ) -> None:
     codec = ReducioCodec.from_pretrained(model, decoders=DECODERS, dtype="auto")
     rows: list[dict[str, float]] = []
-    joins = []
+    joins, bits = [], []
     chosen = sequences(data, cache=cache, clips=clips, side=side)[::every]
     for number, frames in enumerate(chosen):
-        shown = decode(codec, frames, quality=quality, step=step)
+        shown, kbit = decode(codec, frames, quality=quality, step=step, effort=effort)
+        bits.append(kbit)
         rows += measure(shown, keyframe_index=codec.model.default_keyframe_index)
         joins.append({name: changes(result) for name, result in shown.items() if name != "copy"})
         if strips is not None:
@@ -179,6 +219,7 @@ def main(
         "quality": quality,
         "step": step,
         "psnr between key frames": summary(rows),
+        "latent kbit": {name: round(float(np.mean([row[name] for row in bits])), 2) for name in bits[0]},
         "joins": join_summary(joins),
     }
     with atomic_write(out) as file:

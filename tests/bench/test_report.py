@@ -181,6 +181,9 @@ def test_markdown_becomes_a_table() -> None:
     text = from_markdown("### Title\n\nA < B\n\n| a | b\\|c |\n|---|---|\n| 1 | not run: needs FILE |")
     assert "<h3>Title</h3>" in text and "A &lt; B" in text and '<th scope="col">b|c</th>' in text
     assert '<td class="words">not run: needs FILE</td>' in text
+    text = from_markdown("| a | b | c | d |\n|---|---|---|---|\n| x |  | not run: needs FILE | 1 |\n| y |  | 2 |  |")
+    assert '<tr><td>x</td><td class="words" colspan="2">not run: needs FILE</td><td>1</td></tr>' in text
+    assert "<tr><td>y</td><td></td><td>2</td><td></td></tr>" in text
 
 
 def test_psnr_of_frames() -> None:
