@@ -33,7 +33,7 @@ def test_effort_gains_at_about_equal_bytes(frames: NDArray[np.uint8]) -> None:
     tiling = TilingConfig(tile_size=64, tile_overlap=32)
     codec = ReducioCodec.from_pretrained("reducio-lite", decoders=("warp",), tiling=tiling)
     files, quality = [], []
-    for effort in (0, 8):
+    for effort in (0, 2, 4):
         file = io.BytesIO()
         report = codec.compress(list(frames), file, rate=16, effort=effort)
         file.seek(0)
@@ -41,8 +41,9 @@ def test_effort_gains_at_about_equal_bytes(frames: NDArray[np.uint8]) -> None:
             decoded = np.concatenate([video.decode_clip(index, decoder="warp") for index in range(video.clips)])
         files.append(report.latent_bytes)
         quality.append(psnr(frames, decoded))
-    assert quality[1] > quality[0] + 0.2
-    assert files[1] < 1.2 * files[0]
+    assert quality[1] > quality[0] + 0.3
+    assert quality[2] > quality[0] + 0.5, "few steps have to do"
+    assert max(files) < 1.1 * files[0]
 
 
 def test_the_same_input_gives_the_same_bits(frames: NDArray[np.uint8]) -> None:

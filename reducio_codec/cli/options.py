@@ -96,7 +96,7 @@ def rate_options(function: Function) -> Function:
             type=click.IntRange(0, 1000),
             default=0,
             show_default=True,
-            help="Gradient steps that refine each clip's latent: better at about equal bits, and much slower. Try 20.",
+            help="Gradient steps that refine each clip's latent: better at about equal bits, slower to write. Try 4.",
         ),
         click.option(
             "--keyframe",
