@@ -45,9 +45,8 @@ TRIALS: dict[str, tuple[str, ...]] = {
     "10% of the key frames grey": ("keyframe.dropout=0.1",),
     "16 components of flow, none of the residual": ("start.flow_channels=16",),
     "no searched flow at the start": ("start.flow=false",),
-    "decoder attention": ('model.decoders=["attention"]',),
 }
-"""What each trial changes. The first five are switches, the others designs."""
+"""What each trial changes. The first five are about switches, the others about the design."""
 
 
 def lost_keyframe(codec: ReducioCodec, clip: Clip) -> float:

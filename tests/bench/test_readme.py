@@ -64,16 +64,19 @@ def test_quality_of_both_generations_of_the_file(
 
 
 def test_one_and_two_references(tmp_path: Path) -> None:
-    psnr = {group: {"copy": 20.0, "raw, warp": 28.0, "raw, bidirectional": value} for group, value in
+    refined = "coded, bidirectional, effort 8"
+    psnr = {group: {"copy": 20.0, "raw, warp": 28.0, "raw, bidirectional": value, refined: value + 1} for group, value in
             {"all": 28.5, "hard": 27.0, "middle": 28.75, "easy": 30.0}.items()}  # fmt: skip
     change = {"at joins, over source": 1.36, "elsewhere, over source": 0.83}
     data = {"model": "abc", "sequences": 2, "clips of a sequence": 3, "side": 64, "quality": 50, "step": 0.5,
             "psnr between key frames": psnr,
-            "joins": {"source": change, "raw, warp": change, "raw, bidirectional": change}}  # fmt: skip
+            "joins": {"source": change, "raw, warp": change, "raw, bidirectional": change, refined: change},
+            "latent kbit": {refined: 7.46}}  # fmt: skip
     said, (rows,) = summary(write(tmp_path, "neighbours", data))
     assert "2 sequences of 3 clips" in said
-    assert rows[1] == ["repeat the key frame", "20.00", "20.00", "20.00", "20.00", "", ""]
-    assert rows[3] == ["raw, `bidirectional`", "28.50", "27.00", "28.75", "30.00", "1.36", "0.83"]
+    assert rows[1] == ["repeat the key frame", "20.00", "20.00", "20.00", "20.00", "", "", ""]
+    assert rows[3] == ["raw, `bidirectional`", "28.50", "27.00", "28.75", "30.00", "1.36", "0.83", ""]
+    assert rows[4] == ["coded, `bidirectional`, effort 8", "29.50", "28.00", "29.75", "31.00", "1.36", "0.83", "7.5"]
 
 
 def test_generated_clips_setting_by_setting(tmp_path: Path) -> None:
