@@ -26,6 +26,9 @@ from bench.speed.points import VALUES, Point
 
 PROTOCOL = "speed-sweep/1"
 
+_TOO_LONG = "about "
+"""How the reason begins where the next cheaper point says that a call would take too long."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig:
@@ -101,8 +104,9 @@ class Sweep:
         data = None if fresh else read(path)
         asked = json.loads(json.dumps(config.to_json()))
         if data is not None and {**data["config"], "memory": config.memory} == asked:
-            # what didn't run may do so now
-            sweep.rows = {key: row for key, row in data["rows"].items() if "why" not in row}
+            # what failed may run now; what would have taken too long would be timed apart from its round
+            kept = [key for key, row in data["rows"].items() if row.get("why", _TOO_LONG).startswith(_TOO_LONG)]
+            sweep.rows = {key: data["rows"][key] for key in kept}
             sweep.weights = data["weights"]
             sweep.loads, sweep.machine = data["loads"], data["machine"]
         return sweep
@@ -130,7 +134,7 @@ class Sweep:
             return False
         expected = self._expected(cell)
         if expected is not None and expected > self.config.most_seconds:
-            row["why"] = f"about {expected:.0f} s, more than {self.config.most_seconds:g}"
+            row["why"] = f"{_TOO_LONG}{expected:.0f} s, more than {self.config.most_seconds:g}"
             return False
         use_threads(cell.point.threads)
         try:
