@@ -32,7 +32,7 @@ def cell_text(row: dict[str, Any] | None) -> str:
     rate = row["frames"] / median(row["seconds"])
     peak = row.get("peak_bytes")
     memory = f" ({peak / 1e6:.0f} MB)" if isinstance(peak, int) else f" ({peak})" if peak else ""
-    number = f"{rate:.3g}" if rate < 1000 else f"{rate:.0f}"  # no exponent
+    number = f"{rate:.3g}" if rate < 999.5 else f"{rate:.0f}"  # no exponent
     return f"{number}{memory}"
 
 

@@ -144,6 +144,8 @@ def test_table_has_rate_and_memory() -> None:
         ["length", "1", "10"],
         ["x264, encode", "5.33 (5 MB)", "not run: about 200 s, more than 120"],
     ]
+    fast = {**row, "seconds": [16 / 999.7]}
+    assert axis_table({**data, "rows": {"a": fast}}, "length")[1][1] == "1000"
 
 
 @pytest.mark.parametrize(
