@@ -24,13 +24,10 @@ from bench.results import write_json
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.pixels import to_bytes, to_unit
-from reducio_codec.train.evaluate import Clip, measure, summary
+from reducio_codec.train.evaluate import Clip, clips_of, measure, summary
 from reducio_codec.train.loop import train
-from reducio_codec.train.manifest import find_videos
 from reducio_codec.train.recipe_file import read_recipe
-from reducio_codec.train.scan import ScanOptions, scan
-from reducio_codec.train.store import open_store
-from reducio_codec.train.validate import pooled_psnr, validation_clips
+from reducio_codec.train.validate import pooled_psnr
 
 PROTOCOL = "recipe-trials/1"
 RECIPE = "lite"
@@ -104,10 +101,7 @@ def main(
     every: int,
     only: tuple[str, ...],
 ) -> None:
-    options = ScanOptions(frame_rate=16.0, stored_side=0, store=True, find_cuts=False)
-    videos = scan(find_videos(val), cache=cache / "val", options=options).videos
-    store = open_store(videos, storage="disk", device=torch.device("cpu"))
-    clips = [clip.frames for clip in validation_clips(videos, store, side=256)[::every]]
+    clips = clips_of(val, cache=cache / "val", every=every)
     config = {"recipe": RECIPE, "common": list(COMMON), "minutes": minutes, "quality": quality, "clips": len(clips)}
     result: dict[str, Any] = {"protocol": PROTOCOL, "config": config, "trials": {}}
     if out.exists():

@@ -82,6 +82,14 @@ def measure(
     return found
 
 
+def clips_of(data: str, *, cache: Path, every: int) -> list[Clip]:
+    """One clip in so many of a folder of videos, (16, 256, 256, 3) each."""
+    options = ScanOptions(frame_rate=16.0, stored_side=0, store=True, find_cuts=False)
+    videos = scan(find_videos(data), cache=cache, options=options).videos
+    store = open_store(videos, storage="disk", device=torch.device("cpu"))
+    return [clip.frames for clip in validation_clips(videos, store, side=256)[::every]]
+
+
 def summary(rows: list[dict[str, float]]) -> dict[str, Any]:
     """Means over clips and over terciles of motion."""
     order = np.argsort([row["copy"] for row in rows])  # the most motion first
@@ -126,10 +134,7 @@ def main(
     every: int,
 ) -> None:
     codec = ReducioCodec.from_pretrained(model, dtype="auto")
-    options = ScanOptions(frame_rate=16.0, stored_side=0, store=True, find_cuts=False)
-    videos = scan(find_videos(data), cache=cache, options=options).videos
-    store = open_store(videos, storage="disk", device=torch.device("cpu"))
-    clips = [clip.frames for clip in validation_clips(videos, store, side=256)[::every]]
+    clips = clips_of(data, cache=cache, every=every)
     rows = [measure(codec, clip, quality=quality, steps=steps, efforts=efforts) for clip in clips]
     found = {
         "model": codec.model_hash,

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -25,13 +26,15 @@ from PIL import Image
 from torch import Tensor
 
 from reducio_codec.bitstream.keyframe import code_keyframe
-from reducio_codec.clip_runner import Neighbours
+from reducio_codec.clip_runner import find_neighbours
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
+from reducio_codec.geometry.clips import plan_clips
 from reducio_codec.io.files import atomic_write
 from reducio_codec.pictures import clip_strip
 from reducio_codec.pixels import to_unit
-from reducio_codec.refine import plan_refinement, refine
+from reducio_codec.refine import plan_refinement
+from reducio_codec.streaming import encode_clip
 from reducio_codec.train.evaluate import summary
 from reducio_codec.train.manifest import find_videos
 from reducio_codec.train.scan import ScanOptions, scan
@@ -70,34 +73,32 @@ def encode(
     """Latent (1, z, N*t, h, w) and key frames (1, 3, N, H, W) as a decoder would have them, and kbit of a clip's latent; None:
     unchanged, and no bits. With ``effort`` each latent is refined for two references."""
     index = codec.model.default_keyframe_index
+    spans = plan_clips(len(frames), keyframe_index=index)
     keyframes = []
-    for picture in frames[index::CLIP_LENGTH]:
-        picture = np.ascontiguousarray(picture)
+    for picture in map(np.ascontiguousarray, frames[index::CLIP_LENGTH]):
         if quality is not None:
             _, picture = code_keyframe(picture, quality=quality)
         keyframes.append(to_unit(torch.from_numpy(picture).permute(2, 0, 1)[None]))  # (1, 3, H, W)
-    around = [None, *keyframes, None]
+    refinement = None
+    if step is not None:
+        refinement = plan_refinement(
+            effort, runner=codec.runner, coder=codec.coder, decoder=DECODERS[1], latent_step=step
+        )
     latents, kbit = [], []
-    for number, keyframe in enumerate(keyframes):
-        clip = torch.from_numpy(frames[number * CLIP_LENGTH :][:CLIP_LENGTH]).permute(3, 0, 1, 2)[
-            None
-        ]  # (1, 3, 16, H, W)
-        latent = codec.runner.encode(clip, keyframe_index=index, keyframe=keyframe)
+    for span, keyframe, neighbours in zip(
+        spans, keyframes, find_neighbours(keyframes, spans, keyframe_index=index), strict=True
+    ):
+        own = frames[span.start : span.start + CLIP_LENGTH]
+        latent = encode_clip(
+            codec.runner,
+            torch.from_numpy(own).permute(3, 0, 1, 2)[None],  # (1, 3, 16, H, W)
+            keyframe_index=index,
+            span=span,
+            refinement=refinement,
+            keyframe=keyframe,
+            neighbours=neighbours,
+        )
         if step is not None:
-            plan = plan_refinement(
-                effort, runner=codec.runner, coder=codec.coder, decoder=DECODERS[1], latent_step=step
-            )
-            if plan is not None:
-                latent = refine(
-                    codec.runner,
-                    latent,
-                    clip,
-                    keyframe=keyframe,
-                    keyframe_index=index,
-                    frames=slice(CLIP_LENGTH),
-                    refinement=plan,
-                    neighbours=Neighbours(previous=around[number], next=around[number + 2]),
-                )
             data, motion = codec.coder.code(latent[0].numpy(), step=step)
             latent = torch.from_numpy(motion)[None]
             kbit.append(len(data) / 125)
@@ -113,19 +114,17 @@ def decode(
     keys = np.arange(index, len(frames), CLIP_LENGTH)
     shown = {"source": frames, "copy": frames[np.repeat(keys, CLIP_LENGTH)]}
     bits = {}
-    ways: list[tuple[str, int | None, float | None, int, tuple[str, ...]]] = [
-        ("raw, {}", None, None, 0, DECODERS),
-        ("coded, {}", quality, step, 0, DECODERS),
-    ]
+    raw, coded = {"quality": None, "step": None}, {"quality": quality, "step": step}
+    ways: list[tuple[str, dict[str, Any], Sequence[str]]] = [("raw, {}", raw, DECODERS), ("coded, {}", coded, DECODERS)]
     if effort:
-        ways.append((f"coded, {{}}, effort {effort}", quality, step, effort, DECODERS[1:]))
-    for name, quality_, step_, effort_, decoders in ways:
-        latent, keyframes, kbit = encode(codec, frames, quality=quality_, step=step_, effort=effort_)
+        ways.append((f"coded, {{}}, effort {effort}", {**coded, "effort": effort}, DECODERS[1:]))
+    for way, options, decoders in ways:
+        latent, keyframes, kbit = encode(codec, frames, **options)
         for decoder in decoders:
-            decoded = codec.decode(latent, keyframes, decoder=decoder, output="uint8")
-            shown[name.format(decoder)] = decoded[0].numpy()
+            name = way.format(decoder)
+            shown[name] = codec.decode(latent, keyframes, decoder=decoder, output="uint8")[0].numpy()
             if kbit:
-                bits[name.format(decoder)] = kbit
+                bits[name] = kbit
     return shown, bits
 
 
