@@ -78,6 +78,7 @@ class ClipRunner:
             padded_length(width, multiple=self.multiple),
             tile_size=self.tiling.tile_size,
             tile_overlap=self.tiling.tile_overlap,
+            shrink=self.multiple if self.tiling.shrink else None,
         )
 
     def posterior(self, clip: Tensor, *, keyframe_index: int, keyframe: Tensor | None = None) -> Posterior:

@@ -57,9 +57,9 @@ class ReducioCodec:
         dtype: what convolutions compute in; results are float32. ``"auto"`` takes bfloat16 where the device multiplies
             it natively. For anything but float32 a model that has ``optimize_for_inference`` is changed by it, and
             can then be neither trained nor saved.
-        tiling: how pictures larger than a tile are cut.
-        tile_size: replaces ``tiling.tile_size``. ``"auto"`` takes the largest tile, then the largest batch of tiles,
-            that ``memory_budget`` allows.
+        tiling: how pictures larger than a tile are cut; by default the model's own way, or the paper's.
+        tile_size, tile_overlap: replace those of ``tiling``. ``tile_size="auto"`` takes the largest tile, then the largest
+            batch of tiles, that ``memory_budget`` allows.
         memory_budget: bytes for ``tile_size="auto"``; by default half of what is free now.
         compile: pass the model's ``encode`` and ``decode`` through ``torch.compile``: slow first calls, then faster.
     """
@@ -76,6 +76,7 @@ class ReducioCodec:
         dtype: torch.dtype | Literal["auto"] = torch.float32,
         tiling: TilingConfig | None = None,
         tile_size: int | Literal["auto"] | None = None,
+        tile_overlap: int | None = None,
         memory_budget: int | None = None,
         compile: bool = False,
     ) -> None:
@@ -90,8 +91,9 @@ class ReducioCodec:
         self.latent_hash = model_hash if latent_hash is None else latent_hash
         self.coder = coder or LatentCoder(LatentTables.default(model.config.latent_channels))
         self.tiling = resolve_tiling(
-            tiling or TilingConfig(),
+            tiling or getattr(model, "tiling", TilingConfig()),
             tile_size=tile_size,
+            tile_overlap=tile_overlap,
             memory_budget=memory_budget,
             device=self.device,
             peak_bytes_per_pixel=getattr(model, "peak_bytes_per_pixel", DEFAULT_PEAK_BYTES_PER_PIXEL),
@@ -115,6 +117,7 @@ class ReducioCodec:
         dtype: torch.dtype | Literal["auto"] = torch.float32,
         tiling: TilingConfig | None = None,
         tile_size: int | Literal["auto"] | None = None,
+        tile_overlap: int | None = None,
         memory_budget: int | None = None,
         compile: bool = False,
         revision: str | None = None,
@@ -127,7 +130,7 @@ class ReducioCodec:
             name_or_folder: ``"reducio-lite"`` ships inside the package; ``list_models()`` has the others.
             decoders: read only these; by default all that the model has.
             revision, sha256, offline: see :func:`reducio_codec.weights.zoo.resolve`.
-            device, dtype, tiling, tile_size, memory_budget, compile: see the class.
+            device, dtype, tiling, tile_size, tile_overlap, memory_budget, compile: see the class.
 
         Raises:
             WeightsError: no such model, or its files are missing or damaged.
@@ -146,6 +149,7 @@ class ReducioCodec:
             dtype=dtype,
             tiling=tiling,
             tile_size=tile_size,
+            tile_overlap=tile_overlap,
             memory_budget=memory_budget,
             compile=compile,
         )

@@ -37,7 +37,10 @@ class JsonConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TilingConfig(JsonConfig):
-    """How large pictures are cut (Sec. 3.1 and appendix: 256 px tiles, 64 px overlap, linear blending)."""
+    """How large pictures are cut (Sec. 3.1 and appendix: 256 px tiles, 64 px overlap, linear blending).
+
+    A model may have its own, an attribute ``tiling``.
+    """
 
     tile_size: int = 256
     """Side of a tile in pixels, a multiple of 32. Pictures no larger than this are not cut."""
@@ -45,6 +48,8 @@ class TilingConfig(JsonConfig):
     """Pixels that neighbouring tiles share, a multiple of 32, at most half the tile."""
     tile_batch: int = 2
     """Tiles that run through the network together. More is no faster on a CPU, and takes its multiple of memory."""
+    shrink: bool = False
+    """Take smaller tiles where as many of them cover a side: less work, for models that no fixed size was trained into."""
 
     def __post_init__(self) -> None:
         if self.tile_size < PIXEL_MULTIPLE or self.tile_size % PIXEL_MULTIPLE:

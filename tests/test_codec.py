@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,23 @@ def test_tiles_run_in_batches_of_full_size() -> None:
     sizes.clear()
     codec.encode(np.stack([moving_video(16, 70, 130)] * 2))
     assert [shape[0] for shape in sizes] == [2] * 8  # tile_batch counts the tiles of all videos
+
+
+def test_a_model_may_say_how_it_wants_to_be_cut() -> None:
+    model = TinyModel()
+    model.tiling = TilingConfig(tile_size=128, tile_overlap=32, tile_batch=1, shrink=True)
+    codec = ReducioCodec(model)
+    video = moving_video(16, 60, 150)  # 64 x 160 padded: two tiles of 96, not of 128
+    latent, keyframe = codec.encode(video)
+    assert [tuple(shape) for shape in model.batches] == [(1, 3, 16, 64, 96)] * 2
+    torch.testing.assert_close(
+        codec.decode(latent, keyframe), ReducioCodec(TinyModel()).decode(latent, keyframe), atol=1e-6, rtol=0
+    )
+    assert ReducioCodec(model, tile_size=64).tiling == replace(model.tiling, tile_size=64)
+    assert ReducioCodec(model, tile_overlap=64).tiling == replace(model.tiling, tile_overlap=64)
+    assert ReducioCodec(model, tiling=SMALL_TILES).tiling == SMALL_TILES
+    with pytest.raises(InputError, match="tile_overlap is 96"):
+        ReducioCodec(model, tile_overlap=96)
 
 
 def test_moments_are_blended() -> None:

@@ -27,7 +27,9 @@ _SPOOL_BYTES = 64 << 20
 """How much of standard input is kept in memory before it goes to a temporary file."""
 
 
-def _tile_size(ctx: click.Context, parameter: click.Parameter, value: str) -> int | Literal["auto"]:
+def _tile_size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | Literal["auto"] | None:
+    if value is None:
+        return None
     if value == "auto":
         return "auto"
     try:
@@ -51,16 +53,13 @@ def codec_options(function: Function) -> Function:
             "--tile-size",
             metavar="PIXELS|auto",
             callback=_tile_size,
-            default="256",
-            show_default=True,
-            help="Side of the tiles that larger pictures are cut into, a multiple of 32 pixels; auto fits free memory.",
+            help="Side of the tiles that larger pictures are cut into, a multiple of 32 pixels; auto fits free memory.  "
+            "[default: the model's, 256 or 384]",
         ),
         click.option(
             "--tile-overlap",
             type=click.IntRange(0),
-            default=64,
-            show_default=True,
-            help="Pixels that tiles share, a multiple of 32, at most half a tile.",
+            help="Pixels that tiles share, a multiple of 32, at most half a tile.  [default: the model's, 64]",
         ),
         click.option(
             "--threads", type=click.IntRange(1), help="CPU threads of the model.  [default: torch's own choice]"
@@ -167,8 +166,8 @@ def open_codec(
     *,
     device: str,
     precision: str,
-    tile_size: int | Literal["auto"],
-    tile_overlap: int,
+    tile_size: int | Literal["auto"] | None,
+    tile_overlap: int | None,
     threads: int | None,
     compile: bool,
     decoders: Sequence[str] | None = None,
@@ -177,21 +176,16 @@ def open_codec(
     import torch
 
     from reducio_codec import ReducioCodec
-    from reducio_codec.config import TilingConfig
 
     if threads is not None:
         torch.set_num_threads(threads)
-    if tile_size == "auto":
-        tiling = TilingConfig(tile_overlap=tile_overlap, tile_size=max(256, 2 * tile_overlap))
-    else:
-        tiling = TilingConfig(tile_overlap=tile_overlap, tile_size=tile_size)
     return ReducioCodec.from_pretrained(
         model,
         decoders=decoders,
         device=device,
         dtype="auto" if precision == "auto" else getattr(torch, precision),
-        tiling=tiling,
-        tile_size="auto" if tile_size == "auto" else None,
+        tile_size=tile_size,
+        tile_overlap=tile_overlap,
         compile=compile,
     )
 

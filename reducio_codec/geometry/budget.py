@@ -74,17 +74,20 @@ def resolve_tiling(
     tiling: TilingConfig,
     *,
     tile_size: int | Literal["auto"] | None,
+    tile_overlap: int | None = None,
     memory_budget: int | None,
     device: torch.device,
     peak_bytes_per_pixel: float,
 ) -> TilingConfig:
-    """``tiling`` with another ``tile_size``: a number, ``"auto"`` (see :func:`choose_tiling`), or None to keep it."""
+    """``tiling`` with another size or overlap, each None to keep it. ``tile_size="auto"``: see :func:`choose_tiling`."""
+    overlap = tiling.tile_overlap if tile_overlap is None else tile_overlap
     if tile_size == "auto":
+        tiling = replace(tiling, tile_size=max(tiling.tile_size, 2 * overlap), tile_overlap=overlap)
         return choose_tiling(tiling, device=device, budget=memory_budget, peak_bytes_per_pixel=peak_bytes_per_pixel)
     if memory_budget is not None:
         raise InputError(f"memory_budget is {memory_budget}, which only tile_size='auto' uses")
     if tile_size is None:
-        return tiling
+        return replace(tiling, tile_overlap=overlap)
     if isinstance(tile_size, bool) or not isinstance(tile_size, int):
         raise InputError(f"tile_size is {tile_size!r}; allowed: 'auto' or a multiple of {PIXEL_MULTIPLE}")
-    return replace(tiling, tile_size=tile_size)
+    return replace(tiling, tile_size=tile_size, tile_overlap=overlap)

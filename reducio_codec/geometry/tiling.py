@@ -3,7 +3,8 @@
 The paper cuts into tiles of 256 px that share 64 px and blends them linearly (Sec. 3.1). Here the blend is a
 normalised overlap-add: each tile fades in and out over the overlap, and each pixel is divided by the sum of the
 weights that reached it. Neighbour-wise blending would leave a step where horizontal and vertical overlaps cross.
-The last tile of an axis is shifted back, so that every tile has the full size that the model was trained on.
+The last tile of an axis is shifted back, so that every tile has the full size that the model was trained on. Where the
+model doesn't mind the size, tiles may shrink instead, until as many of them just cover the axis.
 """
 
 from __future__ import annotations
@@ -66,20 +67,28 @@ class TilePlan:
         return TilePlan(rows=self.rows.divided(ratio), columns=self.columns.divided(ratio))
 
 
-def plan_axis(length: int, *, tile_size: int, tile_overlap: int) -> AxisPlan:
-    """Tiles of ``tile_size`` along an axis of ``length``, or one tile of ``length`` if that is not longer."""
+def plan_axis(length: int, *, tile_size: int, tile_overlap: int, shrink: int | None = None) -> AxisPlan:
+    """Tiles of ``tile_size`` along an axis of ``length``, or one tile of ``length`` if that is not longer.
+
+    Args:
+        shrink: make the tiles as small as as many of them can be, in steps of this many pixels; None: keep their size.
+    """
     if length <= tile_size:
         return AxisPlan(length=length, tile=length, overlap=0, starts=(0,))
     stride = tile_size - tile_overlap
-    last = length - tile_size
-    return AxisPlan(length=length, tile=tile_size, overlap=tile_overlap, starts=(*range(0, last, stride), last))
+    if shrink is not None:
+        count = -(-(length - tile_overlap) // stride)
+        stride = max(tile_overlap, -(-(length - tile_overlap) // (count * shrink)) * shrink)
+    tile = stride + tile_overlap
+    last = length - tile
+    return AxisPlan(length=length, tile=tile, overlap=tile_overlap, starts=(*range(0, last, stride), last))
 
 
-def plan_tiles(height: int, width: int, *, tile_size: int, tile_overlap: int) -> TilePlan:
-    """Tiles over ``height x width``; an axis no longer than ``tile_size`` isn't cut."""
+def plan_tiles(height: int, width: int, *, tile_size: int, tile_overlap: int, shrink: int | None = None) -> TilePlan:
+    """Tiles over ``height x width``; an axis no longer than ``tile_size`` isn't cut. ``shrink`` as for ``plan_axis``."""
     return TilePlan(
-        rows=plan_axis(height, tile_size=tile_size, tile_overlap=tile_overlap),
-        columns=plan_axis(width, tile_size=tile_size, tile_overlap=tile_overlap),
+        rows=plan_axis(height, tile_size=tile_size, tile_overlap=tile_overlap, shrink=shrink),
+        columns=plan_axis(width, tile_size=tile_size, tile_overlap=tile_overlap, shrink=shrink),
     )
 
 

@@ -68,6 +68,33 @@ def test_last_tile_is_shifted_back() -> None:
     assert plan_axis(256, tile_size=256, tile_overlap=64).starts == (0,)
 
 
+def test_tiles_shrink_until_as_many_just_cover() -> None:
+    def tiles(length: int) -> tuple[int, tuple[int, ...]]:
+        plan = plan_axis(length, tile_size=384, tile_overlap=64, shrink=32)
+        return plan.tile, plan.starts
+
+    assert tiles(384) == (384, (0,))
+    assert tiles(416) == (256, (0, 160))
+    assert tiles(512) == (288, (0, 224))
+    assert tiles(704) == (384, (0, 320))
+    assert tiles(736) == (288, (0, 224, 448))
+
+
+@given(units=st.integers(1, 60), tile=st.integers(1, 12), overlap=st.integers(0, 6), shrink=st.integers(1, 3))
+@settings(max_examples=200, deadline=None)
+def test_shrinking_needs_no_more_tiles_and_none_larger(units: int, tile: int, overlap: int, shrink: int) -> None:
+    length, tile, overlap = units * shrink, tile * shrink, min(overlap, tile // 2) * shrink
+    full = plan_axis(length, tile_size=tile, tile_overlap=overlap)
+    small = plan_axis(length, tile_size=tile, tile_overlap=overlap, shrink=shrink)
+    assert small.tile <= full.tile and len(small.starts) <= len(full.starts)
+    assert all(number % shrink == 0 for number in (small.tile, *small.starts))
+    assert small.tile >= 2 * small.overlap
+    total = torch.zeros(length)
+    for start, weight in zip(small.starts, small.weights(), strict=True):
+        total[start : start + small.tile] += weight
+    torch.testing.assert_close(total, torch.ones(length), atol=3e-7, rtol=0)
+
+
 @pytest.mark.parametrize("size", [(256, 256), (32, 64), (256, 96)])
 def test_one_covering_tile_is_bit_equal(size: tuple[int, int]) -> None:
     plan = plan_tiles(*size, tile_size=256, tile_overlap=64)
