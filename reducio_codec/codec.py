@@ -91,7 +91,7 @@ class ReducioCodec:
         self.latent_hash = model_hash if latent_hash is None else latent_hash
         self.coder = coder or LatentCoder(LatentTables.default(model.config.latent_channels))
         self.tiling = resolve_tiling(
-            tiling or getattr(model, "tiling", TilingConfig()),
+            tiling or cast(TilingConfig, getattr(model, "tiling", TilingConfig())),
             tile_size=tile_size,
             tile_overlap=tile_overlap,
             memory_budget=memory_budget,
