@@ -136,8 +136,10 @@ def train(
         )
         report.note(session, stopped)
     report.validation = session.last
-    if report.finished and accelerator.is_main_process:
-        report.model = _finish(session, out, statistics=statistics())
+    if report.finished:
+        session.gather()
+        if accelerator.is_main_process:
+            report.model = _finish(session, out, statistics=statistics())
     session.monitor.close()
     return report
 

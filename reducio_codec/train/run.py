@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import time
@@ -36,6 +37,8 @@ class Run:
     model: nn.Module
     """Not wrapped."""
     average: nn.Module | None
+    whole: nn.Module | None
+    """Where the weights are in shards (FSDP): a copy that has them whole, in the first process, since ``gather``."""
     objective: Any
     optimizer: Any
     progress: Progress
@@ -52,8 +55,19 @@ class Run:
 
     @property
     def shown(self) -> nn.Module:
-        """The weights that are validated and exported."""
-        return self.model if self.average is None else self.average
+        """The weights that are validated and exported; ``gather`` comes first."""
+        return next(model for model in (self.average, self.whole, self.model) if model is not None)
+
+    def gather(self) -> None:
+        """Bring ``shown`` up to date where the weights are in shards. All processes take part."""
+        if not is_sharded(self.accelerator):
+            return
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        state = get_model_state_dict(self.objective, options=options)
+        if self.whole is not None:
+            self.whole.load_state_dict({name: state[f"model.{name}"] for name in self.whole.state_dict()})
 
     def count(self, parts: dict[str, Tensor]) -> None:
         """Add the losses of one batch to the means of the next line of the log."""
@@ -85,9 +99,56 @@ def make_accelerator(run: RunOptions, learning: OptimizerOptions, *, unused: boo
         gradient_accumulation_steps=run.accumulate,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
     )
-    if learning.ema and str(accelerator.distributed_type).endswith("FSDP"):
-        raise InputError(f"optimizer.ema is {learning.ema}; with FSDP it must be 0: the average isn't sharded")
+    if is_sharded(accelerator):
+        if not accelerator.is_fsdp2:
+            raise InputError(
+                "FSDP is asked for in its version 1; only version 2 works here (accelerate's fsdp_version: 2)"
+            )
+        if learning.ema:
+            raise InputError(f"optimizer.ema is {learning.ema}; with FSDP it must be 0: the average isn't sharded")
+        # autocast says what runs in bfloat16, as without FSDP; whole weights in it would break what stays in float32
+        accelerator.state.fsdp_plugin.mixed_precision_policy = None
     return accelerator
+
+
+def is_sharded(accelerator: Any) -> bool:
+    """Whether each process holds a part of the weights only (FSDP)."""
+    return str(accelerator.distributed_type).endswith("FSDP")
+
+
+def prepare(
+    accelerator: Any, module: nn.Module, optimizer: torch.optim.Optimizer, *, layers: str = ""
+) -> tuple[Any, Any]:
+    """Both as accelerate wants them.
+
+    Args:
+        layers: class of the modules that FSDP gathers one by one, where accelerate's configuration names none; empty for a
+            small module, which is gathered as a whole.
+    """
+    module._no_split_modules = [layers] if layers else []  # type: ignore[assignment]  # accelerate's name for them
+    if is_sharded(accelerator) and not layers:
+        accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = []  # what it has kept of the module before
+    try:
+        prepared: tuple[Any, Any] = accelerator.prepare(module, optimizer)
+    except ValueError as error:
+        if not is_sharded(accelerator):
+            raise
+        raise InputError(
+            f"FSDP as it is configured doesn't go with this model: {str(error).splitlines()[0]}"
+        ) from error
+    return prepared
+
+
+def shown_copies(
+    model: nn.Module, accelerator: Any, learning: OptimizerOptions
+) -> tuple[nn.Module | None, nn.Module | None]:
+    """``Run.average`` and ``Run.whole``, made before the model goes into shards; None for what isn't needed."""
+    sharded = is_sharded(accelerator)
+
+    def copied(needed: bool) -> nn.Module | None:
+        return copy.deepcopy(model).eval().requires_grad_(False).to(accelerator.device) if needed else None
+
+    return copied(learning.ema > 0), copied(sharded and accelerator.is_main_process)
 
 
 def to_channels_last(model: nn.Module) -> None:
@@ -121,6 +182,7 @@ def write_state(run: Run, folder: Path) -> None:
     """Model, optimisers and random states, by accelerate; the average beside them."""
     run.accelerator.wait_for_everyone()
     run.accelerator.save_state(str(folder))
+    run.accelerator.wait_for_everyone()  # each process writes a part; the folder is renamed when the last one has
     if run.average is not None and run.accelerator.is_main_process:
         save_file({key: value.contiguous() for key, value in run.average.state_dict().items()}, folder / _AVERAGE_FILE)
 

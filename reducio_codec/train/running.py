@@ -104,6 +104,7 @@ def _agree(run: Run, seconds: float, stop: bool) -> tuple[float, bool]:
 
 def _agree_on_best(run: Run, validate: Callable[[], bool]) -> bool:
     """Only the first process validates; the others wait."""
+    run.gather()
     better = validate() if run.accelerator.is_main_process else False
     run.accelerator.wait_for_everyone()
     if run.accelerator.num_processes > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -22,7 +21,7 @@ from reducio_codec.train.monitor import Monitor
 from reducio_codec.train.objective import Objective
 from reducio_codec.train.recipe import Recipe
 from reducio_codec.train.render import render
-from reducio_codec.train.run import Run, make_accelerator, make_optimizer, to_channels_last
+from reducio_codec.train.run import Run, make_accelerator, make_optimizer, prepare, shown_copies, to_channels_last
 from reducio_codec.train.sampling import ClipSampler
 from reducio_codec.train.scan import ScanOptions, ScanResult, scan
 from reducio_codec.train.store import FrameStore, open_store
@@ -89,14 +88,16 @@ def set_up(
     if isinstance(model, ReducioVAE):
         model.gradient_checkpointing = recipe.run.gradient_checkpointing
     _freeze(model, recipe)
-    average = copy.deepcopy(model).eval().requires_grad_(False).to(accelerator.device) if options.ema else None
+    average, whole = shown_copies(model, accelerator, options)
     perceptual: dict[str, PerceptualLoss] = {
         name: perceptual_loss(name, trunk=recipe.loss.lpips_trunk, device=accelerator.device)
         for name in recipe.perceptual_losses
     }
     objective = Objective(cast(CodecModel, model), recipe, widths=widths, perceptual=perceptual)
     optimizer = make_optimizer(model, options)
-    objective, optimizer = accelerator.prepare(objective, optimizer)
+    objective, optimizer = prepare(
+        accelerator, objective, optimizer, layers="ResidualBlock" if isinstance(model, ReducioVAE) else "ResBlock"
+    )
     discriminator = discriminator_optimizer = None
     if recipe.gan.weight:
         with torch.random.fork_rng(devices=[]):
@@ -104,7 +105,7 @@ def set_up(
             discriminator = PatchDiscriminator(recipe.gan.channels)
         betas = (recipe.gan.betas[0], recipe.gan.betas[1])
         discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), lr=recipe.gan.learning_rate, betas=betas)
-        discriminator, discriminator_optimizer = accelerator.prepare(discriminator, discriminator_optimizer)
+        discriminator, discriminator_optimizer = prepare(accelerator, discriminator, discriminator_optimizer)
     return Session(
         recipe=recipe,
         options=recipe.run,
@@ -112,6 +113,7 @@ def set_up(
         accelerator=accelerator,
         model=model,
         average=average,
+        whole=whole,
         objective=objective,
         optimizer=optimizer,
         discriminator=discriminator,

@@ -38,7 +38,7 @@ def take_step(session: Session, batches: Iterator[Batch], *, share: float) -> No
         stage = recipe.stages[batch.stage]
         modules = [session.objective] if session.discriminator is None else [session.objective, session.discriminator]
         with accelerator.accumulate(*modules):
-            with session.timed("forward"):
+            with session.timed("forward"), accelerator.autocast():
                 outcome: Outcome = session.objective(batch, stage, names)
                 loss, adversarial = _with_adversary(session, outcome)
             check = partial(check_finite, names=batch.names, step=progress.step)
@@ -63,7 +63,7 @@ def _with_adversary(session: Session, outcome: Outcome) -> tuple[Tensor, dict[st
     parts: dict[str, Tensor] = {}
     session.discriminator.requires_grad_(False)
     for name, decoded in outcome.decoded.items():
-        wrong = -session.discriminator(decoded.float()).mean()
+        wrong = -session.discriminator(decoded.float()).float().mean()
         weight = adaptive_weight(outcome.reconstruction[name], wrong, last_layer(session.model, name))
         loss = loss + gan.weight * weight * wrong / len(outcome.decoded)
         parts |= {f"{name}/adversarial": wrong.detach(), f"{name}/adaptive weight": weight}
@@ -77,9 +77,10 @@ def _teach_discriminator(session: Session, batch: Batch, outcome: Outcome) -> di
         group["lr"] = gan.learning_rate * discriminator_factor(gan, step=session.progress.step)
     real = batch.video.float() / 127.5 - 1
     losses = []
-    for decoded in outcome.decoded.values():
-        judged = hinge_loss(session.discriminator(decoded.detach().float()), real=False)
-        losses.append(0.5 * (hinge_loss(session.discriminator(real), real=True) + judged))
+    with session.accelerator.autocast():
+        for decoded in outcome.decoded.values():
+            judged = hinge_loss(session.discriminator(decoded.detach().float()).float(), real=False)
+            losses.append(0.5 * (hinge_loss(session.discriminator(real).float(), real=True) + judged))
     loss = torch.stack(losses).mean()
     session.accelerator.backward(loss)
     check = partial(check_finite, names=batch.names, step=session.progress.step)

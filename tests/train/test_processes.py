@@ -6,13 +6,59 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
+from reducio_codec import ReducioCodec
 from reducio_codec.train.checkpoint import Checkpoints
+from reducio_codec.train.monitor import read_log
+from tests.helpers import moving_video
 from tests.train.conftest import TINY
 from tests.train.test_loop import to_toml
+
+PAPER: dict[str, Any] = {
+    "model": {
+        "architecture": "reducio",
+        "base_channels": 8,
+        "norm_groups": 4,
+        "channel_multipliers": [1] * 6,
+        "depth": 1,
+        "content_channels": 8,
+        "content_multipliers": [1] * 4,
+        "content_depth": 1,
+    },
+    "run": {
+        "steps": 3,
+        "checkpoint_steps": 0,
+        "checkpoint_minutes": 0.0,
+        "log_steps": 1,
+        "gradient_checkpointing": True,
+    },
+    "data": {"workers": 0},
+    "gan": {"weight": 0.05, "start": 1, "channels": 8},
+    "optimizer": {"learning_rate": 1e-3, "ema": 0.0, "clip_norm": 1.0},
+    "stages": [{"side": 64, "batch": 1}],
+    "validation": {"side": 64, "clips": 1},
+    "export": {"table_clips": 1, "dtype": "float32"},
+}
+SHARDED = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
+
+
+def launch(
+    folder: Path, document: dict[str, Any], *arguments: str, processes: int = 2, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """``reducio-codec train`` of ``document`` in ``folder``/run, on CPUs; FSDP where ``env`` asks for it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "recipe.toml").write_text(to_toml(document))
+    program = [str(Path(__file__).parent / "cpu_fsdp.py")] if env else ["-m", "reducio_codec"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command = [*torchrun, *program, "train", "recipe.toml", *arguments, "--out", "run"]
+    env = {**os.environ, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", **env}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=280, check=False)
 
 
 def run(folder: Path, videos: Path, *, processes: int, batch: int) -> dict[str, torch.Tensor]:
@@ -23,12 +69,7 @@ def run(folder: Path, videos: Path, *, processes: int, batch: int) -> dict[str, 
         "stages": [{"side": 64, "batch": batch}],
         "optimizer": {"learning_rate": 1e-3, "betas": [0.0, 0.999]},
     }
-    folder.mkdir()
-    (folder / "recipe.toml").write_text(to_toml(document))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command = [*launch, "-m", "reducio_codec", "train", "recipe.toml", "--data", str(videos), "--out", "run"]
-    env = {**os.environ, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=280, check=False)
+    done = launch(folder, document, "--data", str(videos), processes=processes)
     assert done.returncode == 0, done.stderr[-3000:]
     found = Checkpoints(folder / "run").find()
     assert found is not None
@@ -49,3 +90,68 @@ def test_two_processes_get_the_gradients_of_one_with_the_double_batch(videos: Pa
     for key in gradients:
         scale = one[key].abs().max().item()
         torch.testing.assert_close(two[key], one[key], atol=1e-3 * scale + 1e-9, rtol=1e-3)
+
+
+def gradients_in_shards(folder: Path) -> dict[str, torch.Tensor]:
+    """Adam's first moments of an optimiser that was saved in shards."""
+    whole = folder.with_suffix(".pt")
+    dcp_to_torch_save(folder, whole)
+    state = torch.load(whole, weights_only=True)["optimizer"]["state"]
+    return {name: values["exp_avg"] for name, values in state.items()}
+
+
+def test_weights_in_shards_get_the_gradients_of_whole_ones(videos: Path, tmp_path: Path) -> None:
+    """FSDP against DDP, with the paper's objective and its discriminator."""
+    document = {
+        **PAPER,
+        "run": {**PAPER["run"], "steps": 1},
+        "gan": {**PAPER["gan"], "start": 0},
+        "optimizer": {**PAPER["optimizer"], "betas": [0.0, 0.999]},  # the first moment is the gradient
+    }
+    for name, env in (("whole", {}), ("shards", SHARDED)):
+        done = launch(tmp_path / name, document, "--data", str(videos), **env)
+        assert done.returncode == 0, done.stderr[-3000:]
+    whole, shards = (Checkpoints(tmp_path / name / "run").find() for name in ("whole", "shards"))
+    assert whole is not None and shards is not None
+    for one, two in (("optimizer.bin", "optimizer_0"), ("optimizer_1.bin", "optimizer_1")):
+        expected = torch.load(whole / one, weights_only=True)["state"]
+        found = gradients_in_shards(shards / two)
+        assert len(expected) == len(found) > 10
+        for values, (name, value) in zip(expected.values(), found.items(), strict=True):
+            wanted = values["exp_avg"]
+            scale = wanted.abs().max().item()
+            torch.testing.assert_close(value, wanted, atol=1e-3 * scale + 1e-9, rtol=1e-3, msg=name)
+
+
+def test_a_run_in_shards_goes_on_and_ends_with_a_whole_model(videos: Path, tmp_path: Path) -> None:
+    for name, steps, paths in (("once", 3, ()), ("twice", 2, ()), ("twice", 3, ("--val", str(videos)))):
+        document = {**PAPER, "run": {**PAPER["run"], "steps": steps}}
+        done = launch(tmp_path / name, document, "--data", str(videos), *paths, **SHARDED)
+        assert done.returncode == 0, done.stderr[-3000:]
+    once, twice = (
+        [line["loss"] for line in read_log(tmp_path / name / "run" / "log.jsonl") if "loss" in line]
+        for name in ("once", "twice")
+    )
+    assert len(once) == 3 and twice == once
+    model = ReducioCodec.from_pretrained(tmp_path / "twice" / "run" / "model")
+    latent, keyframe = model.encode(moving_video(16, 64, 64))
+    assert model.decode(latent, keyframe).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"FSDP_VERSION": "1"}, "only version 2 works here"),
+        ({"FSDP_AUTO_WRAP_POLICY": "SIZE_BASED_WRAP"}, "ModuleList"),
+    ],
+)
+def test_shards_that_do_not_work_are_refused(videos: Path, tmp_path: Path, change: dict[str, str], reason: str) -> None:
+    env = {**SHARDED, "FSDP_MIN_NUM_PARAMS": "2000", **change}
+    done = launch(tmp_path / "run", PAPER, "--data", str(videos), **env)
+    assert done.returncode == 1 and reason in done.stderr and "Error" not in done.stderr.split(reason)[0][-300:]
+
+
+def test_an_average_does_not_go_with_shards(videos: Path, tmp_path: Path) -> None:
+    document = {**PAPER, "optimizer": {**PAPER["optimizer"], "ema": 0.9}}
+    done = launch(tmp_path / "run", document, "--data", str(videos), **SHARDED)
+    assert done.returncode == 1 and "optimizer.ema is 0.9; with FSDP it must be 0" in done.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import re
@@ -32,7 +31,9 @@ from reducio_codec.train.run import (
     load_state,
     make_accelerator,
     make_optimizer,
+    prepare,
     set_rate,
+    shown_copies,
     to_channels_last,
     update,
     write_state,
@@ -156,8 +157,10 @@ def train_dit(
         )
         report.note(run, stopped)
     report.values = run.values
-    if report.finished and accelerator.is_main_process:
-        report.model = _finish(run, out)
+    if report.finished:
+        run.gather()
+        if accelerator.is_main_process:
+            report.model = _finish(run, out)
     run.monitor.close()
     return report
 
@@ -203,9 +206,9 @@ def _set_up(
     model.gradient_checkpointing = recipe.run.gradient_checkpointing
     if recipe.run.channels_last:
         to_channels_last(model)
-    average = copy.deepcopy(model).eval().requires_grad_(False).to(accelerator.device) if options.ema else None
+    average, whole = shown_copies(model, accelerator, options)
     objective = make_objective(model, recipe, seed=recipe.run.seed, teacher=teacher)
-    objective, optimizer = accelerator.prepare(objective, make_optimizer(model, options))
+    objective, optimizer = prepare(accelerator, objective, make_optimizer(model, options), layers="Block")
     generator = None
     if held_out is not None and recipe.validation.clips:
         generator = Generator(held_out, recipe.validation, config=model.config, device=accelerator.device)
@@ -215,6 +218,7 @@ def _set_up(
         accelerator=accelerator,
         model=model,
         average=average,
+        whole=whole,
         objective=objective,
         optimizer=optimizer,
         progress=progress,
@@ -237,7 +241,7 @@ def _take_step(run: DitRun, batches: Iterator[LatentBatch], *, share: float) -> 
             batch = next(batches).to(run.device)
         check = partial(check_finite, names=batch.names, step=run.progress.step)
         with run.accelerator.accumulate(run.objective):
-            with run.timed("forward"):
+            with run.timed("forward"), run.accelerator.autocast():
                 loss = run.objective(batch).mean()
             check(loss)
             with run.timed("backward"):
