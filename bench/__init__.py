@@ -1,1 +1,4 @@
-"""Measurements: ``python -m bench --help``. Results are JSON files; tables and plots are made from them."""
+"""Measurements: ``python -m bench --help``. Results are JSON files; tables and plots are made from them.
+
+README.md beside this file shows what was measured, each table under the command that makes it.
+"""

@@ -1,4 +1,4 @@
-"""``python -m bench readme``: the tables of a Markdown file, made again from the results.
+"""``python -m bench readme``: the tables of a Markdown file, README.md or bench/README.md, made again from the results.
 
 ``<!-- bench:NAME -->`` and ``<!-- /bench -->`` enclose the table of ``RESULTS/NAME.json``, or with the names ``rd``,
 ``reconstruction`` and ``ablation`` the tables of those folders. What stands between them is replaced; nothing else is touched.

@@ -1,4 +1,4 @@
-"""``reducio-codec roundtrip`` with its defaults on some videos: the README's first table and its strips.
+"""``reducio-codec roundtrip`` with its defaults on some videos: README.md's first table and bench/README.md's strips.
 
 python -m bench.roundtrips FOLDER/VIDEO.mp4 ... -o bench/results
 """

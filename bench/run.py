@@ -290,7 +290,10 @@ def report(
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 if a table is not what the results say.")
 @click.option("--traceback", is_flag=True, help="Show where an error comes from.")
 def readme(file: Path, results: Path, check: bool, traceback: bool) -> None:
-    """Make the tables of FILE (README.md) again from RESULTS: what lies between <!-- bench:NAME --> and <!-- /bench -->."""
+    """Make the tables of FILE (README.md; bench/README.md has most) again from RESULTS.
+
+    They lie between <!-- bench:NAME --> and <!-- /bench -->.
+    """
     with _errors(traceback):
         text = file.read_text(encoding="utf-8")
         new = renew(text, results=results)

@@ -1,8 +1,9 @@
-"""Tables from single result files, and the README's tables, which are made from them."""
+"""Tables from single result files, and the pages that show them: README.md, bench/README.md, and the cards' links."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from bench.tables import everything
 from reducio_codec.errors import InputError
 
 TOP = Path(__file__).parents[2]
+PAGES = ("README.md", "bench/README.md")
+CARDS = tuple(str(card.relative_to(TOP)) for card in sorted(TOP.glob("reducio_codec/weights/bundled/*/README.md")))
 SPEED = {
     "protocol": "speed/1",
     "config": {"size": 256},
@@ -30,9 +33,87 @@ def write(folder: Path, name: str, data: object) -> Path:
     return path
 
 
-def test_the_committed_tables_are_those_of_the_results() -> None:
-    done = CliRunner().invoke(main, ["readme", str(TOP / "README.md"), "--results", str(TOP / RESULTS), "--check"])
+@pytest.mark.parametrize("page", PAGES)
+def test_the_committed_tables_are_those_of_the_results(page: str) -> None:
+    done = CliRunner().invoke(main, ["readme", str(TOP / page), "--results", str(TOP / RESULTS), "--check"])
     assert done.exit_code == 0, done.output
+
+
+def test_no_table_is_shown_twice() -> None:
+    """It would have to be renewed in both places."""
+    shown = re.findall(r"^<!-- bench:([\w.-]+) -->", "".join(map(read_page, PAGES)), re.MULTILINE)
+    assert sorted(shown) == sorted(set(shown))
+
+
+def test_the_short_table_of_rates_quotes_the_long_one() -> None:
+    """The README's BD-rates are chosen by hand: each must be that of bench/README.md, which is held against the results."""
+    # by model: the rows of the table of "NAME against each other method"; the first cell of numbers is PSNR pooled
+    heading = re.compile(r"^BD-rate of (\S+) against each other method, percent$", re.M)
+    blocks = heading.split(read_page("bench/README.md"))
+    long = {
+        model: dict(re.findall(r"^\| (\S+) \| ([+-][0-9.]+) \[", block, re.M))
+        for model, block in zip(blocks[1::2], blocks[2::2], strict=True)
+    }
+    defaults = long["reducio-lite-bidirectional-group4"]
+    effort = long["reducio-lite-bidirectional-group4-effort4"]
+    rows = re.findall(r"^\| (x264|x265|SVT-AV1|VP9),.*?((?: \| [+-][0-9.]+%){4}) \|$", read_page("README.md"), re.M)
+    assert [name for name, _ in rows] == ["x264", "x265", "SVT-AV1", "VP9"]
+    for name, cells in rows:
+        codec = name.lower().replace("-", "")
+        wanted = [rates[f"{codec}-{gop}"] for rates in (defaults, effort) for gop in ("gop16", "long")]
+        assert re.findall(r"([+-][0-9.]+)%", cells) == wanted, name
+
+
+def read_page(page: str) -> str:
+    return (TOP / page).read_text(encoding="utf-8")
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"`[^`]*`", "``", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL))
+
+
+def anchors(text: str) -> set[str]:
+    """What the headings of a Markdown text can be linked to by, as code hosts make it."""
+    found: set[str] = set()
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    for heading in re.findall(r"^#{1,6} +(.+?) *$", text, re.MULTILINE):
+        name = re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        number = 0
+        while (anchor := f"{name}-{number}" if number else name) in found:
+            number += 1
+        found.add(anchor)
+    return found
+
+
+def broken_links(page: Path) -> list[str]:
+    """Relative links and pictures of a page that lead nowhere, and anchors that are nobody's heading."""
+    broken = []
+    for link in re.findall(r"\]\(([^()\s]+)\)", without_code(page.read_text(encoding="utf-8"))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        known = target.exists() and (not anchor or anchor in anchors(target.read_text(encoding="utf-8")))
+        if not known:
+            broken.append(link)
+    return broken
+
+
+@pytest.mark.parametrize("page", [*PAGES, *CARDS])
+def test_links_lead_somewhere(page: str) -> None:
+    assert broken_links(TOP / page) == []
+
+
+def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
+    (tmp_path / "other.md").write_text("# Its `name` (.rdc), here\n\n## Twice\n\n## Twice\n", encoding="utf-8")
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Top\n\n[a](other.md#its-name-rdc-here) [`b`](other.md#twice-1) [c](#top) ![d](missing.webp) [e](#nowhere)\n"
+        "[f](other.md#twice-2) [two\nlines](other.txt) [g](https://example.org/x#y) `[h](code)`\n"
+        "```\n# Not a heading\n[i](code)\n```\n[j](#not-a-heading)\n",
+        encoding="utf-8",
+    )
+    assert broken_links(page) == ["missing.webp", "#nowhere", "other.md#twice-2", "other.txt", "#not-a-heading"]
 
 
 def test_speed_is_medians_and_ratios_to_the_first(tmp_path: Path) -> None:
