@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from reducio_codec.cli.group import traceback_option
+from reducio_codec.cli.group import show_information, traceback_option
 from reducio_codec.cli.options import Function
 from reducio_codec.errors import InputError
 
@@ -66,7 +66,8 @@ def start_run(out: Path, *, profile: bool) -> None:
     """What comes before every run: --profile needs a new folder, and the run talks."""
     if profile and out.exists():
         raise InputError(f"--profile saves nothing and needs a new --out; {out} exists")
-    logging.getLogger("reducio_codec").setLevel(logging.INFO)
+    if os.environ.get("RANK", "0") == "0":  # of several processes that a launcher started, the first is enough
+        show_information()
 
 
 def _show_options(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -18,8 +17,9 @@ from reducio_codec.models.interface import CodecModel
 from reducio_codec.pictures import strip
 from reducio_codec.train.checkpoint import Checkpoints, Progress, claim_folder, read_progress
 from reducio_codec.train.export import card_text, export
+from reducio_codec.train.live import place, shown_progress
 from reducio_codec.train.loading import ClipDataset, PlannedBatches, load_batches
-from reducio_codec.train.monitor import plot_curve, progress_bar
+from reducio_codec.train.monitor import plot_curve
 from reducio_codec.train.recipe import Recipe
 from reducio_codec.train.recipe_file import to_document
 from reducio_codec.train.run import load_state, write_state
@@ -123,7 +123,7 @@ def train(
         pinned=accelerator.device.type == "cuda",
     )
     report = TrainReport(skipped=found.skipped)
-    with signals() as stopped, progress_bar(main=accelerator.is_main_process) as bar:
+    with signals() as stopped, shown_progress(main=accelerator.is_main_process) as show:
         run_steps(
             session,
             take_step=lambda share: take_step(session, batches, share=share),
@@ -132,7 +132,7 @@ def train(
             batch_size=partial(_batch_size, recipe),
             profile_steps=PROFILE_STEPS,
             stopped=stopped,
-            bar=bar,
+            show=show,
         )
         report.note(session, stopped)
     report.validation = session.last
@@ -161,13 +161,13 @@ def _validate(session: Session) -> bool:
     session.last = validate(
         codec, session.clips, decoders=names, device=session.device, autocast=session.accelerator.autocast
     )
-    values = session.last.log()
-    session.monitor.log(session.progress.step, minutes=session.progress.seconds / 60, **values)
-    _log.info("step %d: %s", session.progress.step, json.dumps(values))
+    progress = session.progress
+    session.monitor.log(progress.step, minutes=progress.seconds / 60, **session.last.log())
+    _log.info("%s: %s", place(progress.step, progress.seconds), session.last.words())
     clip = session.clips[len(session.clips) // 2]
     shown = decode_all(codec, clip, decoders=names, device=session.device, autocast=session.accelerator.autocast)
-    session.monitor.picture(session.progress.step, strip(clip.frames, clip.frames[clip.keyframe_index], shown))
-    return is_better(session.progress, session.last.decoders[names[0]])
+    session.monitor.picture(progress.step, strip(clip.frames, clip.frames[clip.keyframe_index], shown))
+    return is_better(progress, session.last.decoders[names[0]])
 
 
 def _finish(session: Session, out: Path, *, statistics: Iterator[Tensor]) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from reducio_codec.cli import main
+from reducio_codec.train import live
 from tests.generate.test_train_dit import TINY, shards
-from tests.train.conftest import terminated_step
-from tests.train.test_loop import to_toml
+from tests.train.conftest import terminated_step, to_toml
 
 __all__ = ["shards"]
 
@@ -62,6 +63,22 @@ def test_profile_saves_nothing(shards: Path, tmp_path: Path, monkeypatch: pytest
     assert result.exit_code == 0, result.output
     assert {"forward", "backward", "update"} <= set(result.output.split())
     assert not (tmp_path / "run").exists()
+
+
+def test_where_it_is_while_it_runs(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(live, "MESSAGE_SECONDS", 0.0)
+    (tmp_path / "recipe.toml").write_text(to_toml(TINY))
+    words = ["train-dit", "recipe.toml", "--latents", str(shards), "--val", str(shards), "--out", "run"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    number = r"-?\d+\.\d+"
+    for pattern in (
+        rf"step 0, 0\.0 min: validation loss {number}, motion {number} of the real clips'",
+        rf"step 2, 0\.\d min: 50% done, \d+ s left, {number} clips/s, loss {number}",
+        rf"step 4, 0\.\d min: validation loss {number}, motion {number} of the real clips'",
+    ):
+        assert any(re.fullmatch(pattern, line) for line in result.stderr.splitlines()), result.stderr
 
 
 def test_options_are_listed() -> None:

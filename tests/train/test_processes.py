@@ -11,8 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from reducio_codec.train.checkpoint import Checkpoints
-from tests.train.conftest import TINY
-from tests.train.test_loop import to_toml
+from tests.train.conftest import TINY, to_toml
 
 
 def run(folder: Path, videos: Path, *, processes: int, batch: int) -> dict[str, torch.Tensor]:

@@ -23,8 +23,9 @@ from reducio_codec.generate.train.validate import VALIDATION_SEED, Generator, ma
 from reducio_codec.pictures import clip_strip
 from reducio_codec.train.checkpoint import Checkpoints, Progress, claim_folder, read_progress
 from reducio_codec.train.export import DTYPES
+from reducio_codec.train.live import place, shown_progress
 from reducio_codec.train.loading import PlannedBatches, load_batches
-from reducio_codec.train.monitor import Monitor, plot_curve, progress_bar
+from reducio_codec.train.monitor import Monitor, plot_curve
 from reducio_codec.train.run import (
     Run,
     check_finite,
@@ -143,7 +144,7 @@ def train_dit(
         collate=collate,
     )
     report = DitReport()
-    with signals() as stopped, progress_bar(main=accelerator.is_main_process) as bar:
+    with signals() as stopped, shown_progress(main=accelerator.is_main_process) as show:
         run_steps(
             run,
             take_step=lambda share: _take_step(run, batches, share=share),
@@ -152,7 +153,7 @@ def train_dit(
             batch_size=lambda _share: recipe.data.batch,
             profile_steps=PROFILE_STEPS,
             stopped=stopped,
-            bar=bar,
+            show=show,
         )
         report.note(run, stopped)
     report.values = run.values
@@ -272,8 +273,14 @@ def _validate(run: DitRun) -> bool:
             rows[f"clip {number}: generated"] = made
         run.monitor.picture(run.progress.step, clip_strip(rows))
     run.monitor.log(run.progress.step, minutes=run.progress.seconds / 60, **run.values)
-    _log.info("step %d: %s", run.progress.step, json.dumps(run.values))
+    _log.info("%s: %s", place(run.progress.step, run.progress.seconds), _words(run.values))
     return is_better(run.progress, -loss)
+
+
+def _words(values: dict[str, float]) -> str:
+    """A validation in one line for people."""
+    motion = f", motion {values['val/motion']:.2f} of the real clips'" if "val/motion" in values else ""
+    return f"validation loss {values['val/loss']:g}{motion}"
 
 
 def _finish(run: DitRun, out: Path) -> Path:
