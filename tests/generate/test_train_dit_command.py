@@ -42,7 +42,6 @@ def test_sigterm_saves_first_and_the_same_command_goes_on(shards: Path, tmp_path
         ),
         (["dit-smoke", "--latents", ".", "--out", "run"], 2, "has no shards.json"),
         (["dit-smoke", "--latents", ".", "--out", "run", "--set", "data.batches=1"], 2, "unknown option 'batches'"),
-        (["dit-smoke", "--latents", ".", "--out", ".", "--profile"], 2, "needs a new --out"),
         (["dit-smoke", "--latents", ".", "--out", "run", "--weights", "x", "--set", "start.pixart=y"], 2, "go with it"),
     ],
 )
@@ -53,6 +52,33 @@ def test_one_line_for_what_is_wrong(
     result = CliRunner().invoke(main, ["train-dit", *words])
     assert result.exit_code == code
     assert message in result.output and len(result.output.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--out", "tiny.toml"], 2, "tiny.toml is a file; --out must be a folder, a new one or"),
+        (["--weights", "notes"], 2, "'notes', which has neither config.json nor model/config.json"),
+        (["--weights", "nosuch"], 2, "'nosuch', which isn't there or is no folder; bundled: 'reducio-dit-lite'"),
+        (["--weights", "reducio-dit-lite"], 2, "the shards hold those of"),
+        (["--val", "notes"], 2, "notes has no shards.json"),
+        (["--out", "notes"], 2, "isn't empty and holds no run"),
+        (["--out", "notes", "--profile"], 2, "needs a new --out; notes exists"),
+    ],
+)
+def test_one_line_and_nothing_left(
+    words: list[str], code: int, message: str, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "README.md").write_text("no model")
+    (tmp_path / "tiny.toml").write_text(to_toml(TINY))
+    extra = [] if "--out" in words else ["--out", "run"]
+    result = CliRunner().invoke(main, ["train-dit", "tiny.toml", "--latents", str(shards), *words, *extra])
+    assert result.exit_code == code, result.output
+    (said,) = (line for line in result.stderr.splitlines() if not line.startswith("warning: the shards"))
+    assert message in said
+    assert {path.name for path in tmp_path.iterdir()} == {"notes", "tiny.toml"}
 
 
 def test_profile_saves_nothing(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

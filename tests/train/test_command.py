@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -14,7 +15,9 @@ from click.testing import CliRunner
 
 from reducio_codec.cli import main
 from reducio_codec.train import live, loop
-from tests.train.conftest import TINY, to_toml
+from reducio_codec.train.recipe_file import build_recipe, to_document
+from tests.helpers import moving_video
+from tests.train.conftest import TINY, to_toml, write_video
 
 
 def call(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -41,7 +44,6 @@ def test_from_a_folder_of_videos_to_a_model(videos: Path, tmp_path: Path) -> Non
         (["smoke", "--data", ".", "--out", "run", "--set", "run.minuts=1"], 2, "unknown option 'minuts'"),
         (["smoke", "--data", ".", "--out", "run", "--decoder", "sharp"], 2, "among the model's: warp"),
         (["smoke", "--data", ".", "--out", "run", "--freeze", "encoder"], 2, "give start.weights"),
-        (["smoke", "--data", ".", "--out", ".", "--profile"], 2, "needs a new --out"),
     ],
 )
 def test_one_line_for_what_is_wrong(words: list[str], code: int, message: str, tmp_path: Path) -> None:
@@ -49,6 +51,94 @@ def test_one_line_for_what_is_wrong(words: list[str], code: int, message: str, t
     assert done.returncode == code
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.fixture
+def place(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a command is called: a folder with good and bad videos, good and bad recipes, and what is no model."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty", "short", "junk", "notes", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "videos").symlink_to(videos)
+    write_video(tmp_path / "short" / "a.mkv", moving_video(12, 48, 64))
+    for name in ("a", "b"):
+        (tmp_path / "junk" / f"{name}.mp4").write_text("no video")
+    (tmp_path / "notes" / "README.md").write_text("no model")
+    (tmp_path / "tiny.toml").write_text(to_toml(TINY))
+    (tmp_path / "noweights.toml").write_text(to_toml({**TINY, "start": {}}))
+    (tmp_path / "odd.toml").write_text("[model]\narchitecture = 'lite'\n[optimiser]\n[run]\nsteps = 1\n")
+    (tmp_path / "latin.toml").write_bytes("# caf\xe9\n".encode("latin-1"))
+    (tmp_path / "other" / "recipe.json").write_text(
+        json.dumps(to_document(build_recipe({**TINY, "data": {"flip": 0}})))
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("tiny.toml --data empty", 2, "empty has no videos; looked for .avi, "),
+        ("tiny.toml --data junk", 2, "none of 2 videos can be used; the first, junk/a.mp4: can't be read as a video: "),
+        ("tiny.toml --data short", 2, "short/a.mkv: its longest scene has 12 frames, a clip has 16"),
+        ("tiny.toml --data videos --val empty", 2, "empty has no videos"),
+        ("tiny.toml --data videos --val junk", 2, "none of 2 videos can be used; the first, junk/a.mp4: can't be read"),
+        ("tiny.toml --data videos --val short", 2, "short/a.mkv: its longest scene has 12 frames, a clip has 16"),
+        ("tiny.toml --data short --val videos", 2, "short/a.mkv: its longest scene has 12 frames, a clip has 16"),
+        ("missing.toml --data videos", 2, "recipe 'missing.toml' is neither a file nor bundled; bundled: ablation, "),
+        ("odd.toml --data videos", 2, "the recipe has the unknown option 'optimiser'; allowed: model, run, "),
+        ("latin.toml --data videos", 2, "latin.toml can't be read: "),
+        ("tiny.toml --data videos --set stages.side=96", 2, "[[stages]] is a list; only a recipe file can change it"),
+        ("tiny.toml --data videos --out other", 2, "holds a run with another recipe (data.flip: 0.0 -> 0.5); choose"),
+        ("tiny.toml --data videos --out notes", 2, "notes isn't empty and holds no run; choose another --out"),
+        ("tiny.toml --data videos --out tiny.toml", 2, "tiny.toml is a file; --out must be a folder, a new one or"),
+        ("tiny.toml --data videos --out notes --profile", 2, "needs a new --out; notes exists"),
+        ("tiny.toml --data videos --cache tiny.toml", 2, "the cache tiny.toml is a file; it must be a folder"),
+        ("noweights.toml --data videos --weights notes", 1, "notes has no config.json; a model folder holds"),
+        ("noweights.toml --data videos --weights nosuch", 1, "no model 'nosuch': not bundled (reducio-lite"),
+        ("noweights.toml --data videos --weights reducio-lite", 1, "'reducio-lite' doesn't fit the recipe's [model]: "),
+    ],
+)
+def test_one_line_and_nothing_left(words: str, code: int, message: str, place: Path) -> None:
+    before = everything(place)
+    extra = [] if "--out" in words else ["--out", "run"]
+    result = CliRunner().invoke(main, ["train", *words.split(), *extra])
+    assert result.exit_code == code, result.output
+    said = [line for line in result.stderr.splitlines() if line.startswith(("error", "warning"))]
+    assert len(said) == 1 and message in said[0], result.stderr
+    assert everything(place) == before
+
+
+def everything(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def test_after_a_wrong_start_another_recipe_takes_the_folder(place: Path) -> None:
+    words = ["--data", "videos", "--out", "run", "--set", "run.steps=1"]
+    assert CliRunner().invoke(main, ["train", "tiny.toml", *words, "--val", "empty"]).exit_code == 2
+    profiled = CliRunner().invoke(main, ["train", "tiny.toml", *words, "--profile"])
+    assert profiled.exit_code == 0 and "forward" in profiled.stdout, profiled.output
+    assert {path.name for path in (place / "run").iterdir()} == {"cache"}  # what the run will read
+    again = CliRunner().invoke(main, ["train", "tiny.toml", *words, "--profile"])
+    assert again.exit_code == 0, again.output
+    done = CliRunner().invoke(main, ["train", "tiny.toml", *words, "--set", "data.flip=0.25"])
+    assert done.exit_code == 0, done.output
+    assert (place / "run" / "model" / "config.json").is_file()
+
+
+def test_what_a_run_learns_from(place: Path) -> None:
+    (place / "junk" / "c.mkv").symlink_to(place / "videos" / "v0.mkv")
+    words = ["train", "tiny.toml", "--data", "junk", "--val", "videos", "--out", "run", "--set", "run.steps=1"]
+    first = CliRunner().invoke(main, words)
+    assert first.exit_code == 0, first.output
+    lines = first.stderr.splitlines()
+    assert "warning: skipped junk/a.mp4: can't be read as a video: Invalid data found when processing input" in lines
+    assert (
+        "warning: 1 of the 3 videos of --val is in --data too: validation also measures what was learned by heart"
+        in lines
+    )
+    assert "learns from 1 video, validates on 2 clips of 3 videos" in lines
+    words[-1] = "run.steps=2"
+    assert "goes on after step 1" in CliRunner().invoke(main, words).stderr.splitlines()
 
 
 def test_where_it_is_while_it_runs(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,4 +190,8 @@ def test_a_message_a_minute(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogC
 def test_options_are_listed() -> None:
     result = CliRunner().invoke(main, ["train", "--options"])
     assert "recipes: ablation, image-vae, lite, lite-bidirectional, lite-decoders, paper, smoke" in result.output
-    assert "optimizer.learning_rate = 4e-05" in result.output
+    lines = result.output.splitlines()
+    assert "optimizer.learning_rate = 4e-05" in lines
+    assert "data.crop_range = [0.95, 1.6]" in lines and "run.channels_last = false" in lines
+    assert 'run.precision = "float32"    one of "float32", "bf16"' in lines
+    assert 'train.freeze = []    any of "encoder", "content"' in lines

@@ -21,7 +21,7 @@ from reducio_codec.generate.train.samples import Entry, LatentBatch, LatentDatas
 from reducio_codec.generate.train.start import bound_config, build_model, load_teacher, start, teacher_id
 from reducio_codec.generate.train.validate import VALIDATION_SEED, Generator, make_objective, spread, validation_loss
 from reducio_codec.pictures import clip_strip
-from reducio_codec.train.checkpoint import Checkpoints, Progress, claim_folder, read_progress
+from reducio_codec.train.checkpoint import Checkpoints, Progress, check_folder, claim_folder, read_progress
 from reducio_codec.train.export import DTYPES
 from reducio_codec.train.live import place, shown_progress
 from reducio_codec.train.loading import PlannedBatches, load_batches
@@ -104,9 +104,10 @@ def train_dit(
             _check_samples(each, config)
     teacher = load_teacher(recipe, config, device=accelerator.device)
     checkpoints = Checkpoints(out)
-    with accelerator.main_process_first():
-        if accelerator.is_main_process and not profile:
-            claim_folder(out, {**recipe.to_document(), "shards": samples.identity, **teacher_id(recipe)})
+    document = None  # in the process that writes
+    if accelerator.is_main_process and not profile:
+        document = {**recipe.to_document(), "shards": samples.identity, **teacher_id(recipe)}
+        check_folder(out, document)
     folder = None if profile else checkpoints.find()
     progress = Progress() if folder is None else read_progress(folder)
     model = build_model(config, seed=recipe.run.seed)
@@ -121,7 +122,12 @@ def train_dit(
         held_out=held_out if accelerator.is_main_process and not profile else None,
         profile=profile,
         teacher=teacher,
+        document=document,
     )
+    told = f", validates on {len(run.entries)}" if run.entries else ""
+    _log.info("learns from %d samples%s", len(samples.entries), told)
+    if progress.step:
+        _log.info("goes on after step %d", progress.step)
     if folder is not None:
         load_state(run, folder)
     batches = load_batches(
@@ -199,6 +205,7 @@ def _set_up(
     held_out: Samples | None,
     profile: bool,
     teacher: ReducioDiT | None,
+    document: dict[str, Any] | None,
 ) -> DitRun:
     options = recipe.optimizer
     model.gradient_checkpointing = recipe.run.gradient_checkpointing
@@ -210,6 +217,8 @@ def _set_up(
     generator = None
     if held_out is not None and recipe.validation.clips:
         generator = Generator(held_out, recipe.validation, config=model.config, device=accelerator.device)
+    if document is not None:  # last, when nothing can be wrong with the run any more
+        claim_folder(checkpoints.out, document)
     return DitRun(
         options=recipe.run,
         learning=options,
