@@ -11,6 +11,8 @@ FINALISED = """
 import os, signal, time
 from reducio_codec.termination import exit_on_sigterm
 
+# a suite that is a background job of a script ignores SIGINT, and its children inherit that
+signal.signal(signal.SIGINT, signal.default_int_handler)
 exit_on_sigterm()
 
 def frames():

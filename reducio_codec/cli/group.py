@@ -91,7 +91,8 @@ def _hint(error: click.ClickException) -> str:
 
 
 def _say(line: str) -> None:
-    click.echo(line, err=True)
+    # The file is named: what click finds by itself is the stream below a progress bar, which prints lines above itself.
+    click.echo(line, file=sys.stderr, err=True)
 
 
 def _show_warning(message: Warning | str, *_args: Any, **_more: Any) -> None:
@@ -102,14 +103,25 @@ class _EchoHandler(logging.Handler):
     """Log records as lines of this program. Looks stderr up at each record, so that it works under test runners."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _say(f"{record.levelname.lower()}: {_one_line(record.getMessage())}")
+        prefix = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
+        _say(f"{prefix}{_one_line(record.getMessage())}")
+
+
+_messages = _EchoHandler()
 
 
 def _set_up_messages() -> None:
     warnings.showwarning = _show_warning
     logger = logging.getLogger("reducio_codec")
-    if not any(isinstance(handler, _EchoHandler) for handler in logger.handlers):
-        logger.addHandler(_EchoHandler(level=logging.WARNING))
+    logger.addHandler(_messages)  # a second time changes nothing
+    logger.setLevel(logging.NOTSET)
+    _messages.setLevel(logging.WARNING)
+
+
+def show_information() -> None:
+    """From now on this command says what it does, not only what is wrong: for those that run for hours."""
+    logging.getLogger("reducio_codec").setLevel(logging.INFO)
+    _messages.setLevel(logging.INFO)
 
 
 def _remember_traceback(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:

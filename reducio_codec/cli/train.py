@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from reducio_codec.cli.group import traceback_option
+from reducio_codec.cli.group import show_information, traceback_option
 from reducio_codec.cli.options import Function
 from reducio_codec.errors import InputError
 
@@ -22,7 +22,7 @@ def show_options(recipes: Sequence[str], kind: type[Any]) -> None:
     """Names of the bundled recipes, and each option of a recipe of this kind."""
     from reducio_codec.train.recipe_file import list_options
 
-    click.echo(f"bundled recipes: {', '.join(recipes)}\n")
+    click.echo(f"bundled recipes: {', '.join(recipes)}\n\n--set changes an option, as in --set run.steps=1000\n")
     for name, default, meaning in list_options(kind):
         click.echo(f"{name} = {default}\n    {meaning}")
 
@@ -40,10 +40,10 @@ def run_options(show: Callable[[click.Context, click.Parameter, bool], None]) ->
                 "changes",
                 multiple=True,
                 metavar="SECTION.OPTION=VALUE",
-                help="Change an option of the recipe.",
+                help="Change an option of the recipe (repeatable).",
             ),
             click.option(
-                "--profile", is_flag=True, help="Run a few steps, save nothing, and show where a step's time goes."
+                "--profile", is_flag=True, help="Run a few steps, save no run, and show where a step's time goes."
             ),
             click.option(
                 "--options",
@@ -64,9 +64,12 @@ def run_options(show: Callable[[click.Context, click.Parameter, bool], None]) ->
 
 def start_run(out: Path, *, profile: bool) -> None:
     """What comes before every run: --profile needs a new folder, and the run talks."""
-    if profile and out.exists():
-        raise InputError(f"--profile saves nothing and needs a new --out; {out} exists")
-    logging.getLogger("reducio_codec").setLevel(logging.INFO)
+    from reducio_codec.train.checkpoint import is_unused
+
+    if profile and not is_unused(out):
+        raise InputError(f"--profile saves no run and needs a new --out; {out} exists")
+    if os.environ.get("RANK", "0") == "0":  # of several processes that a launcher started, the first is enough
+        show_information()
 
 
 def _show_options(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:

@@ -85,7 +85,7 @@ def writing_errors(path: str | os.PathLike[str]) -> Iterator[None]:
             raise _full(path, error) from error
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
             raise InputError(f"no permission to write {path}") from error
-        raise ReducioError(f"{path} can't be written: {error}") from error
+        raise ReducioError(f"{path} can't be written: {error.strerror or error}") from error
 
 
 class PendingFile:

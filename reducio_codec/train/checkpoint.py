@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from reducio_codec.errors import InputError, ReducioError
 from reducio_codec.io.files import atomic_write, writing_errors
 from reducio_codec.train.recipe_file import differences
+from reducio_codec.train.scan import CACHE_FOLDER
 
 STATE_FILE = "state.json"
 RECIPE_FILE = "recipe.json"
@@ -90,21 +92,55 @@ def read_progress(folder: Path) -> Progress:
     return Progress(**json.loads((folder / STATE_FILE).read_text(encoding="utf-8")))
 
 
-def claim_folder(out: Path, document: dict[str, Any]) -> None:
-    """Make OUT and write the recipe into it; or, where a run is in it, check that this is the same run.
+def is_unused(out: Path) -> bool:
+    """Whether OUT is still to be made, or has nothing but decoded videos in it."""
+    return not out.exists() or (out.is_dir() and all(path.name == CACHE_FOLDER for path in out.iterdir()))
+
+
+def check_folder(out: Path, document: dict[str, Any]) -> None:
+    """Refuse an OUT that this run can't live in.
 
     Raises:
-        InputError: OUT holds a run with another recipe (the differences are named), or something else.
+        InputError: it is a file, or holds a run with another recipe (the differences are named), or something else.
     """
     path = out / RECIPE_FILE
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; --out must be a folder, a new one or that of this run")
     if path.is_file():
-        changed = differences(json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(document)))
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path} is damaged ({error}); choose another --out") from error
+        changed = differences(before, json.loads(json.dumps(document)))
         changed = [line for line in changed if not line.startswith(_HARMLESS)]
         if changed:
             raise InputError(f"{out} holds a run with another recipe ({'; '.join(changed)}); choose another --out")
-    elif out.is_dir() and any(out.iterdir()):
+    elif not is_unused(out):
         raise InputError(f"{out} isn't empty and holds no run; choose another --out")
+
+
+def claim_folder(out: Path, document: dict[str, Any]) -> None:
+    """Make OUT and write the recipe into it; or, where a run is in it, check that this is the same run."""
+    check_folder(out, document)
     with writing_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
+    with atomic_write(out / RECIPE_FILE) as file:
         file.write((json.dumps(document, indent=1) + "\n").encode())
+
+
+@contextmanager
+def nothing_left(out: Path, *, cache: Path) -> Iterator[None]:
+    """A wrong argument leaves no new OUT, and no empty cache elsewhere, which other runs may fill at the same time.
+
+    Anything else that goes wrong leaves the videos that are decoded already.
+    """
+    new = [folder for folder in (out, cache) if not folder.exists()]
+    try:
+        yield
+    except InputError:
+        if out in new:
+            shutil.rmtree(out, ignore_errors=True)
+        if cache in new:
+            with suppress(OSError):
+                cache.rmdir()
+        raise

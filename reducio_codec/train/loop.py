@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -15,16 +14,19 @@ import torch
 from torch import Tensor
 
 from reducio_codec.models.interface import CodecModel
+from reducio_codec.models.lite import ReducioLite
 from reducio_codec.pictures import strip
-from reducio_codec.train.checkpoint import Checkpoints, Progress, claim_folder, read_progress
+from reducio_codec.train.checkpoint import Checkpoints, Progress, check_folder, nothing_left, read_progress
 from reducio_codec.train.export import card_text, export
+from reducio_codec.train.live import place, shown_progress
 from reducio_codec.train.loading import ClipDataset, PlannedBatches, load_batches
-from reducio_codec.train.monitor import plot_curve, progress_bar
+from reducio_codec.train.monitor import plot_curve
 from reducio_codec.train.recipe import Recipe
 from reducio_codec.train.recipe_file import to_document
 from reducio_codec.train.run import load_state, write_state
 from reducio_codec.train.running import RunReport, is_better, run_steps, signals
 from reducio_codec.train.sampling import ClipSampler
+from reducio_codec.train.scan import CACHE_FOLDER, ScanResult
 from reducio_codec.train.schedule import share_done, stage_number
 from reducio_codec.train.session import (
     Session,
@@ -34,7 +36,7 @@ from reducio_codec.train.session import (
     set_up,
     statistics_clips,
 )
-from reducio_codec.train.start import build_model, kept_tables, start
+from reducio_codec.train.start import build_model, kept_tables, start_from_clips, start_from_files
 from reducio_codec.train.steps import take_step
 from reducio_codec.train.store import open_store
 from reducio_codec.train.validate import Validation, decode_all, validate
@@ -73,18 +75,18 @@ def train(
         InputError: the data, the recipe, or what is in ``out`` doesn't allow it.
         ReducioError: a loss that isn't finite, a full disk, a dead worker; the last checkpoint is kept.
     """
-    out, cache = Path(out), Path(out) / "cache" if cache is None else Path(cache)
+    out, cache = Path(out), Path(out) / CACHE_FOLDER if cache is None else Path(cache)
     accelerator = codec_accelerator(recipe)
     checkpoints = Checkpoints(out)
-    with accelerator.main_process_first():
-        if accelerator.is_main_process and not profile:
-            claim_folder(out, to_document(recipe))
-        found = scan_videos(recipe, data, cache=cache)
-        held_out = None if val is None else scan_videos(recipe, val, cache=cache)
-    folder = None if profile else checkpoints.find()
-    progress = Progress() if folder is None else read_progress(folder)
     model = build_model(recipe)
     codec = cast(CodecModel, model)
+    with accelerator.main_process_first(), nothing_left(out, cache=cache):
+        if accelerator.is_main_process and not profile:
+            check_folder(out, to_document(recipe))
+        folder = None if profile else checkpoints.find()
+        widths = start_from_files(model, recipe) if folder is None else torch.ones(recipe.model.latent_channels)
+        found, held_out = scan_videos(recipe, data, val, cache=cache)
+    progress = Progress() if folder is None else read_progress(folder)
     store = open_store(found.videos, storage=recipe.data.storage, device=accelerator.device)
     sampler = ClipSampler(
         found.videos,
@@ -95,8 +97,10 @@ def train(
         random_keyframe=getattr(recipe.model, "content_frame", "") == "random",
     )
     statistics = partial(statistics_clips, sampler, store, side=recipe.stages[-1].side)
-    widths = torch.ones(recipe.model.latent_channels) if folder else start(model, recipe, clips=statistics())
     clips = [] if held_out is None else held_out_clips(recipe, held_out)
+    _tell_start(found, held_out, clips=len(clips), step=progress.step)
+    if recipe.start.flow and folder is None:
+        widths = start_from_clips(cast(ReducioLite, model), recipe, clips=statistics())
     session = set_up(
         recipe,
         accelerator,
@@ -123,7 +127,7 @@ def train(
         pinned=accelerator.device.type == "cuda",
     )
     report = TrainReport(skipped=found.skipped)
-    with signals() as stopped, progress_bar(main=accelerator.is_main_process) as bar:
+    with signals() as stopped, shown_progress(main=accelerator.is_main_process) as show:
         run_steps(
             session,
             take_step=lambda share: take_step(session, batches, share=share),
@@ -132,7 +136,7 @@ def train(
             batch_size=partial(_batch_size, recipe),
             profile_steps=PROFILE_STEPS,
             stopped=stopped,
-            bar=bar,
+            show=show,
         )
         report.note(session, stopped)
     report.validation = session.last
@@ -142,6 +146,19 @@ def train(
             report.model = _finish(session, out, statistics=statistics())
     session.monitor.close()
     return report
+
+
+def _tell_start(found: ScanResult, held_out: ScanResult | None, *, clips: int, step: int) -> None:
+    told = f"learns from {_count(found)}"
+    if held_out is not None:
+        told += f", validates on {clips} clip{'s' if clips != 1 else ''} of {_count(held_out)}"
+    _log.info(told)
+    if step:
+        _log.info("goes on after step %d", step)
+
+
+def _count(found: ScanResult) -> str:
+    return f"{len(found.videos)} video{'s' if len(found.videos) != 1 else ''}"
 
 
 def _stage_at(recipe: Recipe, progress: Progress, step: int) -> tuple[int, int, int]:
@@ -163,13 +180,13 @@ def _validate(session: Session) -> bool:
     session.last = validate(
         codec, session.clips, decoders=names, device=session.device, autocast=session.accelerator.autocast
     )
-    values = session.last.log()
-    session.monitor.log(session.progress.step, minutes=session.progress.seconds / 60, **values)
-    _log.info("step %d: %s", session.progress.step, json.dumps(values))
+    progress = session.progress
+    session.monitor.log(progress.step, minutes=progress.seconds / 60, **session.last.log())
+    _log.info("%s: %s", place(progress.step, progress.seconds), session.last.words())
     clip = session.clips[len(session.clips) // 2]
     shown = decode_all(codec, clip, decoders=names, device=session.device, autocast=session.accelerator.autocast)
-    session.monitor.picture(session.progress.step, strip(clip.frames, clip.frames[clip.keyframe_index], shown))
-    return is_better(session.progress, session.last.decoders[names[0]])
+    session.monitor.picture(progress.step, strip(clip.frames, clip.frames[clip.keyframe_index], shown))
+    return is_better(progress, session.last.decoders[names[0]])
 
 
 def _finish(session: Session, out: Path, *, statistics: Iterator[Tensor]) -> Path:

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a progress bar, a log for programs, TensorBoard, pictures."""
+"""What a run leaves for people and programs to look at: a log, TensorBoard, pictures, a learning curve."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import importlib
 import json
 import logging
 import re
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -124,42 +121,3 @@ def _draw(axes: Any, lines: list[dict[str, Any]], names: list[str], *, label: st
     axes.grid(alpha=0.3)
     if names:
         axes.legend()
-
-
-class Bar:
-    """A progress bar on stderr; ``update`` shows where the run is."""
-
-    def __init__(self, bar: Any, task: Any) -> None:
-        self._bar, self._task = bar, task
-
-    def update(self, share: float, text: str) -> None:
-        """``share`` of the run is done, 0 to 1."""
-        if self._bar is not None:
-            self._bar.update(self._task, completed=share, text=text)
-
-
-@contextmanager
-def progress_bar(*, main: bool) -> Iterator[Bar]:
-    """Only in the first process, and where stderr is a terminal."""
-    if not main or not sys.stderr.isatty():
-        yield Bar(None, None)
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("training"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-               TextColumn("{task.fields[text]}"))  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=300) as bar:
-        yield Bar(bar, bar.add_task("training", total=1.0, text=""))
-
-
-def summary(values: Mapping[str, float], *, rate: float) -> str:
-    """One line for the bar: clips a second and the mean losses."""
-    return f"{rate:.1f} clips/s  " + "  ".join(f"{name} {value:.4g}" for name, value in values.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import json
 import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,7 +45,10 @@ def read_document(name_or_path: str | Path, *, changes: Sequence[str] = (), pack
     path = Path(name_or_path)
     known = bundled_recipes(package)
     if path.is_file():
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{name_or_path} can't be read: {error}") from error
     elif path.name.removesuffix(".toml") in known and path.parent.as_posix() in (".", "recipes"):
         bundled = resources.files(package) / "recipes" / f"{path.name.removesuffix('.toml')}.toml"
         text = bundled.read_text(encoding="utf-8")
@@ -105,7 +109,8 @@ def attribute_docs(cls: type[Any]) -> dict[str, str]:
 
 
 def list_options(recipe: type[Any] = Recipe) -> Iterator[tuple[str, str, str]]:
-    """(section.option, default, meaning) of every option of a recipe but the model's."""
+    """(section.option, default, meaning) of every option of a recipe but the model's. The default is as TOML has it, and
+    says after four spaces what else is allowed, where that is a list."""
     hints = get_type_hints(recipe)
     for section in dataclasses.fields(recipe):
         if section.name == "model":
@@ -113,8 +118,22 @@ def list_options(recipe: type[Any] = Recipe) -> Iterator[tuple[str, str, str]]:
         kind = hints[section.name]
         cls: Any = kind if dataclasses.is_dataclass(kind) else get_args(kind)[0]
         docs = attribute_docs(cls)
+        types = get_type_hints(cls)
         for option in dataclasses.fields(cls):
-            yield f"{section.name}.{option.name}", repr(option.default), docs[option.name]
+            default = _as_toml(option.default) + _allowed(types[option.name])
+            yield f"{section.name}.{option.name}", default, docs[option.name]
+
+
+def _as_toml(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_as_toml, value))}]"
+    return repr(value) if isinstance(value, float) else json.dumps(value)
+
+
+def _allowed(hint: Any) -> str:
+    many = get_origin(hint) is tuple
+    choices = _choices(get_args(hint)[0] if many else hint)
+    return f"    {'any' if many else 'one'} of {', '.join(map(_as_toml, choices))}" if choices else ""
 
 
 def _change(document: dict[str, Any], change: str) -> None:
@@ -127,6 +146,8 @@ def _change(document: dict[str, Any], change: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text.strip()  # text without quotes
     section = document.setdefault(names[0], {})
+    if isinstance(section, list):
+        raise InputError(f"{change!r}: [[{names[0]}]] is a list; only a recipe file can change it")
     if not isinstance(section, dict):
         raise InputError(f"{change!r}: {names[0]} isn't a section with options")
     section[names[1]] = value

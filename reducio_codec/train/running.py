@@ -13,7 +13,7 @@ from types import FrameType
 import torch
 
 from reducio_codec.train.checkpoint import Progress
-from reducio_codec.train.monitor import Bar, summary
+from reducio_codec.train.live import Show, Standing
 from reducio_codec.train.run import Run
 from reducio_codec.train.schedule import share_done
 
@@ -53,7 +53,7 @@ def run_steps(
     batch_size: Callable[[float], int],
     profile_steps: int,
     stopped: list[int],
-    bar: Bar,
+    show: Show,
 ) -> None:
     """Steps until the run is done or ``stopped`` has a signal.
 
@@ -62,11 +62,12 @@ def run_steps(
         validate: whether this is the best so far. None: nothing to validate on.
         write_state: all that a checkpoint has beside ``run.progress``.
         batch_size: clips of a process's batch.
+        show: told after each step where the run is.
     """
     options, progress = run.options, run.progress
     begun = time.monotonic() - progress.seconds
     saved = validated = progress.seconds
-    logged_at = time.monotonic()
+    speed = _Speed(run)
     while True:
         progress.seconds, stop = _agree(run, time.monotonic() - begun, bool(stopped))
         share = share_done(options, progress)
@@ -84,13 +85,38 @@ def run_steps(
             return
         take_step(share)
         progress.step += 1
-        if progress.step % options.log_steps == 0:
+        show(speed.after_step(batch_size(share)))
+
+
+class _Speed:
+    """Mean losses and clips a second: written to the log every ``log_steps``, and known in between for who watches."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._since = time.monotonic()
+        self._logged: tuple[float, dict[str, float]] | None = None
+
+    def after_step(self, batch: int) -> Standing:
+        """Where the run is; ``batch`` is that of a process."""
+        run, progress = self._run, self._run.progress
+        due = progress.step % run.options.log_steps == 0
+        if due or self._logged is None:  # before the first line of the log, means of what there is
             means = {name: value / run.counted for name, value in run.sums.items()}
-            clips = run.counted * batch_size(share) * run.accelerator.num_processes
-            rate = clips / (time.monotonic() - logged_at)
+            clips = run.counted * batch * run.accelerator.num_processes
+            rate = clips / (time.monotonic() - self._since)
+        else:
+            rate, means = self._logged
+        if due:
             run.monitor.log(progress.step, minutes=progress.seconds / 60, **means, clips_per_second=rate)
-            bar.update(share, summary(means, rate=rate))
-            run.sums, run.counted, logged_at = {}, 0, time.monotonic()
+            self._logged = rate, means
+            run.sums, run.counted, self._since = {}, 0, time.monotonic()
+        return Standing(
+            step=progress.step,
+            seconds=progress.seconds,
+            share=share_done(run.options, progress),
+            clips_per_second=rate,
+            losses=means,
+        )
 
 
 def _agree(run: Run, seconds: float, stop: bool) -> tuple[float, bool]:

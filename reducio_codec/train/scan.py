@@ -9,7 +9,8 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -29,7 +30,11 @@ from reducio_codec.scenes import THUMBNAIL, clip_motion, find_scenes, sample_poi
 
 _log = logging.getLogger(__name__)
 
+CACHE_FOLDER = "cache"
+"""Decoded videos, where they are kept in the folder of what is made of them."""
+
 _FORMAT = 1
+_MESSAGE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,18 +79,20 @@ def scan(
     *,
     cache: Path,
     options: ScanOptions,
-    report: Callable[[int, int], None] | None = None,
 ) -> ScanResult:
-    """Scan videos, or read what an earlier scan found. A video that can't be read is named and left out.
+    """Scan videos, or read what an earlier scan found. A video that can't be used is named and left out.
 
     Raises:
-        InputError: none of them has 16 frames in one scene.
+        InputError: none of them has 16 frames in one scene, or the cache isn't a folder.
     """
+    if cache.exists() and not cache.is_dir():
+        raise InputError(f"the cache {cache} is a file; it must be a folder")
     with writing_errors(cache):
         cache.mkdir(parents=True, exist_ok=True)
     root = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
     videos: list[Video] = []
     skipped: list[tuple[str, str]] = []
+    said = time.monotonic()
     with ThreadPoolExecutor(max_workers=max(1, min(4, (os.cpu_count() or 1)))) as pool:  # FFmpeg runs outside the lock
         found = pool.map(lambda path: _scan_or_reason(path, cache=cache, options=options, root=root), paths)
         for count, (path, result) in enumerate(zip(paths, found, strict=True), start=1):
@@ -93,15 +100,18 @@ def scan(
                 videos.append(result)
             else:
                 skipped.append((str(path), result))
-                _log.warning("skipped %s: %s", path, result)
-            if report is not None:
-                report(count, len(paths))
+            if time.monotonic() - said >= _MESSAGE_SECONDS:
+                said = time.monotonic()
+                _log.info("looked through %d of %d videos", count, len(paths))
     if not videos:
+        first, reason = skipped[0] if skipped else ("", "")
         raise InputError(
-            f"none of {len(paths)} videos can be used for training; the first, {skipped[0][0]}: {skipped[0][1]}"
+            f"none of {len(paths)} videos can be used; the first, {first}: {reason}"
             if skipped
-            else "there are no videos to train on"
+            else "there are no videos"
         )
+    for name, reason in skipped:  # only now: where nothing can be used, the error says it all
+        _log.warning("skipped %s: %s", name, reason)
     return ScanResult(videos=videos, skipped=skipped)
 
 
@@ -112,7 +122,7 @@ def _scan_or_reason(path: Path, *, cache: Path, options: ScanOptions, root: Path
     except ReducioError as error:
         if "no space left" in str(error):
             raise
-        return str(error)
+        return str(error).removeprefix(f"{path} ")  # what names it says so itself
     longest = max((last - first for first, last in video.scenes), default=0)
     if longest < CLIP_LENGTH:
         return f"its longest scene has {longest} frames, a clip has {CLIP_LENGTH}"

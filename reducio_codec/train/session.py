@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -14,18 +15,21 @@ from torch import Tensor, nn
 from reducio_codec.models.discriminator import PatchDiscriminator
 from reducio_codec.models.interface import CodecModel
 from reducio_codec.models.vae import ReducioVAE
-from reducio_codec.train.checkpoint import Checkpoints, Progress
+from reducio_codec.train.checkpoint import Checkpoints, Progress, claim_folder
 from reducio_codec.train.losses import PerceptualLoss, perceptual_loss
 from reducio_codec.train.manifest import find_videos
 from reducio_codec.train.monitor import Monitor
 from reducio_codec.train.objective import Objective
 from reducio_codec.train.recipe import Recipe
+from reducio_codec.train.recipe_file import to_document
 from reducio_codec.train.render import render
 from reducio_codec.train.run import Run, make_accelerator, make_optimizer, prepare, shown_copies, to_channels_last
 from reducio_codec.train.sampling import ClipSampler
 from reducio_codec.train.scan import ScanOptions, ScanResult, scan
 from reducio_codec.train.store import FrameStore, open_store
 from reducio_codec.train.validate import HeldOutClip, Validation, validation_clips
+
+_log = logging.getLogger(__name__)
 
 _APART = 1_000_000
 """Places in the batch from here on are clips for statistics, which no step sees."""
@@ -48,14 +52,28 @@ def codec_accelerator(recipe: Recipe) -> Any:
     return make_accelerator(recipe.run, recipe.optimizer, unused=unused)
 
 
-def scan_videos(recipe: Recipe, source: str | Path, *, cache: Path) -> ScanResult:
+def scan_videos(
+    recipe: Recipe, data: str | Path, val: str | Path | None, *, cache: Path
+) -> tuple[ScanResult, ScanResult | None]:
+    """What a run learns from, and what it is validated on."""
     options = ScanOptions(
         frame_rate=recipe.data.frame_rate,
         stored_side=recipe.data.stored_side,
         store=recipe.data.storage != "stream",
         find_cuts=recipe.data.find_cuts,
     )
-    return scan(find_videos(source), cache=cache, options=options)
+    learned, held_out = find_videos(data), [] if val is None else find_videos(val)
+    both = {path.resolve() for path in learned} & {path.resolve() for path in held_out}
+    if both:
+        _log.warning(
+            "%d of the %d videos of --val %s in --data too: validation also measures what was learned by heart",
+            len(both),
+            len(held_out),
+            "is" if len(both) == 1 else "are",
+        )
+    # the fewer first: what is wrong with them is known before hours of decoding
+    seen = scan(held_out, cache=cache, options=options) if held_out else None
+    return scan(learned, cache=cache, options=options), seen
 
 
 def held_out_clips(recipe: Recipe, found: ScanResult) -> list[HeldOutClip]:
@@ -106,6 +124,8 @@ def set_up(
         betas = (recipe.gan.betas[0], recipe.gan.betas[1])
         discriminator_optimizer = torch.optim.Adam(discriminator.parameters(), lr=recipe.gan.learning_rate, betas=betas)
         discriminator, discriminator_optimizer = prepare(accelerator, discriminator, discriminator_optimizer)
+    if accelerator.is_main_process and not profile:  # last, when nothing can be wrong with the run any more
+        claim_folder(checkpoints.out, to_document(recipe))
     return Session(
         recipe=recipe,
         options=recipe.run,

@@ -46,11 +46,8 @@ def build_model(recipe: Recipe) -> nn.Module:
     return model
 
 
-def start(model: nn.Module, recipe: Recipe, *, clips: Iterator[Tensor]) -> Tensor:
-    """Give ``model`` its weights at step 0, in place.
-
-    Args:
-        clips: training clips (1, 3, 16, H, W) uint8; taken only where ``start.flow`` needs them.
+def start_from_files(model: nn.Module, recipe: Recipe) -> Tensor:
+    """Give ``model`` the weights at step 0 that other models have, in place.
 
     Returns:
         (z,): the quantiser's step of each channel at ``latent_step`` 1, in standard deviations.
@@ -62,14 +59,22 @@ def start(model: nn.Module, recipe: Recipe, *, clips: Iterator[Tensor]) -> Tenso
     if options.image_vae:
         started = start_from_image_vae(cast(ReducioVAE, model), options.image_vae)
         _log.info("%d tensors start from %s", len(started), options.image_vae)
-    if options.flow:
-        assert isinstance(model, ReducioLite)
-        start_from_flow(model, [next(clips) for _ in range(options.flow_clips)], channels=options.flow_channels)
-        start_residual(model, [next(clips) for _ in range(options.flow_clips)], channels=options.flow_channels)
-        steps = torch.full((channels,), 2 * _RESIDUAL_STEP * options.flow_pixel_step)
-        steps[: options.flow_channels] = 2 * options.flow_pixel_step
-        return steps / model.latent_std
     return torch.ones(channels)
+
+
+def start_from_clips(model: ReducioLite, recipe: Recipe, *, clips: Iterator[Tensor]) -> Tensor:
+    """``start.flow``: the weights at step 0 that training clips (1, 3, 16, H, W) uint8 give, in place.
+
+    Returns:
+        As ``start_from_files``.
+    """
+    options = recipe.start
+    _log.info("start.flow: looks for motion in %d clips", 2 * options.flow_clips)
+    start_from_flow(model, [next(clips) for _ in range(options.flow_clips)], channels=options.flow_channels)
+    start_residual(model, [next(clips) for _ in range(options.flow_clips)], channels=options.flow_channels)
+    steps = torch.full((recipe.model.latent_channels,), 2 * _RESIDUAL_STEP * options.flow_pixel_step)
+    steps[: options.flow_channels] = 2 * options.flow_pixel_step
+    return steps / model.latent_std
 
 
 def _take_weights(model: nn.Module, name: str, *, channels: int) -> Tensor:
@@ -79,7 +84,10 @@ def _take_weights(model: nn.Module, name: str, *, channels: int) -> Tensor:
     for key, value in target.items():
         fresh = key.startswith("decoders.") and key.split(".")[1] not in cast(CodecModel, other).decoder_names
         if not fresh and (key not in source or source[key].shape != value.shape):
-            raise WeightsError(f"start.weights {name!r}: {key} is missing there, or has another shape")
+            found = tuple(source[key].shape) if key in source else "missing"
+            raise WeightsError(
+                f"start.weights {name!r} doesn't fit the recipe's [model]: {key} is {found} there, {tuple(value.shape)} here"
+            )
     model.load_state_dict({key: source.get(key, value) for key, value in target.items()})
     return torch.tensor(LatentCoder.load(info.folder, channels=channels).tables.multipliers) / UNIT
 

@@ -107,6 +107,14 @@ class Validation:
             **{f"val/{name}/over {_SINGLE}": round(gain, 3) for name, gain in self.second.items()},
         }
 
+    def words(self) -> str:
+        """All of it in one line for people."""
+        found = []
+        for name, psnr in self.decoders.items():
+            over = f", {self.second[name]:+.2f} over {_SINGLE} between key frames" if name in self.second else ""
+            found.append(f"{name} {psnr:.2f} dB ({psnr - self.copied:+.2f}{over})")
+        return f"{', '.join(found)}; repeating the key frame {self.copied:.2f} dB"
+
 
 @torch.inference_mode()
 def validate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import warnings
@@ -144,6 +145,26 @@ def test_warnings_are_lines_of_the_program(monkeypatch: pytest.MonkeyPatch) -> N
     finally:
         warnings.showwarning = show
     assert done.stderr.splitlines() == ["warning: quality has no effect with png"]
+
+
+def test_only_commands_that_run_for_hours_say_what_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    from reducio_codec.cli.group import show_information
+
+    @click.command()
+    @click.option("--long", is_flag=True)
+    def working(long: bool) -> None:
+        if long:
+            show_information()
+        logging.getLogger("reducio_codec.work").info("half\ndone")
+        logging.getLogger("reducio_codec.work").warning("careful")
+
+    monkeypatch.setattr(ReducioGroup, "get_command", lambda *_: working)
+    for arguments, lines in (
+        (["models"], ["warning: careful"]),
+        (["models", "--long"], ["half done", "warning: careful"]),
+        (["models"], ["warning: careful"]),
+    ):
+        assert CliRunner().invoke(main, arguments).stderr.splitlines() == lines
 
 
 def test_models_lists_names_and_licences() -> None:

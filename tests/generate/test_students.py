@@ -27,7 +27,7 @@ from reducio_codec.train.monitor import read_log
 from tests.generate.conftest import CARD, SaveDit, awake
 from tests.generate.test_train_dit import TINY, Make, losses, recipe, shards, weights
 from tests.helpers import moving_video
-from tests.train.test_loop import to_toml
+from tests.train.conftest import to_toml
 
 __all__ = ["recipe", "shards"]
 

@@ -100,3 +100,17 @@ def terminated_step(command: list[str], *, cwd: Path) -> int:
     step: int = json.loads((folder / "state.json").read_text())["step"]
     assert step >= 2 and step == read_log(log)[-1]["step"]
     return step
+
+
+def to_toml(document: dict[str, Any]) -> str:
+    """A recipe's file."""
+
+    def plain(value: Any) -> str:
+        return json.dumps(value)
+
+    lines = []
+    for name, values in document.items():
+        for section in values if isinstance(values, list) else [values]:
+            lines.append(f"[[{name}]]" if isinstance(values, list) else f"[{name}]")
+            lines += [f"{key} = {plain(value)}" for key, value in section.items()]
+    return "\n".join(lines)

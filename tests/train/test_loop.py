@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +19,7 @@ from reducio_codec.train.checkpoint import Checkpoints
 from reducio_codec.train.monitor import read_log
 from reducio_codec.train.objective import Objective
 from reducio_codec.train.recipe import Recipe
-from tests.train.conftest import TINY, terminated_step
+from tests.train.conftest import TINY, terminated_step, to_toml
 
 Make = Callable[..., Recipe]
 
@@ -81,18 +80,6 @@ def test_sigterm_saves_first(videos: Path, tmp_path: Path) -> None:
     path.write_text(to_toml(document))
     command = [sys.executable, "-m", "reducio_codec", "train", str(path), "--data", str(videos), "--out", "run"]
     terminated_step(command, cwd=tmp_path)
-
-
-def to_toml(document: dict[str, Any]) -> str:
-    def plain(value: Any) -> str:
-        return json.dumps(value)
-
-    lines = []
-    for name, values in document.items():
-        for section in values if isinstance(values, list) else [values]:
-            lines.append(f"[[{name}]]" if isinstance(values, list) else f"[{name}]")
-            lines += [f"{key} = {plain(value)}" for key, value in section.items()]
-    return "\n".join(lines)
 
 
 def test_a_loss_that_is_not_finite_names_its_clips(

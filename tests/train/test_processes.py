@@ -17,8 +17,7 @@ from reducio_codec import ReducioCodec
 from reducio_codec.train.checkpoint import Checkpoints
 from reducio_codec.train.monitor import read_log
 from tests.helpers import moving_video
-from tests.train.conftest import TINY
-from tests.train.test_loop import to_toml
+from tests.train.conftest import TINY, to_toml
 
 PAPER: dict[str, Any] = {
     "model": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,14 @@ import torch
 from reducio_codec.config import ReducioConfig
 from reducio_codec.errors import InputError
 from reducio_codec.train.recipe import Recipe
-from reducio_codec.train.recipe_file import build_recipe, bundled_recipes, list_options, read_recipe, to_document
+from reducio_codec.train.recipe_file import (
+    build_recipe,
+    bundled_recipes,
+    list_options,
+    read_document,
+    read_recipe,
+    to_document,
+)
 from reducio_codec.train.start import build_model
 
 
@@ -98,3 +106,14 @@ def test_every_option_is_documented() -> None:
     options: list[tuple[Any, ...]] = list(list_options())
     assert len(options) > 70
     assert all(len(meaning) > 10 for _, _, meaning in options)
+
+
+def test_listed_defaults_are_what_set_takes() -> None:
+    for name, text, _ in list_options():
+        section, option = name.split(".")
+        if section != "stages":
+            default = text.partition("    ")[0]
+            assert (
+                read_document("lite", changes=[f"{name}={default}"])[section][option]
+                == tomllib.loads(f"v = {default}")["v"]
+            )

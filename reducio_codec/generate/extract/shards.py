@@ -18,10 +18,9 @@ from typing import Any
 from reducio_codec.errors import InputError, ReducioError
 from reducio_codec.io.files import PendingFile, atomic_write, writing_errors
 from reducio_codec.train.recipe_file import differences
+from reducio_codec.train.scan import CACHE_FOLDER
 
 INDEX_FILE = "shards.json"
-CACHE_FOLDER = "cache"
-"""Decoded videos, where they are kept beside the shards."""
 FORMAT = 1
 SUFFIXES = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 """Of key pictures, by codec."""

@@ -20,10 +20,11 @@ from reducio_codec.generate.train.samples import Entry, LatentBatch, LatentDatas
 from reducio_codec.generate.train.start import bound_config, build_model, load_teacher, start, teacher_id
 from reducio_codec.generate.train.validate import VALIDATION_SEED, Generator, make_objective, spread, validation_loss
 from reducio_codec.pictures import clip_strip
-from reducio_codec.train.checkpoint import Checkpoints, Progress, claim_folder, read_progress
+from reducio_codec.train.checkpoint import Checkpoints, Progress, check_folder, claim_folder, read_progress
 from reducio_codec.train.export import DTYPES
+from reducio_codec.train.live import place, shown_progress
 from reducio_codec.train.loading import PlannedBatches, load_batches
-from reducio_codec.train.monitor import Monitor, plot_curve, progress_bar
+from reducio_codec.train.monitor import Monitor, plot_curve
 from reducio_codec.train.run import (
     Run,
     check_finite,
@@ -104,9 +105,10 @@ def train_dit(
             _check_samples(each, config)
     teacher = load_teacher(recipe, config, device=accelerator.device)
     checkpoints = Checkpoints(out)
-    with accelerator.main_process_first():
-        if accelerator.is_main_process and not profile:
-            claim_folder(out, {**recipe.to_document(), "shards": samples.identity, **teacher_id(recipe)})
+    document = None  # in the process that writes
+    if accelerator.is_main_process and not profile:
+        document = {**recipe.to_document(), "shards": samples.identity, **teacher_id(recipe)}
+        check_folder(out, document)
     folder = None if profile else checkpoints.find()
     progress = Progress() if folder is None else read_progress(folder)
     model = build_model(config, seed=recipe.run.seed)
@@ -121,7 +123,12 @@ def train_dit(
         held_out=held_out if accelerator.is_main_process and not profile else None,
         profile=profile,
         teacher=teacher,
+        document=document,
     )
+    told = f", validates on {len(run.entries)}" if run.entries else ""
+    _log.info("learns from %d samples%s", len(samples.entries), told)
+    if progress.step:
+        _log.info("goes on after step %d", progress.step)
     if folder is not None:
         load_state(run, folder)
     batches = load_batches(
@@ -144,7 +151,7 @@ def train_dit(
         collate=collate,
     )
     report = DitReport()
-    with signals() as stopped, progress_bar(main=accelerator.is_main_process) as bar:
+    with signals() as stopped, shown_progress(main=accelerator.is_main_process) as show:
         run_steps(
             run,
             take_step=lambda share: _take_step(run, batches, share=share),
@@ -153,7 +160,7 @@ def train_dit(
             batch_size=lambda _share: recipe.data.batch,
             profile_steps=PROFILE_STEPS,
             stopped=stopped,
-            bar=bar,
+            show=show,
         )
         report.note(run, stopped)
     report.values = run.values
@@ -201,6 +208,7 @@ def _set_up(
     held_out: Samples | None,
     profile: bool,
     teacher: ReducioDiT | None,
+    document: dict[str, Any] | None,
 ) -> DitRun:
     options = recipe.optimizer
     model.gradient_checkpointing = recipe.run.gradient_checkpointing
@@ -212,6 +220,8 @@ def _set_up(
     generator = None
     if held_out is not None and recipe.validation.clips:
         generator = Generator(held_out, recipe.validation, config=model.config, device=accelerator.device)
+    if document is not None:  # last, when nothing can be wrong with the run any more
+        claim_folder(checkpoints.out, document)
     return DitRun(
         options=recipe.run,
         learning=options,
@@ -276,8 +286,14 @@ def _validate(run: DitRun) -> bool:
             rows[f"clip {number}: generated"] = made
         run.monitor.picture(run.progress.step, clip_strip(rows))
     run.monitor.log(run.progress.step, minutes=run.progress.seconds / 60, **run.values)
-    _log.info("step %d: %s", run.progress.step, json.dumps(run.values))
+    _log.info("%s: %s", place(run.progress.step, run.progress.seconds), _words(run.values))
     return is_better(run.progress, -loss)
+
+
+def _words(values: dict[str, float]) -> str:
+    """A validation in one line for people."""
+    motion = f", motion {values['val/motion']:.2f} of the real clips'" if "val/motion" in values else ""
+    return f"validation loss {values['val/loss']:g}{motion}"
 
 
 def _finish(run: DitRun, out: Path) -> Path:
