@@ -169,38 +169,47 @@ class LinearFusion(nn.Module):
 
 
 class AttentionFusion(nn.Module):
-    """Every position of every frame attends to the whole key frame; queries and keys know where they are."""
+    """Every position of every frame attends to the whole key frame, by what is there and by how far away it is.
+
+    Places enter as rotations of queries and keys (RoPE, arXiv 2104.09864; half of the pairs turn with the row, half with
+    the column), so that only distances count: a tile larger than the training's crops has no unknown places.
+    """
 
     def __init__(self, channels: int, content: int) -> None:
         super().__init__()
-        self.heads = 4
+        self.heads = next(heads for heads in (4, 2, 1) if channels % (4 * heads) == 0)
+        pairs = channels // self.heads // 4  # of a head's channels that turn with the row; as many turn with the column
         self.query = conv(channels, channels, kernel=1)
         self.key = conv(content, channels, kernel=1)
         self.value = conv(content, channels, kernel=1)
-        self.place = nn.Linear(channels // 4 * 4, channels)
         self.out = conv(channels, channels, kernel=1)
+        self.rates = [100 ** -(pair / pairs) for pair in range(pairs)]
 
     def forward(self, x: Tensor, content: Tensor) -> Tensor:  # (B*16, C, h, w), (B, K, h, w)
         height, width = x.shape[-2:]
-        place = self.place(_sinusoid(height, width, self.place.in_features, x.device).to(self.place.weight.dtype))
-        place = rearrange(place, "h w c -> c h w").to(x.dtype)
-        split = "(b t) (n c) h w -> b n (t h w) c"
-        query = rearrange(self.query(x + place), split, t=CLIP_LENGTH, n=self.heads)
-        key = rearrange(self.key(content) + place, split, t=1, n=self.heads)
-        value = rearrange(self.value(content), split, t=1, n=self.heads)
+        angles = _angles(height, width, torch.tensor(self.rates, device=x.device))  # (h*w, C/heads/2)
+        split = "(b t) (n c) h w -> b n t (h w) c"
+        query = _turn(rearrange(self.query(x), split, t=CLIP_LENGTH, n=self.heads), angles).flatten(2, 3)
+        key = _turn(rearrange(self.key(content), split, t=1, n=self.heads), angles).flatten(2, 3)
+        value = rearrange(self.value(content), split, t=1, n=self.heads).flatten(2, 3)
         found = F.scaled_dot_product_attention(query, key, value)  # (B, heads, 16*h*w, C/heads)
         found = rearrange(found, "b n (t h w) c -> (b t) (n c) h w", t=CLIP_LENGTH, h=height, w=width)
         fused: Tensor = x + self.out(found)
         return fused
 
 
-def _sinusoid(height: int, width: int, channels: int, device: torch.device) -> Tensor:
-    """(h, w, channels): sines and cosines of the row and the column, wavelengths 6 to 600 positions."""
-    rates = torch.logspace(0, -2, channels // 4, device=device)
-    rows = torch.arange(height, device=device)[:, None] * rates
-    columns = torch.arange(width, device=device)[:, None] * rates
-    rows, columns = rows[:, None].expand(-1, width, -1), columns[None].expand(height, -1, -1)
-    return torch.cat((rows.sin(), rows.cos(), columns.sin(), columns.cos()), -1)
+def _angles(height: int, width: int, rates: Tensor) -> Tensor:
+    """(h*w, 2 * rates): by how much each pair of channels turns at each place, rows first; wavelengths from 6 positions."""
+    rows = (torch.arange(height, device=rates.device)[:, None] * rates)[:, None].expand(-1, width, -1)
+    columns = (torch.arange(width, device=rates.device)[:, None] * rates)[None].expand(height, -1, -1)
+    return torch.cat((rows, columns), -1).flatten(0, 1)
+
+
+def _turn(x: Tensor, angles: Tensor) -> Tensor:
+    """x (..., N, C) with channels i and i + C/2 as a pair, turned by angles (N, C/2); x's dtype, computed in float32."""
+    first, second = x.float().chunk(2, -1)
+    sine, cosine = angles.sin(), angles.cos()
+    return torch.cat((first * cosine - second * sine, first * sine + second * cosine), -1).to(x.dtype)
 
 
 _FUSIONS: dict[str, type[AddFusion] | type[LinearFusion] | type[AttentionFusion]] = {

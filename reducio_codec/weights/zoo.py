@@ -50,7 +50,7 @@ _ENTRIES = (
         "bidirectional (default in files), attention, add, linear, none",
         licence="MIT",
         paper="https://arxiv.org/abs/2411.13552",
-        sha256="c5b85e5e7d3433abb0c12bc5b54eb603e5ac30bbb0f4a6d4bcd942094947b28e",
+        sha256="c9228b28868b6ff50261f17ef5ebfee83c30f56c6619fd98772160bd28c816e0",
     ),
     ModelEntry(
         name="reducio-test",
@@ -72,7 +72,7 @@ _ENTRIES = (
         summary="reducio-dit-lite's student: the same in 4 steps, guidance inside (extra [generate])",
         licence="MIT",
         paper="https://arxiv.org/abs/2411.13552",
-        sha256="12dbdb6216c1b7888f356f4adbe262d3aae1ae87e31725dab2a8767af2c7e367",
+        sha256="09bb757ac3af37f30c62c0023ee156b1e3e46c2e223d36d8786ba19fc505e102",
         kind="generator",
     ),
 )

@@ -6,6 +6,7 @@ import torch
 from reducio_codec.config import LiteConfig
 from reducio_codec.errors import InputError
 from reducio_codec.models.lite import ReducioLite
+from reducio_codec.models.lite_decoders import AttentionFusion, _angles, _turn
 
 TINY = LiteConfig(channels_4=8, channels_8=8, channels_16=4, channels_32=16)
 
@@ -112,3 +113,26 @@ def test_configuration_names_what_is_wrong() -> None:
         LiteConfig(channels_4=6)
     with pytest.raises(InputError, match="warp, attention"):
         LiteConfig(decoders=("warp", "magic"))
+
+
+def test_attention_knows_places_by_their_distance_alone() -> None:
+    """So that a larger tile has no places that training never saw."""
+    angles = _angles(20, 24, torch.tensor([1.0, 0.3])).unflatten(0, (20, 24))  # (20, 24, 4)
+    query, key = torch.randn(8), torch.randn(8)
+
+    def score(one: tuple[int, int], other: tuple[int, int]) -> torch.Tensor:
+        return _turn(query, angles[one]) @ _turn(key, angles[other])
+
+    torch.testing.assert_close(score((2, 3), (5, 1)), score((14, 22), (17, 20)), atol=1e-5, rtol=1e-5)
+    assert (score((2, 3), (5, 1)) - score((2, 3), (1, 5))).abs() > 1e-3
+
+
+@pytest.mark.parametrize("channels", [4, 8, 12, 80])
+def test_attention_of_any_width(channels: int) -> None:
+    fuse = AttentionFusion(channels, 6)
+    x, content = torch.randn(16, channels, 3, 5), torch.randn(1, 6, 3, 5)
+    out = fuse(x, content)
+    assert out.shape == x.shape
+    fuse.out.weight.data.zero_()
+    fuse.out.bias.data.zero_()
+    assert torch.equal(fuse(x, content), x)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,6 +37,14 @@ def test_bundled_weights_are_the_recorded_ones() -> None:
         assert path.stat().st_size <= most * 1_000_000, f"{entry.name}: more than {most} MB in the wheel"
         assert (entry.folder / CONFIG_FILE).is_file()
         assert (entry.folder / "README.md").is_file(), "weights without a card"
+
+
+def test_the_wheel_is_small_enough_for_the_package_index() -> None:
+    """It takes files of up to 100 MiB."""
+    folder = Path(zoo.__file__).parents[1]
+    files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    deflated = sum(len(zlib.compress(path.read_bytes())) for path in files)
+    assert 90e6 < deflated < (100 << 20) - 1e6
 
 
 def test_unknown_name_lists_the_bundled_ones() -> None:
