@@ -2,8 +2,8 @@
 
 The clips of a group, whose key frames are coded together, get one key-frame quality, and ``latent_step`` follows from it, so
 one number is searched for. For a rate the clips' latents are computed once, since the motion hardly depends on how well the
-key frame is coded; only key frames are then coded again, and nothing is decoded. For a quality every trial is what would be
-written, decoded, so that what it promises holds.
+key frame is coded, and only key frames are coded again; where much may be spent, one clip is decoded twice to see whether
+that helps. For a quality every trial is what would be written, decoded, so that what it promises holds.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ _FIRST = 45
 """Quality that the first group's search starts from; the others start where the group before ended."""
 _DOUBLING = 16
 """With so many steps of quality a key frame's bits double and its error halves, about. Only guesses rest on it."""
+_PLENTY = 60
+"""Quality above which a rate is only used up if that is worth it."""
+_WORTH = 0.01
+"""Part of its error that a clip has to lose for the bits of a higher quality to be spent: 0.04 dB."""
 _NEAR = 0.02
 """A search ends so near what is wanted; one step of quality changes bits by about twice as much."""
 _PATIENCE = 5
@@ -90,7 +94,7 @@ class RateControl:
         return self._quality, step_for(self._quality)
 
     def _find_rate(self, engine: Engine, clips: Sequence[FrameClip], *, codec: str, allowed: float) -> int:
-        """The quality whose bits come nearest to ``allowed``."""
+        """The quality whose bits come nearest to ``allowed``, unless a lower one shows as much."""
         latents: list[NDArray[np.float32]] = []
 
         def bits(quality: int) -> float:
@@ -101,11 +105,20 @@ class RateControl:
             return 8 * (len(coded) + motion) + len(clips) * _CONTAINER_BITS
 
         tried = search_quality(bits, allowed, start=self._quality, rising=True)
-        self._full += len(clips) if tried.get(BEST_QUALITY, allowed) < allowed else 0
-        return min(tried, key=lambda quality: abs(tried[quality] - allowed))
+        quality = min(tried, key=lambda quality: abs(tried[quality] - allowed))
+        easiest = min(range(len(clips)), key=lambda number: _motion(clips[number]))  # gains most from its key frame
+
+        def error(quality: int) -> float:
+            _, seen = code_keyframes([clip.keyframe for clip in clips], codec=codec, quality=quality)
+            clip, latent = clips[easiest], latents[easiest]
+            return _coded_error(engine, clip, seen[easiest], latent, step=step_for(quality), decoder=self._decoder)
+
+        wasted = quality > _PLENTY and error(quality) > (1 - _WORTH) * error(_PLENTY)
+        self._full += len(clips) if wasted or tried.get(BEST_QUALITY, allowed) < allowed else 0
+        return _PLENTY if wasted else quality
 
     def _find_psnr(self, engine: Engine, clips: Sequence[FrameClip], *, codec: str) -> int:
-        """The lowest quality found with which every clip reaches the target, or the highest."""
+        """The lowest quality found with which every clip reaches the target, or is about as good as it gets."""
         assert self._psnr is not None
         limit = 255**2 / 10 ** (self._psnr / 10)
         pictures = [clip.keyframe for clip in clips]
@@ -115,13 +128,15 @@ class RateControl:
         for number in sorted(range(len(clips)), key=lambda number: _motion(clips[number]), reverse=True):
 
             def error(tried: int, number: int = number) -> float:
-                picture, step = seen(tried)[number], step_for(tried)
-                return _coded_error(engine, clips[number], picture, step=step, decoder=self._decoder)
+                clip, picture = clips[number], seen(tried)[number]
+                latent = _encode(engine, clip, picture)
+                return _coded_error(engine, clip, picture, latent, step=step_for(tried), decoder=self._decoder)
 
             errors = search_quality(error, limit * (1 - _NEAR), start=quality, lowest=lowest, rising=False)
-            reaching = [tried for tried, value in errors.items() if value <= limit]
-            self._short += not reaching
-            quality = lowest = min(reaching, default=BEST_QUALITY)
+            least = min(errors.values())
+            self._short += least > limit
+            enough = limit if least <= limit else least / (1 - _WORTH)
+            quality = lowest = min(tried for tried, value in errors.items() if value <= enough)
         return quality
 
     def spend(self, size: int, *, seconds: float) -> None:
@@ -190,9 +205,17 @@ def _encode(engine: Engine, clip: FrameClip, picture: NDArray[np.uint8]) -> NDAr
     return values
 
 
-def _coded_error(engine: Engine, clip: FrameClip, picture: NDArray[np.uint8], *, step: float, decoder: str) -> float:
-    """``clip_error`` of what would be written with the key frame that a reader sees as ``picture`` (H, W, 3)."""
-    _, motion = engine.coder.code(_encode(engine, clip, picture), step=step)
+def _coded_error(
+    engine: Engine,
+    clip: FrameClip,
+    picture: NDArray[np.uint8],
+    latent: NDArray[np.float32],
+    *,
+    step: float,
+    decoder: str,
+) -> float:
+    """``clip_error`` with the key frame that a reader sees as ``picture`` (H, W, 3) and a latent (z, t, h, w) to be coded."""
+    _, motion = engine.coder.code(latent, step=step)
     return clip_error(engine, clip, torch.from_numpy(motion)[None], as_batch(picture), decoder=decoder)
 
 
@@ -218,5 +241,6 @@ def best_keyframe(engine: Engine, clip: FrameClip, *, codec: str, quality: int, 
         span = clip_span(start=clip.span.start, frames=clip.span.frames, keyframe_index=index)
         tried = FrameClip(frames=clip.frames, span=span, keyframe_index=index)
         _, seen = code_keyframe(tried.keyframe, codec=codec, quality=quality)
-        found.append((_coded_error(engine, tried, seen, step=step, decoder=decoder), tried))
+        latent = _encode(engine, tried, seen)
+        found.append((_coded_error(engine, tried, seen, latent, step=step, decoder=decoder), tried))
     return min(found, key=lambda item: item[0])[1]

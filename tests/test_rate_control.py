@@ -122,10 +122,27 @@ def test_what_is_refused() -> None:
 
 
 @pytest.mark.parametrize("group", [1, 4])
-def test_a_rate_takes_one_more_encoding_of_a_clip_and_no_decoding(group: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rate_takes_one_more_encoding_of_a_clip_and_hardly_a_decoding(
+    group: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs = count_runs(monkeypatch)
-    write_only(noisy(64, 64, 96), target_kbps=30, keyframe_group=group)
+    write_only(noisy(64, 64, 96), target_kbps=10, keyframe_group=group)
     assert runs == {"encode": 2 * 4}
+    runs.clear()
+    write_only(noisy(64, 64, 96), target_kbps=100, keyframe_group=group)  # one clip of a group shows whether that helps
+    assert runs["encode"] == 2 * 4 and 0 < runs["decode"] <= 2 * 4 / group
+
+
+def test_bits_that_make_no_clip_better_are_not_spent() -> None:
+    """Frames that have nothing in common with their key frame."""
+    video = np.random.default_rng(0).integers(0, 256, (32, 64, 96, 3), dtype=np.uint8)
+    most, _, _ = write(video, keyframe_quality=BEST_QUALITY, latent_step=0.25)
+    report, _, _ = write(video, target_kbps=most.kbits_per_second)
+    assert report.bytes < 0.8 * most.bytes
+    assert report.missed is not None and report.missed.endswith("2 of 2 clips don't get better with more bits")
+    report, _, _ = write(video, target_psnr=60.0)
+    assert report.bytes < 0.8 * most.bytes
+    assert report.missed == "target_psnr 60 is out of reach for 2 of 2 clips"
 
 
 def test_a_quality_takes_few_decodings(monkeypatch: pytest.MonkeyPatch) -> None:
