@@ -33,8 +33,8 @@ _FIRST = 45
 """Quality that the first group's search starts from; the others start where the group before ended."""
 _DOUBLING = 16
 """With so many steps of quality a key frame's bits double and its error halves, about. Only guesses rest on it."""
-_PLENTY = 60
-"""Quality above which a rate is only used up if that is worth it."""
+_PLENTY = 70
+"""Quality above which bits are only spent where that is worth it."""
 _WORTH = 0.01
 """Part of its error that a clip has to lose for the bits of a higher quality to be spent: 0.04 dB."""
 _NEAR = 0.02
@@ -134,6 +134,8 @@ class RateControl:
 
             errors = search_quality(error, limit * (1 - _NEAR), start=quality, lowest=lowest, rising=False)
             least = min(errors.values())
+            if least > limit and lowest < _PLENTY:  # out of reach: then this is mostly as good
+                errors[_PLENTY] = error(_PLENTY)
             self._short += least > limit
             enough = limit if least <= limit else least / (1 - _WORTH)
             quality = lowest = min(tried for tried, value in errors.items() if value <= enough)
