@@ -55,7 +55,7 @@ def step_for(quality: int) -> float:
     """The ``latent_step`` that goes with a key-frame quality.
 
     With it a bit more lowers the error about as much in the key frame as in the latent, and that depends little on what is
-    shown: on 12 real clips the best pair of quality and step was 0.01 dB better at equal bits in the mean, 0.13 dB at most.
+    shown: against a search for the best pair it loses 0.02 dB at 45 kbit/s in the mean of 9 real clips, 0.3 dB on one of them.
     """
     return float(2 ** np.interp(quality, (0, 10, 65), (2.0, 0.7, -2.0)))
 
