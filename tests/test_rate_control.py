@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from itertools import pairwise
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from reducio_codec import ReducioCodec
 from reducio_codec.bitstream.container import RdcReader
+from reducio_codec.clip_runner import ClipRunner
 from reducio_codec.errors import InputError
 from reducio_codec.fileinfo import describe_rdc
-from reducio_codec.rate_control import Point, convex_hull
+from reducio_codec.rate_control import BEST_QUALITY, search_quality
 from tests.helpers import TinyModel, moving_video
 
 CODEC = ReducioCodec(TinyModel(), model_id="tiny", model_hash="0011223344556677")
@@ -120,11 +121,78 @@ def test_what_is_refused() -> None:
             write(video, **options)
 
 
-@given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 50)), min_size=1, max_size=30))
-def test_the_hull_holds_what_every_multiplier_chooses(pairs: list[tuple[int, int]]) -> None:
-    points = [Point(quality=0, step=1.0, bits=bits, error=error) for bits, error in pairs]
-    hull = convex_hull(points)
-    assert all(a.bits < b.bits and a.error > b.error for a, b in pairwise(hull))
-    for multiplier in (0.0, 0.1, 0.5, 1.0, 3.0, 100.0):
-        cost = min(point.error + multiplier * point.bits for point in points)
-        assert min(point.error + multiplier * point.bits for point in hull) == pytest.approx(cost)
+@pytest.mark.parametrize("group", [1, 4])
+def test_a_rate_takes_one_more_encoding_of_a_clip_and_hardly_a_decoding(
+    group: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = count_runs(monkeypatch)
+    write_only(noisy(64, 64, 96), target_kbps=10, keyframe_group=group)
+    assert runs == {"encode": 2 * 4}
+    runs.clear()
+    write_only(noisy(64, 64, 96), target_kbps=100, keyframe_group=group)  # one clip of a group shows whether that helps
+    assert runs["encode"] == 2 * 4 and 0 < runs["decode"] <= 2 * 4 / group
+
+
+def test_bits_that_make_no_clip_better_are_not_spent() -> None:
+    """Frames that have nothing in common with their key frame."""
+    video = np.random.default_rng(0).integers(0, 256, (32, 64, 96, 3), dtype=np.uint8)
+    most, _, _ = write(video, keyframe_quality=BEST_QUALITY, latent_step=0.25)
+    report, _, _ = write(video, target_kbps=most.kbits_per_second)
+    assert report.bytes < 0.8 * most.bytes
+    assert report.missed is not None and report.missed.endswith("2 of 2 clips don't get better with more bits")
+    report, _, _ = write(video, target_psnr=60.0)
+    assert report.bytes < 0.8 * most.bytes
+    assert report.missed == "target_psnr 60 is out of reach for 2 of 2 clips"
+
+
+def test_a_quality_takes_few_decodings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hardest clip is searched for, the others are tried with its quality."""
+    runs = count_runs(monkeypatch)
+    write_only(noisy(64, 64, 96), target_psnr=26.0)
+    assert runs["decode"] <= 2 * 4 + 2 and runs["encode"] == runs["decode"] + 4
+
+
+def count_runs(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Runs of encoder and decoder from now on, a clip each."""
+    runs: Counter[str] = Counter()
+
+    def spy(name: str) -> None:
+        run = getattr(ClipRunner, name)
+
+        def counted(*args: Any, **options: Any) -> Any:
+            runs[name] += 1
+            return run(*args, **options)
+
+        monkeypatch.setattr(ClipRunner, name, counted)
+
+    spy("encode")
+    spy("decode")
+    return runs
+
+
+def write_only(video: np.ndarray[Any, Any], **options: Any) -> None:
+    CODEC.compress(list(video), io.BytesIO(), rate=16, **options)
+
+
+@given(
+    st.lists(st.integers(1, 1000), min_size=BEST_QUALITY + 1, max_size=BEST_QUALITY + 1),
+    st.integers(1, 40_000),
+    st.integers(0, BEST_QUALITY),
+    st.integers(0, BEST_QUALITY),
+    st.booleans(),
+)
+def test_a_search_ends_near_or_between_neighbours(
+    steps: list[int], wanted: int, start: int, lowest: int, rising: bool
+) -> None:
+    values = np.cumsum(steps if rising else steps[::-1])[:: 1 if rising else -1]
+    tried = search_quality(
+        lambda quality: float(values[quality]), wanted, start=max(start, lowest), lowest=lowest, rising=rising
+    )
+    assert len(tried) <= 12
+    assert all(value == values[quality] for quality, value in tried.items())
+    if any(abs(value / wanted - 1) <= 0.02 for value in tried.values()):
+        return
+    allowed = range(lowest, BEST_QUALITY + 1)
+    enough = [quality for quality in allowed if (values[quality] >= wanted) == rising]
+    first = enough[0] if enough else BEST_QUALITY + 1
+    assert {first - 1, first} & set(allowed) <= set(tried)
