@@ -25,7 +25,7 @@ from reducio_codec.bitstream.keyframe import code_keyframe
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.files import atomic_write
-from reducio_codec.models.interface import CodecModel
+from reducio_codec.models.interface import CodecModel, uses_neighbours
 from reducio_codec.refine import plan_refinement, refine
 from reducio_codec.train.manifest import find_videos
 from reducio_codec.train.scan import ScanOptions, scan
@@ -62,6 +62,8 @@ def measure(
 
     raw = encode(video[:, :, index])
     for name in model.decoder_names:
+        if uses_neighbours(model, name):
+            continue  # a clip by itself has none: it would be the other decoder's picture (see evaluate_neighbours)
         found[name] = psnr(raw, video[:, :, index], name)
     data, coded = code_keyframe(clip[index], quality=quality)
     keyframe = torch.from_numpy(coded).permute(2, 0, 1)[None].float() / 127.5 - 1
