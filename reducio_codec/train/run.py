@@ -23,6 +23,8 @@ from reducio_codec.train.recipe import OptimizerOptions, RunOptions
 from reducio_codec.train.schedule import rate_factor
 
 _AVERAGE_FILE = "ema.safetensors"
+_SHARDS_FOLDER = "pytorch_model_fsdp_0"
+"""accelerate's name for a model in shards."""
 
 _log = logging.getLogger(__name__)
 
@@ -188,6 +190,9 @@ def write_state(run: Run, folder: Path) -> None:
 
 
 def load_state(run: Run, folder: Path) -> None:
+    shards = (folder / _SHARDS_FOLDER).is_dir()
+    if shards != is_sharded(run.accelerator):
+        raise InputError(f"{folder} was written {'with' if shards else 'without'} FSDP; go on in the same way")
     try:
         run.accelerator.load_state(str(folder))
         if run.average is not None:

@@ -154,3 +154,17 @@ def test_an_average_does_not_go_with_shards(videos: Path, tmp_path: Path) -> Non
     document = {**PAPER, "optimizer": {**PAPER["optimizer"], "ema": 0.9}}
     done = launch(tmp_path / "run", document, "--data", str(videos), **SHARDED)
     assert done.returncode == 1 and "optimizer.ema is 0.9; with FSDP it must be 0" in done.stderr
+
+
+def test_a_checkpoint_is_gone_on_with_as_it_was_written(videos: Path, tmp_path: Path) -> None:
+    paths = ("--data", str(videos))
+    for steps, env, reason in ((1, {}, ""), (2, SHARDED, "was written without FSDP; go on in the same way")):
+        document = {**PAPER, "run": {**PAPER["run"], "steps": steps}, "gan": {"weight": 0.0}}
+        done = launch(tmp_path, document, *paths, processes=1, **env)
+        assert (done.returncode != 0) == bool(reason) and reason in done.stderr, done.stderr[-2000:]
+        assert "reducio_codec/train" not in done.stderr  # the launcher's own traceback is not ours to mend
+    found = Checkpoints(tmp_path / "run").find()
+    assert found is not None
+    (found / "pytorch_model_fsdp_0").mkdir()
+    done = launch(tmp_path, document, *paths, processes=1)
+    assert done.returncode != 0 and "was written with FSDP; go on in the same way" in done.stderr
