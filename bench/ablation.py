@@ -1,6 +1,6 @@
 """``bench run ablation``: the rows of the paper's tables as small runs of equal length, measured on the same clips.
 
-A row is the recipe ``ablation`` with what the row changes in the paper's model, one of ``reducio_codec.models.presets``.
+A row is the recipe ``ablation`` with what the row changes in the paper's model, one of ``reducio_codec.models.reducio.presets``.
 Its run lives in a folder of its own: a run that was cut off goes on from its checkpoint, and a model that is measured is
 skipped, in every table that has it. ``results/ablation/PRESET.json`` has everything of a model.
 """
@@ -25,7 +25,7 @@ from bench.results import write_json
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import ReducioConfig
 from reducio_codec.errors import InputError, ReducioError
-from reducio_codec.models.presets import PRESETS
+from reducio_codec.models.reducio.presets import PRESETS
 from reducio_codec.train.loop import TrainReport, train
 from reducio_codec.train.recipe import Recipe
 from reducio_codec.train.recipe_file import read_recipe, to_document

@@ -86,7 +86,7 @@ def growth(call: Callable[[], object], *, device: Any) -> tuple[int, float]:
     Args:
         device: torch's; on an accelerator its own memory counts.
     """
-    from reducio_codec.memory import PeakMemory
+    from reducio_codec.measure.memory import PeakMemory
 
     _return_freed_memory()
     watch = PeakMemory(device)

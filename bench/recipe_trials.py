@@ -23,7 +23,7 @@ from bench.machine import describe
 from bench.results import write_json
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
-from reducio_codec.pixels import to_bytes, to_unit
+from reducio_codec.io.pixels import to_bytes, to_unit
 from reducio_codec.train.evaluate import Clip, clips_of, measure, summary
 from reducio_codec.train.loop import train
 from reducio_codec.train.recipe_file import read_recipe

@@ -23,14 +23,14 @@ from torch import Tensor
 
 from bench.machine import describe
 from bench.results import write_json
-from reducio_codec.bitstream.keyframe import code_keyframe
-from reducio_codec.clip_runner import Neighbours
+from reducio_codec.clips.refine import plan_refinement, refine
+from reducio_codec.clips.runner import Neighbours
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
-from reducio_codec.models.lite_blocks import upsample
-from reducio_codec.models.motion import FLOW_STRIDE, estimate_flow, warp
-from reducio_codec.pixels import to_bytes, to_unit
-from reducio_codec.refine import plan_refinement, refine
+from reducio_codec.io.pixels import to_bytes, to_unit
+from reducio_codec.models.lite.blocks import upsample
+from reducio_codec.models.reducio.motion import FLOW_STRIDE, estimate_flow, warp
+from reducio_codec.rdc.keyframe import code_keyframe
 from reducio_codec.train.evaluate import summary
 from reducio_codec.train.evaluate_neighbours import DECODERS, Frames, sequences
 

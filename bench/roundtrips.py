@@ -18,7 +18,7 @@ from bench.machine import describe
 from bench.results import write_json
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.io.files import atomic_write
-from reducio_codec.roundtrip import Quality, roundtrip
+from reducio_codec.measure.roundtrip import Quality, roundtrip
 
 PROTOCOL = "roundtrips/1"
 STRIP_WIDTH = 1280

@@ -20,10 +20,10 @@ import torch
 
 from bench.machine import describe
 from bench.results import write_json
-from reducio_codec.bitstream.keyframe import code_keyframes
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
-from reducio_codec.pixels import to_bytes, to_unit
+from reducio_codec.io.pixels import to_bytes, to_unit
+from reducio_codec.rdc.keyframe import code_keyframes
 from reducio_codec.train.evaluate_neighbours import Frames, sequences
 from reducio_codec.train.validate import pooled_psnr
 

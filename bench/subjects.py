@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reducio_codec.config import CLIP_LENGTH, LiteConfig, ReducioConfig
-from reducio_codec.models.interface import CodecModel
-from reducio_codec.models.latents import Posterior
-from reducio_codec.models.lite import ReducioLite
-from reducio_codec.models.vae import ReducioVAE
-from reducio_codec.precision import resolve_dtype
+from reducio_codec.models.contract import CodecModel
+from reducio_codec.models.lite.model import ReducioLite
+from reducio_codec.models.posterior import Posterior
+from reducio_codec.models.precision import resolve_dtype
+from reducio_codec.models.reducio.vae import ReducioVAE
 from reducio_codec.weights.layout import TENSOR_FILE
 from reducio_codec.weights.zoo import BUNDLED, load_pretrained
 

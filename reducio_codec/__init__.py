@@ -6,11 +6,11 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reducio_codec.clips.latent import Latent
+    from reducio_codec.clips.streams import EncodedClip
     from reducio_codec.codec import ReducioCodec
     from reducio_codec.config import TilingConfig
     from reducio_codec.errors import ReducioError
-    from reducio_codec.geometry.latent import Latent
-    from reducio_codec.streaming import EncodedClip
     from reducio_codec.weights.zoo import list_models
 
 __all__ = [
@@ -25,8 +25,8 @@ __all__ = [
 
 # imported when they are first used: ``reducio-codec --help`` needn't wait for torch
 _HOMES = {
-    "EncodedClip": "reducio_codec.streaming",
-    "Latent": "reducio_codec.geometry.latent",
+    "EncodedClip": "reducio_codec.clips.streams",
+    "Latent": "reducio_codec.clips.latent",
     "ReducioCodec": "reducio_codec.codec",
     "ReducioError": "reducio_codec.errors",
     "TilingConfig": "reducio_codec.config",

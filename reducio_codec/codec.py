@@ -1,6 +1,6 @@
 """The codec: video to (latent, key frames) and back as tensors, streams and files.
 
-The work is done elsewhere: ``clip_runner`` (one clip), ``streaming``, ``compress``, ``decompress``, ``rdc_video``.
+The work is done elsewhere: ``clips`` (one clip, streams), ``coding`` (files).
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reducio_codec import streaming
-from reducio_codec.bitstream.entropy import LatentCoder
-from reducio_codec.bitstream.keyframe import KeyframeCodec
-from reducio_codec.bitstream.tables import LatentTables
-from reducio_codec.clip_runner import ClipRunner, Neighbours, find_neighbours
-from reducio_codec.compress import Progress, compress
+from reducio_codec.clips import streams as streaming
+from reducio_codec.clips.budget import DEFAULT_PEAK_BYTES_PER_PIXEL, resolve_tiling
+from reducio_codec.clips.inputs import as_video, check_choice, check_keyframe_index, check_latent, check_neighbours
+from reducio_codec.clips.latent import Latent
+from reducio_codec.clips.refine import Refinement, plan_refinement
+from reducio_codec.clips.runner import ClipRunner, Neighbours, find_neighbours
+from reducio_codec.clips.sources import Rate, open_source
+from reducio_codec.clips.spans import count_clips, plan_clips, take_clip
+from reducio_codec.clips.streams import EncodedClip, encode_clip, join_clips
+from reducio_codec.coding.compress import Progress, compress
+from reducio_codec.coding.decompress import OnError, decompress
+from reducio_codec.coding.engine import Engine
+from reducio_codec.coding.rate_control import KeyframeChoice, RateControl
+from reducio_codec.coding.rdc_video import RdcVideo, open_rdc
+from reducio_codec.coding.report import CompressReport, DecompressReport
 from reducio_codec.config import CLIP_LENGTH, TilingConfig
-from reducio_codec.decompress import OnError, decompress
-from reducio_codec.engine import Engine
 from reducio_codec.errors import InputError
-from reducio_codec.geometry.budget import DEFAULT_PEAK_BYTES_PER_PIXEL, resolve_tiling
-from reducio_codec.geometry.clips import count_clips, plan_clips, take_clip
-from reducio_codec.geometry.latent import Latent
-from reducio_codec.inputs import as_video, check_choice, check_keyframe_index, check_latent, check_neighbours
-from reducio_codec.models.interface import CodecModel, choose_decoder, uses_neighbours
-from reducio_codec.pixels import to_unit
-from reducio_codec.precision import resolve_device, resolve_dtype
-from reducio_codec.rate_control import KeyframeChoice, RateControl
-from reducio_codec.rdc_video import RdcVideo, open_rdc
-from reducio_codec.refine import Refinement, plan_refinement
-from reducio_codec.report import CompressReport, DecompressReport
-from reducio_codec.sources import Rate, open_source
-from reducio_codec.streaming import EncodedClip, encode_clip, join_clips
+from reducio_codec.io.pixels import to_unit
+from reducio_codec.models.contract import CodecModel, choose_decoder, uses_neighbours
+from reducio_codec.models.precision import resolve_device, resolve_dtype
+from reducio_codec.rdc.entropy import LatentCoder
+from reducio_codec.rdc.keyframe import KeyframeCodec
+from reducio_codec.rdc.tables import LatentTables
 from reducio_codec.weights.zoo import load_pretrained
 
 Output = Literal["float", "uint8"]
@@ -292,7 +292,7 @@ class ReducioCodec:
         decoder: str | None = None,
         latent_step: float = 0.5,
     ) -> Iterator[EncodedClip]:
-        """Frames ``(H, W, 3)`` uint8 one by one to clips: see :func:`reducio_codec.streaming.encode_stream`.
+        """Frames ``(H, W, 3)`` uint8 one by one to clips: see :func:`reducio_codec.clips.streams.encode_stream`.
 
         ``effort``, ``decoder`` and ``latent_step`` as for ``encode``.
         """
@@ -302,7 +302,7 @@ class ReducioCodec:
     def decode_stream(
         self, clips: Iterable[EncodedClip], *, decoder: str | None = None, references: int | None = None
     ) -> Iterator[NDArray[np.uint8]]:
-        """Clips one by one to frames ``(H, W, 3)`` uint8: see :func:`reducio_codec.streaming.decode_stream`.
+        """Clips one by one to frames ``(H, W, 3)`` uint8: see :func:`reducio_codec.clips.streams.decode_stream`.
 
         ``references=2``, the default where the model has a decoder for it (``bidirectional``), also takes the key frames of
         the clips beside each one, and so waits for the next clip; 1 doesn't, nor does any other ``decoder``.

@@ -65,7 +65,7 @@ class TilingConfig(JsonConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class LiteConfig(JsonConfig):
-    """The bundled small model (``reducio_codec.models.lite``): the paper's latent grid at a thousandth of its cost."""
+    """The bundled small model (``reducio_codec.models.lite.model``): the paper's latent grid at a thousandth of its cost."""
 
     architecture: ClassVar[str] = "lite"
     latent_channels: ClassVar[int] = 16
@@ -105,7 +105,7 @@ ContentFrame = Literal["middle", "first", "random", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class ReducioConfig(JsonConfig):
-    """The paper's model (``reducio_codec.models.vae``). The defaults are the published 4x32x32 model."""
+    """The paper's model (``reducio_codec.models.reducio.vae``). The defaults are the published 4x32x32 model."""
 
     architecture: ClassVar[str] = "reducio"
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from reducio_codec.errors import InputError
-from reducio_codec.models.latents import Posterior
+from reducio_codec.models.posterior import Posterior
 
 
 @dataclass(frozen=True, kw_only=True)

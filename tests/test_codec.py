@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from reducio_codec import Latent, ReducioCodec
 from reducio_codec.config import TilingConfig
 from reducio_codec.errors import InputError
+from reducio_codec.io.pixels import to_bytes, to_unit
 from reducio_codec.io.video import read_clip
-from reducio_codec.pixels import to_bytes, to_unit
 from tests.helpers import ConvModel, IdentityModel, TinyConfig, TinyModel, moving_video
 
 SMALL_TILES = TilingConfig(tile_size=64, tile_overlap=32)
@@ -217,7 +217,7 @@ def test_other_latent_grids(ratio: int) -> None:
 
     class Model(TinyModel):
         def encode(self, video: torch.Tensor, **_: object) -> object:
-            from reducio_codec.models.latents import Posterior
+            from reducio_codec.models.posterior import Posterior
 
             pooled = torch.nn.functional.avg_pool3d(video, (4, ratio, ratio))
             mean = torch.cat([pooled] * 5 + [pooled[:, :1]], dim=1)

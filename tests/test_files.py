@@ -19,10 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reducio_codec import ReducioCodec
-from reducio_codec.bitstream.container import RdcReader, RdcWriter, RecordType
-from reducio_codec.decompress import Damage, decoded_frames
+from reducio_codec.coding.decompress import Damage, decoded_frames
 from reducio_codec.errors import FormatError, InputError, ReducioError, VideoError, WeightsError
 from reducio_codec.io.video import open_video, read_clip
+from reducio_codec.rdc.container import RdcReader, RdcWriter, RecordType
 from tests.helpers import TinyModel, moving_frames, moving_video
 
 MakeVideo = Callable[..., Path]
@@ -522,7 +522,7 @@ import io, json, sys, tempfile, torch
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from reducio_codec import ReducioCodec
-from reducio_codec.memory import PeakMemory
+from reducio_codec.measure.memory import PeakMemory
 from tests.helpers import TinyModel, moving_frames
 torch.set_num_threads(1)
 codec, peaks = ReducioCodec(TinyModel()), {}

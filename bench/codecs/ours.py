@@ -16,7 +16,7 @@ import torch
 from bench.methods import Candidate, Coded, Frames, NotRunError, Reconstruction, Reconstructor, VideoCodec
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.errors import InputError, WeightsError
-from reducio_codec.models.interface import choose_decoder
+from reducio_codec.models.contract import choose_decoder
 
 MODEL = "reducio-lite"
 DECODERS = ("warp",)

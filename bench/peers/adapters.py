@@ -19,8 +19,8 @@ from torch import Tensor
 
 from bench.methods import Frames, NotRunError, Reconstruction
 from reducio_codec.errors import MissingDependencyError
+from reducio_codec.io.pixels import to_bytes, to_unit
 from reducio_codec.metrics.weights import NeedsFileError
-from reducio_codec.pixels import to_bytes, to_unit
 
 ENCODER, DECODER, WHOLE = "encoder.jit", "decoder.jit", "autoencoder.jit"
 

@@ -24,9 +24,9 @@ from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import LiteConfig, ReducioConfig
 from reducio_codec.errors import WeightsError
 from reducio_codec.io.colour import ToRgb
-from reducio_codec.models.interface import CodecModel, uses_neighbours
-from reducio_codec.models.lite import ReducioLite
-from reducio_codec.models.vae import ReducioVAE
+from reducio_codec.models.contract import CodecModel, uses_neighbours
+from reducio_codec.models.lite.model import ReducioLite
+from reducio_codec.models.reducio.vae import ReducioVAE
 
 Operation = Literal["encode", "decode"]
 Call = Callable[[], object]

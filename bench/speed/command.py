@@ -22,7 +22,7 @@ from bench.speed.sweep_table import axis_table, words
 from bench.speed.sweeps import Sweep, SweepConfig, read
 from reducio_codec.errors import InputError
 from reducio_codec.generate.config import PRESETS
-from reducio_codec.precision import resolve_device
+from reducio_codec.models.precision import resolve_device
 
 RESULTS = Path("bench/results")
 

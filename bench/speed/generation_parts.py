@@ -18,6 +18,7 @@ from torch import nn
 from bench.methods import NotRunError
 from bench.speed.coders import clip_at, lite_codec, paper_codec
 from bench.subjects import fill
+from reducio_codec.clips.budget import available_memory
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.errors import MissingDependencyError, WeightsError
 from reducio_codec.generate.conditioning import Conditions
@@ -28,8 +29,7 @@ from reducio_codec.generate.optional import open_clip, transformers
 from reducio_codec.generate.pipeline import ReducioDiTPipeline
 from reducio_codec.generate.sampling import SAMPLERS, draw_noise, evaluations, make_generators, sample
 from reducio_codec.generate.semantic import ImageEncoder
-from reducio_codec.geometry.budget import available_memory
-from reducio_codec.precision import resolve_dtype
+from reducio_codec.models.precision import resolve_dtype
 from reducio_codec.weights.io import SHORT_HASH, file_sha256
 from reducio_codec.weights.layout import TENSOR_FILE
 from reducio_codec.weights.zoo import resolve

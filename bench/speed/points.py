@@ -9,7 +9,7 @@ import torch
 
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError
-from reducio_codec.precision import resolve_dtype
+from reducio_codec.models.precision import resolve_dtype
 
 FRAME_RATE = 16
 """Frames of a second, for lengths."""

@@ -62,7 +62,7 @@ def command(
     from reducio_codec.generate.extract.maker import Encoders
     from reducio_codec.generate.extract.run import extract
     from reducio_codec.generate.train.recipe import read_dit_recipe
-    from reducio_codec.precision import resolve_device, resolve_dtype
+    from reducio_codec.models.precision import resolve_device, resolve_dtype
 
     plan = read_dit_recipe(recipe, changes=[f"extract.{change}" for change in changes])
     wanted: Any = "auto" if precision == "auto" else getattr(torch, precision)

@@ -110,7 +110,8 @@ def command(
 
     from reducio_codec.generate import ReducioDiTPipeline
     from reducio_codec.generate.continuation import FRAME_RATE
-    from reducio_codec.io import VideoWriter, check_output
+    from reducio_codec.io.files import check_output
+    from reducio_codec.io.writer import VideoWriter
 
     if output.suffix and "%" not in output.name:
         check_output(output, inputs=() if image is None else (image,))

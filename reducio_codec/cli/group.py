@@ -15,7 +15,7 @@ import click
 
 from reducio_codec import __version__
 from reducio_codec.errors import ReducioError
-from reducio_codec.termination import exit_on_sigterm
+from reducio_codec.io.termination import exit_on_sigterm
 
 EXIT_INTERRUPTED = 130
 """What a shell gives a program that Ctrl-C ended: 128 + SIGINT."""

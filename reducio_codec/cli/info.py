@@ -12,7 +12,7 @@ from reducio_codec.cli.group import traceback_option
 from reducio_codec.cli.options import STANDARD, standard_input
 
 if TYPE_CHECKING:
-    from reducio_codec.fileinfo import MediaInfo, RdcInfo
+    from reducio_codec.rdc.info import MediaInfo, RdcInfo
 
 
 @click.command()
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @traceback_option
 def command(file: Path, as_json: bool) -> None:
     """Show what is in an .rdc file (- for standard input) or a video, and what its parts cost."""
-    from reducio_codec.fileinfo import RdcInfo, describe_file, describe_rdc
+    from reducio_codec.rdc.info import RdcInfo, describe_file, describe_rdc
 
     found = describe_rdc(standard_input()) if file == STANDARD else describe_file(file)
     if as_json:

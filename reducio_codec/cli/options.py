@@ -199,9 +199,9 @@ def needed_decoders(decoder: str | None) -> tuple[str, ...] | None:
 
 def model_of(source: Path | BinaryIO) -> str:
     """The bundled model that an .rdc file names. A file can't make this program open or fetch any other."""
-    from reducio_codec.bitstream.container import RdcReader
     from reducio_codec.errors import FormatError, WeightsError
     from reducio_codec.io.files import check_input
+    from reducio_codec.rdc.container import RdcReader
     from reducio_codec.weights.zoo import list_models
 
     name = "standard input" if not isinstance(source, Path) else str(source)

@@ -23,7 +23,7 @@ from reducio_codec.cli.progress import progress_bar
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from reducio_codec.roundtrip import Quality, Roundtrip
+    from reducio_codec.measure.roundtrip import Quality, Roundtrip
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "assets" / "flower.mp4"
 """The clip that ships inside the package; its licence lies beside it."""
@@ -62,7 +62,7 @@ def command(
     Prints rate, quality and speed beside what the key frames alone would give. Writes the .rdc file, the decoded video, a
     video with source and result side by side, and a PNG strip of the clip with the most motion.
     """
-    from reducio_codec.roundtrip import output_paths, roundtrip
+    from reducio_codec.measure.roundtrip import output_paths, roundtrip
 
     video = EXAMPLE if source is None else source
     folder = FOLDER if output is None else output

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from reducio_codec.clips.padding import padded_length
 from reducio_codec.config import PIXEL_MULTIPLE
 from reducio_codec.errors import InputError
-from reducio_codec.geometry.padding import padded_length
 
 _BASE = 1024
 

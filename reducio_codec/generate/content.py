@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from reducio_codec.config import ReducioConfig
 from reducio_codec.generate.config import DiTConfig
-from reducio_codec.models.content import ContentEncoder
-from reducio_codec.models.layers import ResidualBlock
+from reducio_codec.models.reducio.content import ContentEncoder
+from reducio_codec.models.reducio.layers import ResidualBlock
 
 STRIDE = 16
 """Pixels for each content token along a side."""

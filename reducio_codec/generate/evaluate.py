@@ -43,9 +43,9 @@ from reducio_codec.generate.pipeline import ReducioDiTPipeline
 from reducio_codec.generate.protocols.settings import environment
 from reducio_codec.generate.train.validate import spread
 from reducio_codec.io.files import atomic_write
+from reducio_codec.io.strips import clip_strip
 from reducio_codec.metrics.frechet import frechet_distance
 from reducio_codec.metrics.fvd import I3d, find_i3d
-from reducio_codec.pictures import clip_strip
 from reducio_codec.train.manifest import find_videos
 from reducio_codec.train.scan import ScanOptions, scan
 from reducio_codec.train.store import open_store

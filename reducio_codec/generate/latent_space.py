@@ -8,7 +8,7 @@ from torch import nn
 
 from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.generate.config import DiTConfig
-from reducio_codec.models.interface import CodecModel
+from reducio_codec.models.contract import CodecModel
 from reducio_codec.weights.latent_space import tensors_id
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reducio_codec.models.motion import estimate_flow
-from reducio_codec.pixels import to_unit
+from reducio_codec.io.pixels import to_unit
+from reducio_codec.models.reducio.motion import estimate_flow
 
 Clip = NDArray[np.uint8]
 """(16, H, W, 3)."""

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from reducio_codec.clips.inputs import check_range
 from reducio_codec.config import PIXEL_MULTIPLE
 from reducio_codec.errors import InputError, VideoError
-from reducio_codec.inputs import check_range
 from reducio_codec.io.files import check_input
 from reducio_codec.io.images import picture_to_rgb
-from reducio_codec.pixels import to_bytes
+from reducio_codec.io.pixels import to_bytes
 
 Picture = NDArray[np.uint8]
 

@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reducio_codec.clips.inputs import check_choice
+from reducio_codec.clips.padding import pad
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.errors import InputError, ReducioError
 from reducio_codec.generate.conditioning import Conditions
@@ -37,10 +39,8 @@ from reducio_codec.generate.semantic import DEFAULT_IMAGE_ENCODER, ImageEncoder
 from reducio_codec.generate.stages import Stage
 from reducio_codec.generate.text import DEFAULT_TEXT_ENCODER, TextEncoder
 from reducio_codec.generate.text_to_image import DEFAULT_TEXT_TO_IMAGE, TextToImage
-from reducio_codec.geometry.padding import pad
-from reducio_codec.inputs import check_choice
-from reducio_codec.pixels import to_bytes, to_unit
-from reducio_codec.precision import resolve_device, resolve_dtype
+from reducio_codec.io.pixels import to_bytes, to_unit
+from reducio_codec.models.precision import resolve_device, resolve_dtype
 from reducio_codec.weights.zoo import resolve
 
 logger = logging.getLogger(__name__)

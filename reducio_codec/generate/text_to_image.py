@@ -11,11 +11,11 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from reducio_codec.clips.padding import padded_length
 from reducio_codec.errors import WeightsError
 from reducio_codec.generate.optional import diffusers
 from reducio_codec.generate.pictures import Picture, cover
 from reducio_codec.generate.sampling import make_generators
-from reducio_codec.geometry.padding import padded_length
 
 DEFAULT_TEXT_TO_IMAGE = "PixArt-alpha/PixArt-XL-2-1024-MS"
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reducio_codec.errors import InputError, WeightsError
+from reducio_codec.io.pixels import to_unit
 from reducio_codec.metrics.weights import NeedsFileError, checked, torch_cache
-from reducio_codec.pixels import to_unit
 
 Net = Literal["alex", "vgg"]
 

@@ -21,12 +21,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from reducio_codec.bitstream.keyframe import code_keyframe
+from reducio_codec.clips.refine import plan_refinement, refine
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.files import atomic_write
-from reducio_codec.models.interface import CodecModel, uses_neighbours
-from reducio_codec.refine import plan_refinement, refine
+from reducio_codec.models.contract import CodecModel, uses_neighbours
+from reducio_codec.rdc.keyframe import code_keyframe
 from reducio_codec.train.manifest import find_videos
 from reducio_codec.train.scan import ScanOptions, scan
 from reducio_codec.train.store import open_store

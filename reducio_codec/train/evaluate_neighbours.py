@@ -25,16 +25,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from reducio_codec.bitstream.keyframe import code_keyframe
-from reducio_codec.clip_runner import find_neighbours
+from reducio_codec.clips.refine import plan_refinement
+from reducio_codec.clips.runner import find_neighbours
+from reducio_codec.clips.spans import plan_clips
+from reducio_codec.clips.streams import encode_clip
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
-from reducio_codec.geometry.clips import plan_clips
 from reducio_codec.io.files import atomic_write
-from reducio_codec.pictures import clip_strip
-from reducio_codec.pixels import to_unit
-from reducio_codec.refine import plan_refinement
-from reducio_codec.streaming import encode_clip
+from reducio_codec.io.pixels import to_unit
+from reducio_codec.io.strips import clip_strip
+from reducio_codec.rdc.keyframe import code_keyframe
 from reducio_codec.train.evaluate import summary
 from reducio_codec.train.manifest import find_videos
 from reducio_codec.train.scan import ScanOptions, scan

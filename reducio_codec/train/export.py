@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reducio_codec.bitstream.tables import fit_tables
-from reducio_codec.models.interface import CodecModel
-from reducio_codec.models.lite import ReducioLite
-from reducio_codec.models.lite_blocks import SLOTS
-from reducio_codec.pixels import to_unit
+from reducio_codec.io.pixels import to_unit
+from reducio_codec.models.contract import CodecModel
+from reducio_codec.models.lite.blocks import SLOTS
+from reducio_codec.models.lite.model import ReducioLite
+from reducio_codec.rdc.tables import fit_tables
 from reducio_codec.train.recipe import Recipe
 from reducio_codec.weights.card import ModelCard
 from reducio_codec.weights.io import save_model

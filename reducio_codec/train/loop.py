@@ -13,9 +13,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from reducio_codec.models.interface import CodecModel
-from reducio_codec.models.lite import ReducioLite
-from reducio_codec.pictures import strip
+from reducio_codec.io.strips import strip
+from reducio_codec.models.contract import CodecModel
+from reducio_codec.models.lite.model import ReducioLite
 from reducio_codec.train.checkpoint import Checkpoints, Progress, check_folder, nothing_left, read_progress
 from reducio_codec.train.export import card_text, export
 from reducio_codec.train.live import place, shown_progress

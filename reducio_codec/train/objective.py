@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from reducio_codec.config import CLIP_LENGTH
-from reducio_codec.models.interface import CodecModel, uses_neighbours
-from reducio_codec.models.latents import Posterior
-from reducio_codec.models.lite import ReducioLite
-from reducio_codec.pixels import to_unit
+from reducio_codec.io.pixels import to_unit
+from reducio_codec.models.contract import CodecModel, uses_neighbours
+from reducio_codec.models.lite.model import ReducioLite
+from reducio_codec.models.posterior import Posterior
 from reducio_codec.train.loading import Batch
 from reducio_codec.train.losses import (
     PerceptualLoss,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reducio_codec.bitstream.keyframe import code_keyframe
+from reducio_codec.rdc.keyframe import code_keyframe
 from reducio_codec.train.sampling import ClipPlan
 from reducio_codec.train.store import FrameStore
 

@@ -21,12 +21,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from reducio_codec.clips.scenes import THUMBNAIL, clip_motion, find_scenes, sample_points, thumbnail
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError, ReducioError
 from reducio_codec.io.decode import VideoFrame
 from reducio_codec.io.files import PendingFile, atomic_write, writing_errors
 from reducio_codec.io.video import open_video
-from reducio_codec.scenes import THUMBNAIL, clip_motion, find_scenes, sample_points, thumbnail
 
 _log = logging.getLogger(__name__)
 

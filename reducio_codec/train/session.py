@@ -12,9 +12,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from reducio_codec.models.contract import CodecModel
 from reducio_codec.models.discriminator import PatchDiscriminator
-from reducio_codec.models.interface import CodecModel
-from reducio_codec.models.vae import ReducioVAE
+from reducio_codec.models.reducio.vae import ReducioVAE
 from reducio_codec.train.checkpoint import Checkpoints, Progress, claim_folder
 from reducio_codec.train.losses import PerceptualLoss, perceptual_loss
 from reducio_codec.train.manifest import find_videos

@@ -13,17 +13,17 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from reducio_codec.bitstream.entropy import LatentCoder
-from reducio_codec.bitstream.tables import UNIT
 from reducio_codec.config import CLIP_LENGTH, LiteConfig
 from reducio_codec.errors import InputError, WeightsError
-from reducio_codec.models.interface import CodecModel
-from reducio_codec.models.lite import ReducioLite
-from reducio_codec.models.lite_blocks import SLOTS
-from reducio_codec.models.lite_decoders import WarpDecoder
-from reducio_codec.models.motion import estimate_flow
-from reducio_codec.models.vae import ReducioVAE
-from reducio_codec.pixels import to_unit
+from reducio_codec.io.pixels import to_unit
+from reducio_codec.models.contract import CodecModel
+from reducio_codec.models.lite.blocks import SLOTS
+from reducio_codec.models.lite.decoders import WarpDecoder
+from reducio_codec.models.lite.model import ReducioLite
+from reducio_codec.models.reducio.motion import estimate_flow
+from reducio_codec.models.reducio.vae import ReducioVAE
+from reducio_codec.rdc.entropy import LatentCoder
+from reducio_codec.rdc.tables import UNIT
 from reducio_codec.train.recipe import Recipe
 from reducio_codec.weights.layout import ENTROPY_FILE
 from reducio_codec.weights.sd_init import start_from_image_vae

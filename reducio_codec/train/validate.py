@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from reducio_codec.config import CLIP_LENGTH
+from reducio_codec.io.pixels import to_bytes, to_unit
 from reducio_codec.metrics.psnr import PsnrMeter
-from reducio_codec.models.interface import CodecModel, uses_neighbours
-from reducio_codec.pixels import to_bytes, to_unit
+from reducio_codec.models.contract import CodecModel, uses_neighbours
 from reducio_codec.train.render import resize
 from reducio_codec.train.scan import Video
 from reducio_codec.train.store import FrameStore

@@ -18,8 +18,8 @@ from torch import Tensor
 from reducio_codec.config import FusionName, ReducioConfig
 from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.io.files import check_input
-from reducio_codec.models.fusion import time_embedding
-from reducio_codec.models.vae import ReducioVAE
+from reducio_codec.models.reducio.fusion import time_embedding
+from reducio_codec.models.reducio.vae import ReducioVAE
 from reducio_codec.weights.card import ModelCard
 from reducio_codec.weights.io import save_model
 

@@ -187,12 +187,12 @@ def _read_config(path: Path) -> tuple[Any, Any, dict[str, Any]]:
     architecture = document.pop("architecture", None)
     if architecture == "lite":
         from reducio_codec.config import LiteConfig
-        from reducio_codec.models.lite import ReducioLite
+        from reducio_codec.models.lite.model import ReducioLite
 
         return LiteConfig, ReducioLite, document
     if architecture == "reducio":
         from reducio_codec.config import ReducioConfig
-        from reducio_codec.models.vae import ReducioVAE
+        from reducio_codec.models.reducio.vae import ReducioVAE
 
         return ReducioConfig, ReducioVAE, document
     if architecture == "dit":

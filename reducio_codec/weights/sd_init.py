@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from reducio_codec.errors import InputError, WeightsError
-from reducio_codec.models.content import ContentEncoder
-from reducio_codec.models.layers import Downsample, ResidualBlock, Upsample
-from reducio_codec.models.vae import ReducioVAE
+from reducio_codec.models.reducio.content import ContentEncoder
+from reducio_codec.models.reducio.layers import Downsample, ResidualBlock, Upsample
+from reducio_codec.models.reducio.vae import ReducioVAE
 
 WEIGHT_FILE = "diffusion_pytorch_model.safetensors"
 

@@ -20,7 +20,7 @@ from bench.readme import renew
 from bench.tables import everything
 from reducio_codec.config import ReducioConfig
 from reducio_codec.errors import ReducioError
-from reducio_codec.models.presets import PRESETS
+from reducio_codec.models.reducio.presets import PRESETS
 from reducio_codec.train.loop import TrainReport, train
 from reducio_codec.train.recipe import Recipe, RunOptions, Stage
 from reducio_codec.train.start import build_model

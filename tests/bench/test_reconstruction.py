@@ -23,8 +23,8 @@ from bench.tables import PUBLISHED, everything, markdown, reconstruction
 from reducio_codec import ReducioCodec
 from reducio_codec.config import ReducioConfig
 from reducio_codec.metrics.frechet import frechet_distance
-from reducio_codec.models.lite import ReducioLite
-from reducio_codec.models.vae import ReducioVAE
+from reducio_codec.models.lite.model import ReducioLite
+from reducio_codec.models.reducio.vae import ReducioVAE
 from reducio_codec.weights.io import save_model
 from tests.bench.fakes import NO_NETWORKS, missing_codec, quiet, video_folder
 from tests.helpers import TinyModel, moving_video

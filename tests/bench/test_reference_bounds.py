@@ -13,7 +13,7 @@ from bench.reference_bounds import best_of, main, measure, psnr
 from bench.summaries import summary
 from reducio_codec import ReducioCodec
 from reducio_codec.config import LiteConfig
-from reducio_codec.models.lite import ReducioLite
+from reducio_codec.models.lite.model import ReducioLite
 from reducio_codec.weights.io import save_model
 from tests.bench.fakes import video_folder
 from tests.helpers import moving_video

@@ -12,10 +12,10 @@ import torch
 from bench.sparse_keyframes import code
 from bench.summaries import summary
 from reducio_codec import ReducioCodec
-from reducio_codec.bitstream.keyframe import code_keyframes
 from reducio_codec.config import LiteConfig
 from reducio_codec.errors import InputError
-from reducio_codec.models.lite import ReducioLite
+from reducio_codec.models.lite.model import ReducioLite
+from reducio_codec.rdc.keyframe import code_keyframes
 from reducio_codec.train.validate import pooled_psnr
 from tests.helpers import moving_video
 

@@ -18,13 +18,13 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from reducio_codec.bitstream.entropy import STEP_RANGE
 from reducio_codec.cli import main
 from reducio_codec.cli import roundtrip as roundtrip_command
 from reducio_codec.cli.options import rate_options
 from reducio_codec.config import LiteConfig
-from reducio_codec.io import open_video, read_clip
-from reducio_codec.models.lite import ReducioLite
+from reducio_codec.io.video import open_video, read_clip
+from reducio_codec.models.lite.model import ReducioLite
+from reducio_codec.rdc.entropy import STEP_RANGE
 from reducio_codec.weights.card import ModelCard
 from reducio_codec.weights.io import save_model
 
@@ -325,7 +325,7 @@ def test_interrupt_leaves_nothing_behind(
     model: str, make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = make_video(frames=20)
-    from reducio_codec import compress
+    from reducio_codec.coding import compress
 
     def interrupt(*_: Any, **__: Any) -> bytes:
         raise KeyboardInterrupt

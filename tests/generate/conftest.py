@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import LiteConfig
 from reducio_codec.generate import DiTConfig, ReducioDiT, latent_space_id, save_dit
-from reducio_codec.models.lite import ReducioLite
+from reducio_codec.models.lite.model import ReducioLite
 from reducio_codec.weights.card import ModelCard
 from reducio_codec.weights.io import save_model
 

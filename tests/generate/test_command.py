@@ -15,7 +15,7 @@ from PIL import Image
 from reducio_codec.cli import main
 from reducio_codec.cli.roundtrip import EXAMPLE
 from reducio_codec.generate.measure import brightness_drift, motion_magnitude
-from reducio_codec.io import open_video, read_clip
+from reducio_codec.io.video import open_video, read_clip
 from reducio_codec.weights.zoo import load_pretrained
 from tests.generate.conftest import SaveDit
 from tests.helpers import moving_video

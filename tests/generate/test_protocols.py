@@ -26,7 +26,7 @@ from reducio_codec.generate.protocols.making import read_real
 from reducio_codec.generate.protocols.msrvtt import read_msrvtt
 from reducio_codec.generate.protocols.ucf101 import in_words, read_ucf101
 from reducio_codec.generate.protocols.vbench import read_vbench
-from reducio_codec.io import read_clip
+from reducio_codec.io.video import read_clip
 from reducio_codec.metrics.frechet import frechet_distance
 from reducio_codec.metrics.fvd import I3d
 from reducio_codec.metrics.inception_score import C3d, inception_score

@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from reducio_codec.errors import VideoError
-from reducio_codec.io import AudioTrack, VideoWriter, open_video, read_audio
 from reducio_codec.io import audio as audio_module
+from reducio_codec.io.audio import AudioTrack, read_audio
+from reducio_codec.io.video import open_video
+from reducio_codec.io.writer import VideoWriter
 
 
 def film(path, frames, *, codec="aac", sample_rate=44100, delay=Fraction(0), picture_start=0, seconds=2):

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from reducio_codec.errors import InputError, ReducioError, VideoError
-from reducio_codec.io import VideoWriter, open_video, read_clip
 from reducio_codec.io.truncation import missing_bytes
+from reducio_codec.io.video import open_video, read_clip
+from reducio_codec.io.writer import VideoWriter
 
 
 def one_line(error: ReducioError) -> str:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from reducio_codec.errors import VideoError
-from reducio_codec.io import VideoWriter, open_video, read_clip
 from reducio_codec.io.colour import on_black
+from reducio_codec.io.video import open_video, read_clip
+from reducio_codec.io.writer import VideoWriter
 
 # Kr and Kb of the standards, and the AVColorSpace tag.
 MATRICES = {"bt601": (0.299, 0.114, 6), "bt709": (0.2126, 0.0722, 1), "bt2020": (0.2627, 0.0593, 9)}

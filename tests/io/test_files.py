@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from reducio_codec.errors import InputError, ReducioError, VideoError
-from reducio_codec.io import VideoWriter, atomic_write, check_input, check_output, open_video
-from reducio_codec.io.files import writing_errors
+from reducio_codec.io.files import atomic_write, check_input, check_output, writing_errors
+from reducio_codec.io.video import open_video
+from reducio_codec.io.writer import VideoWriter
 
 
 def test_the_file_appears_whole(tmp_path):

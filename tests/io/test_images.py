@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from reducio_codec.errors import InputError, VideoError
-from reducio_codec.io import VideoWriter, open_video, read_clip
+from reducio_codec.io.video import open_video, read_clip
+from reducio_codec.io.writer import VideoWriter
 
 
 def save(folder, names, content):

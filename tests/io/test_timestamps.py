@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reducio_codec.io import VideoWriter, open_video
 from reducio_codec.io.timestamps import PtsRepair
+from reducio_codec.io.video import open_video
+from reducio_codec.io.writer import VideoWriter
 
 TIMES = st.lists(st.one_of(st.none(), st.integers(-(10**6), 10**6)), min_size=1, max_size=40)
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from reducio_codec.errors import InputError, VideoError
-from reducio_codec.io import VideoWriter, open_video, read_clip
 from reducio_codec.io.orientation import orientation_of_matrix
+from reducio_codec.io.video import open_video, read_clip
+from reducio_codec.io.writer import VideoWriter
 
 
 def test_info_of_a_real_clip(sample_video):

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from reducio_codec.errors import InputError, VideoError
-from reducio_codec.io import VideoWriter, open_video, read_clip
+from reducio_codec.io.video import open_video, read_clip
+from reducio_codec.io.writer import VideoWriter
 
 SIXTEEN = {"time_base": Fraction(1, 16), "rate": Fraction(16)}
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import LiteConfig, TilingConfig
 from reducio_codec.errors import InputError
-from reducio_codec.models.lite import ReducioLite
+from reducio_codec.models.lite.model import ReducioLite
 
 TINY = LiteConfig(channels_4=8, channels_8=8, channels_16=4, channels_32=16, decoders=("warp", "bidirectional", "add"))
 NAME = "bidirectional"

@@ -5,8 +5,8 @@ import torch
 
 from reducio_codec.config import LiteConfig
 from reducio_codec.errors import InputError
-from reducio_codec.models.lite import ReducioLite
-from reducio_codec.models.lite_decoders import AttentionFusion, _angles, _turn
+from reducio_codec.models.lite.decoders import AttentionFusion, _angles, _turn
+from reducio_codec.models.lite.model import ReducioLite
 
 TINY = LiteConfig(channels_4=8, channels_8=8, channels_16=4, channels_32=16)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from reducio_codec.models.presets import PRESETS, dead_parameters
-from reducio_codec.models.vae import ReducioVAE
+from reducio_codec.models.reducio.presets import PRESETS, dead_parameters
+from reducio_codec.models.reducio.vae import ReducioVAE
 
 
 def build(name: str) -> ReducioVAE:

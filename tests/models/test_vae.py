@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from reducio_codec.config import ReducioConfig
 from reducio_codec.errors import InputError
-from reducio_codec.models.fusion import build_fusion
-from reducio_codec.models.layers import convolution
-from reducio_codec.models.vae import ReducioVAE
+from reducio_codec.models.reducio.fusion import build_fusion
+from reducio_codec.models.reducio.layers import convolution
+from reducio_codec.models.reducio.vae import ReducioVAE
 
 ALL = ("attention", "add", "linear", "none")
 
@@ -133,8 +133,8 @@ def test_the_fast_path_is_the_same_model(changes: dict[str, object], dtype: torc
 @pytest.mark.parametrize("winograd", [False, True])
 def test_the_fast_path_in_windows(winograd: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut into bands of a few rows and pairs of frames, as large pictures are, it is still the same function."""
-    from reducio_codec.models import windows
-    from reducio_codec.models.inference import optimize_for_inference
+    from reducio_codec.models.reducio import windows
+    from reducio_codec.models.reducio.inference import optimize_for_inference
 
     monkeypatch.setattr(windows, "CPU_BAND_BYTES", 40_000)
     model = tiny().eval()

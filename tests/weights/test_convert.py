@@ -13,8 +13,8 @@ import torch
 from reducio_codec import ReducioCodec
 from reducio_codec.config import ReducioConfig
 from reducio_codec.errors import ReducioError, WeightsError
-from reducio_codec.models.fusion import time_embedding
-from reducio_codec.models.vae import ReducioVAE
+from reducio_codec.models.reducio.fusion import time_embedding
+from reducio_codec.models.reducio.vae import ReducioVAE
 from reducio_codec.weights.convert import convert_checkpoint, from_published, infer_config
 
 PARITY = Path(__file__).parents[2].parent / "shared" / "parity"

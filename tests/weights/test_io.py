@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from reducio_codec.config import LiteConfig, ReducioConfig
 from reducio_codec.errors import InputError, WeightsError
-from reducio_codec.models.lite import ReducioLite
-from reducio_codec.models.vae import ReducioVAE
+from reducio_codec.models.lite.model import ReducioLite
+from reducio_codec.models.reducio.vae import ReducioVAE
 from reducio_codec.weights import io
 from reducio_codec.weights.card import ModelCard, read_licence
 from reducio_codec.weights.layout import CARD_FILE, CONFIG_FILE, ENTROPY_FILE, TENSOR_FILE

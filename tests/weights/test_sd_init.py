@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from reducio_codec.config import ReducioConfig
 from reducio_codec.errors import WeightsError
-from reducio_codec.models.vae import ReducioVAE
+from reducio_codec.models.reducio.vae import ReducioVAE
 from reducio_codec.weights.sd_init import WEIGHT_FILE, start_from_image_vae
 
 CONFIG = ReducioConfig(base_channels=32, content_channels=32, depth=1, decoders=("attention", "none"))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reducio_codec.bitstream.keyframe import encode_keyframe
+from reducio_codec.clips.scenes import clip_motion, sample_points
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.errors import ReducioError
 from reducio_codec.generate.extract.options import ExtractOptions
@@ -20,9 +20,9 @@ from reducio_codec.generate.extract.plan import Sample, Shard
 from reducio_codec.generate.extract.shards import SUFFIXES, write_shard
 from reducio_codec.generate.semantic import ImageEncoder
 from reducio_codec.generate.text import TextEncoder
-from reducio_codec.models.interface import CodecModel
-from reducio_codec.pixels import to_unit
-from reducio_codec.scenes import clip_motion, sample_points
+from reducio_codec.io.pixels import to_unit
+from reducio_codec.models.contract import CodecModel
+from reducio_codec.rdc.keyframe import encode_keyframe
 from reducio_codec.train.render import resize
 from reducio_codec.train.scan import Video
 from reducio_codec.train.store import FrameStore, open_store

@@ -29,9 +29,9 @@ from reducio_codec.generate.protocols.options import (
 from reducio_codec.generate.protocols.settings import Generator, Settings
 from reducio_codec.generate.protocols.ucf101 import read_ucf101
 from reducio_codec.generate.protocols.vbench import EACH, FLICKERING, FLICKERING_EACH, read_vbench
+from reducio_codec.io.termination import exit_on_sigterm
 from reducio_codec.metrics.fvd import I3D_SHA256
 from reducio_codec.metrics.inception_score import SHUFFLE_SEED, SPLITS
-from reducio_codec.termination import exit_on_sigterm
 from reducio_codec.weights.io import file_sha256
 
 SOURCE = "arXiv 2411.13552"

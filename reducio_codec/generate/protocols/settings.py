@@ -15,7 +15,7 @@ from reducio_codec.errors import InputError
 from reducio_codec.generate.folder import read_config
 from reducio_codec.generate.pipeline import ReducioDiTPipeline
 from reducio_codec.generate.sampling import check_sampler
-from reducio_codec.precision import resolve_device, resolve_dtype
+from reducio_codec.models.precision import resolve_device, resolve_dtype
 from reducio_codec.weights.io import file_sha256
 from reducio_codec.weights.layout import TENSOR_FILE
 from reducio_codec.weights.zoo import resolve

@@ -19,7 +19,7 @@ from reducio_codec.generate.train.recipe import DitRecipe
 from reducio_codec.generate.train.samples import Entry, LatentBatch, LatentDataset, Samples, collate
 from reducio_codec.generate.train.start import bound_config, build_model, load_teacher, start, teacher_id
 from reducio_codec.generate.train.validate import VALIDATION_SEED, Generator, make_objective, spread, validation_loss
-from reducio_codec.pictures import clip_strip
+from reducio_codec.io.strips import clip_strip
 from reducio_codec.train.checkpoint import Checkpoints, Progress, check_folder, claim_folder, read_progress
 from reducio_codec.train.export import DTYPES
 from reducio_codec.train.live import place, shown_progress

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from reducio_codec.bitstream.keyframe import decode_keyframe
 from reducio_codec.errors import FormatError, InputError, ReducioError
 from reducio_codec.generate.buckets import Size
 from reducio_codec.generate.conditioning import Conditions
 from reducio_codec.generate.extract.shards import SUFFIXES, ShardIndex, missing_shards, read_index
-from reducio_codec.pixels import to_unit
+from reducio_codec.io.pixels import to_unit
+from reducio_codec.rdc.keyframe import decode_keyframe
 from reducio_codec.train.loading import ClipKey
 from reducio_codec.train.sampling import motion_weights
 from reducio_codec.train.store import free_memory

@@ -22,7 +22,7 @@ from reducio_codec.generate.train.distill import DistillationLoss
 from reducio_codec.generate.train.objective import DenoisingLoss
 from reducio_codec.generate.train.recipe import DitRecipe, DitValidationOptions
 from reducio_codec.generate.train.samples import Entry, LatentBatch, Samples, batches_in_order, collate_entries
-from reducio_codec.pixels import to_bytes
+from reducio_codec.io.pixels import to_bytes
 from reducio_codec.weights.io import load_model
 from reducio_codec.weights.zoo import resolve
 

@@ -1,0 +1,154 @@
+"""Better latents at no cost to the decoder: gradient steps on the decoder that will read them.
+
+A trained encoder gives a latent that is good for videos in general. Which latent is best for this very clip can be found
+with the decoder at hand, as any video encoder searches for the best decision: here by gradient descent on the decoded
+clip's error and the latent's bits together (semi-amortised inference, arXiv 1802.02550; for codecs arXiv 2006.04240).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from reducio_codec.clips.runner import ClipRunner, Neighbours
+from reducio_codec.errors import InputError
+from reducio_codec.models.precision import fast_autocast
+from reducio_codec.rdc.entropy import LatentCoder, step_units
+
+MAX_EFFORT = 1000
+
+_RATE = 0.3
+"""Weight of a bit for each value of the latent against the log of the mean squared error: keeps lite's bits about equal."""
+_PACE = 0.2
+"""Quantiser steps that a value moves at first for a gradient of the clip's usual size; larger ones count by their asinh."""
+_FALL = 0.3
+"""How much of the pace is gone at the end."""
+_MOMENTUM = 0.6
+_FLAT = 0.05
+"""Size of gradient, for a change of one quantiser step, below which there is nothing to gain."""
+_FLOOR = 1e-4
+"""Mean squared error on [-1, 1] (46 dB) below which a clip is good enough."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Refinement:
+    """What a latent is refined for."""
+
+    steps: int
+    """Gradient steps; each takes about three times as long as decoding."""
+    decoder: str
+    """The decoder that will be used. Others read the latent too, and gain less."""
+    widths: Tensor
+    """(z, 1, 1, 1): quantiser step of each channel, in its standard deviations."""
+
+    def at(self, widths: Tensor) -> Refinement:
+        """The same for other quantiser steps."""
+        return replace(self, widths=widths)
+
+
+def plan_refinement(
+    effort: int, *, runner: ClipRunner, coder: LatentCoder, decoder: str, latent_step: float
+) -> Refinement | None:
+    """``None`` for effort 0. InputError for an effort or a model that can't be."""
+    if isinstance(effort, bool) or not isinstance(effort, int) or not 0 <= effort <= MAX_EFFORT:
+        raise InputError(f"effort is {effort!r}; allowed: 0 to {MAX_EFFORT} gradient steps")
+    if effort == 0:
+        return None
+    if getattr(runner.model, "optimized_dtype", None) is not None:
+        raise InputError("effort needs gradients, which a model optimised for inference hasn't; use dtype float32")
+    step_units(latent_step)  # refuses what isn't allowed
+    return Refinement(steps=effort, decoder=decoder, widths=coder.steps(latent_step))
+
+
+def refine(
+    runner: ClipRunner,
+    latent: Tensor,
+    clip: Tensor,
+    *,
+    keyframe: Tensor,
+    keyframe_index: int,
+    frames: slice,
+    refinement: Refinement,
+    neighbours: Neighbours | None = None,
+) -> Tensor:
+    """A better latent of one clip (or a batch of them) than the encoder's. The same input gives the same bits.
+
+    The gradient is that of the latent as it is, without noise that would stand for rounding: in so few steps noise costs
+    more than it teaches. The result is meant to be quantised with those steps. Tiles are decoded one batch at a time, and
+    their gradients added up.
+
+    Args:
+        latent: (B, z, t, h, w), normalised, from ``runner.encode``.
+        clip: (B, 3, 16, H, W) uint8, or float in [-1, 1].
+        keyframe: (B, 3, H, W), as the decoder will have it.
+        frames: the real ones among the 16.
+        neighbours: key frames that a decoder of two references will have.
+
+    Returns:
+        (B, z, t, h, w) float32, where ``latent`` lies.
+    """
+    widths = refinement.widths.to(runner.device)
+    symbols = latent.to(runner.device, torch.float32) / widths  # in quantiser steps
+    movement = torch.zeros_like(symbols)
+    for step in range(refinement.steps):
+        gradient, error = _error_gradient(
+            runner,
+            symbols * widths,
+            clip,
+            keyframe,
+            keyframe_index=keyframe_index,
+            frames=frames,
+            decoder=refinement.decoder,
+            neighbours=neighbours,
+        )
+        # the gradient of log(error + floor) + rate * bits, each clip for itself, times its number of values
+        slope = gradient * widths / (error + _FLOOR)[:, None, None, None, None] * symbols[0].numel()
+        slope += _RATE * symbols.sign() / ((0.5 + symbols.abs()) * math.log(2))
+        usual = slope.square().mean((1, 2, 3, 4), keepdim=True).sqrt().clamp_min(_FLAT)
+        movement = _MOMENTUM * movement + (slope / usual).asinh()
+        symbols = symbols - _PACE * (1 - _FALL * step / refinement.steps) * movement
+    return (symbols * widths).to(latent.device)
+
+
+def _error_gradient(
+    runner: ClipRunner,
+    latent: Tensor,
+    clip: Tensor,
+    keyframe: Tensor,
+    *,
+    keyframe_index: int,
+    frames: slice,
+    decoder: str,
+    neighbours: Neighbours | None,
+) -> tuple[Tensor, Tensor]:
+    """Mean squared error (B,) of the decoded tiles, weighted as they are blended, and its gradient (B, z, t, h, w)."""
+    height, width = clip.shape[-2:]
+    plan = runner.plan(height, width)
+    latent_plan = plan.divided(runner.ratio)
+    weights = [
+        (row[:, None] * column).to(runner.device) for row in plan.rows.weights() for column in plan.columns.weights()
+    ]
+    values = 3 * len(range(16)[frames]) * plan.rows.length * plan.columns.length
+    leaf = latent.detach().requires_grad_()
+    error = torch.zeros(latent.shape[0], device=runner.device)
+    with torch.enable_grad():
+        place = 0
+        for corners in runner.batches(plan, batch=latent.shape[0]):
+            motion = runner.cut(leaf, [(y // runner.ratio, x // runner.ratio) for y, x in corners], plan=latent_plan)
+            target = runner.cut(clip, corners, plan=plan)[:, :, frames]  # (n*B, 3, T, tile, tile)
+            picture = runner.cut(keyframe, corners, plan=plan)
+            around = runner.cut_neighbours(neighbours, corners, plan=plan)
+            with fast_autocast(runner.device):
+                decoded = runner.model.decode(motion, picture, decoder=decoder, keyframe_index=keyframe_index, **around)
+            weight = torch.stack(weights[place : place + len(corners)]).repeat_interleave(latent.shape[0], 0)
+            squares = ((decoded[:, :, frames].float() - target).square() * weight[:, None, None]).sum(
+                (1, 2, 3, 4)
+            ) / values
+            squares.sum().backward()
+            error += squares.detach().unflatten(0, (len(corners), -1)).sum(0)
+            place += len(corners)
+    assert leaf.grad is not None
+    return leaf.grad, error

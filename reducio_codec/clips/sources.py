@@ -1,0 +1,106 @@
+"""Where frames come from when a file is made: a video, or anything that gives frames."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reducio_codec.clips.inputs import as_frame
+from reducio_codec.clips.streams import FrameClip, cut_clips
+from reducio_codec.errors import InputError
+from reducio_codec.io.audio import AudioTrack, read_audio
+from reducio_codec.io.colour import ColourInfo
+from reducio_codec.io.decode import VideoFrame
+from reducio_codec.io.video import open_video
+
+Rate = Fraction | float | int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameSource:
+    """Frames with exact times, and what else a video carries."""
+
+    frames: Iterator[VideoFrame]
+    time_base: Fraction
+    rate: Fraction
+    expected_frames: int | None
+    """How many frames there will be, as far as the source knows."""
+    audio: AudioTrack | None = None
+    colour: ColourInfo | None = None
+    """What the source file says about its colours; frames are RGB already."""
+    sample_aspect_ratio: Fraction = Fraction(1)
+
+    def clips(self, *, keyframe_index: int) -> Iterator[tuple[FrameClip, list[int]]]:
+        """Clips of up to 16 frames, with the time of each frame."""
+        times: list[int] = []
+
+        def pictures() -> Iterator[NDArray[np.uint8]]:
+            for frame in self.frames:
+                times.append(frame.pts)
+                yield frame.rgb
+
+        for clip in cut_clips(pictures(), keyframe_index=keyframe_index):
+            yield clip, times.copy()
+            times.clear()
+
+
+@contextmanager
+def open_source(
+    src: str | os.PathLike[str] | Iterable[Any], *, rate: Rate | None = None, audio: bool = True
+) -> Iterator[FrameSource]:
+    """A video file, a folder of pictures, or an iterable of uint8 ``(H, W, 3)`` frames.
+
+    Args:
+        src: the video; an iterable is read frame by frame, and needs ``rate``.
+        rate: frames per second of an iterable or a folder; a video has its own.
+        audio: read the sound of a file.
+    """
+    if isinstance(src, str | os.PathLike):
+        with open_video(Path(src), rate=_exact(rate)) as reader:
+            info = reader.info
+            yield FrameSource(
+                frames=iter(reader),
+                time_base=info.time_base,
+                rate=info.rate,
+                expected_frames=info.frames,
+                audio=read_audio(Path(src)) if audio and info.has_audio else None,
+                colour=info.colour,
+                sample_aspect_ratio=info.sample_aspect_ratio,
+            )
+        return
+    if not isinstance(src, Iterable) or isinstance(src, bytes | bytearray):
+        raise InputError(f"source is a {type(src).__name__}; allowed: a path, or frames with rate=")
+    exact = _exact(rate)
+    if exact is None:
+        raise InputError("frames carry no times; give rate= (frames per second)")
+    yield FrameSource(
+        frames=(VideoFrame(rgb=as_frame(frame, size=None), pts=number) for number, frame in enumerate(src)),
+        time_base=1 / exact,
+        rate=exact,
+        expected_frames=len(src) if isinstance(src, Sized) else None,
+    )
+
+
+def _exact(rate: Rate | None) -> Fraction | None:
+    """29.97 means 30000/1001 and is written so; other floats become the simplest near fraction."""
+    if rate is None:
+        return None
+    try:
+        exact = Fraction(rate)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"rate is {rate!r}; allowed: frames per second above 0") from error
+    if exact <= 0:
+        raise InputError(f"rate is {rate!r}; allowed: frames per second above 0")
+    if isinstance(rate, float):
+        ntsc = Fraction(round(exact * 1001 / 1000) * 1000, 1001)
+        exact = ntsc if abs(ntsc - exact) < Fraction(1, 200) and exact.denominator != 1 else exact
+        exact = exact.limit_denominator(100_000)
+    return exact

@@ -1,0 +1,143 @@
+"""``.rdc`` file to video, clip by clip."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reducio_codec.clips.inputs import check_choice
+from reducio_codec.coding.compress import Progress
+from reducio_codec.coding.engine import Engine
+from reducio_codec.coding.rdc_video import RdcVideo, open_rdc
+from reducio_codec.coding.report import DecompressReport
+from reducio_codec.config import CLIP_LENGTH
+from reducio_codec.errors import FormatError, InputError, VideoError
+from reducio_codec.io.audio import AudioTrack
+from reducio_codec.io.writer import VideoWriter
+
+OnError = Literal["raise", "conceal"]
+ON_ERROR: tuple[OnError, ...] = ("raise", "conceal")
+
+
+@dataclass
+class Damage:
+    """What went wrong so far, and what to do about it."""
+
+    conceal: bool
+    problems: list[str] = field(default_factory=list)
+    clips: list[int] = field(default_factory=list)
+
+    def report(self, message: str) -> None:
+        """Note it, or stop."""
+        if not self.conceal:
+            raise FormatError(f"{message} (on_error='conceal' shows the nearest key frame instead)")
+        self.problems.append(message)
+
+
+def decoded_frames(
+    video: RdcVideo, *, decoder: str | None = None, damage: Damage, start: int = 0, frames: int | None = None
+) -> Iterator[tuple[NDArray[np.uint8], int]]:
+    """Frames ``(H, W, 3)`` uint8 with their times, from frame ``start`` on; holds one clip."""
+    last_time: int | None = None
+    left = video.frames - start if frames is None else frames
+    skip = start % CLIP_LENGTH
+    for index in range(start // CLIP_LENGTH, video.clips):
+        record = video.record(index)
+        try:
+            pictures = video.decode_clip(index, decoder=decoder, lost=damage.report if damage.conceal else None)
+        except FormatError as error:
+            if not damage.conceal:
+                damage.report(str(error))
+            pictures, shown = video.conceal_clip(index)
+            damage.report(f"{error}; {shown} is shown")
+            damage.clips.append(index)
+        for picture, when in list(zip(pictures, video.times(record), strict=True))[skip:]:
+            if left <= 0:
+                return
+            # lost times are guessed, and a guess may fall behind what was shown
+            last_time = when if last_time is None else max(when, last_time + 1)
+            yield picture, last_time
+            left -= 1
+        skip = 0
+
+
+def decompress(
+    engine: Engine,
+    src: str | os.PathLike[str] | BinaryIO,
+    dst: str | os.PathLike[str],
+    *,
+    decoder: str | None = None,
+    references: int | None = None,
+    lossless: bool = False,
+    on_error: OnError = "raise",
+    start: int = 0,
+    frames: int | None = None,
+    progress: Progress | None = None,
+) -> DecompressReport:
+    """See :meth:`reducio_codec.codec.ReducioCodec.decompress`."""
+    began = time.perf_counter()
+    check_choice(on_error, name="on_error", allowed=ON_ERROR)
+    inputs = (Path(src),) if isinstance(src, str | os.PathLike) else ()
+    with ExitStack() as stack:
+        video = stack.enter_context(open_rdc(src, engine=engine))
+        name = video.choose_decoder(decoder, references)
+        damage = Damage(conceal=on_error == "conceal")
+        for message in video.damage:
+            damage.report(message)
+        total = _check_part(video, start=start, frames=frames)
+        whole = start == 0 and total == video.frames
+        header = video.header
+        writer = VideoWriter(
+            dst,
+            width=header.width,
+            height=header.height,
+            time_base=header.time_base,
+            rate=video.rate,
+            lossless=lossless,
+            audio=_audio(video, damage=damage) if whole else None,
+            sample_aspect_ratio=header.sample_aspect_ratio,
+            inputs=inputs,
+        )
+        stack.enter_context(writer)
+        pictures = decoded_frames(video, decoder=name, damage=damage, start=start, frames=total)
+        for done, (picture, when) in enumerate(pictures, start=1):
+            writer.write(picture, when)
+            if progress is not None and (done % CLIP_LENGTH == 0 or done == total):
+                progress(done, total)
+    return DecompressReport(
+        width=header.width,
+        height=header.height,
+        frames=total,
+        clips=(start + total - 1) // CLIP_LENGTH - start // CLIP_LENGTH + 1,
+        decoder=name,
+        elapsed_s=time.perf_counter() - began,
+        problems=tuple(damage.problems),
+        concealed_clips=tuple(damage.clips),
+    )
+
+
+def _check_part(video: RdcVideo, *, start: int, frames: int | None) -> int:
+    """How many frames are asked for; InputError unless the video has them."""
+    if not 0 <= start < video.frames:
+        raise InputError(f"start is {start}; the video has frames 0 to {video.frames - 1}")
+    if frames is None:
+        return video.frames - start
+    if not 1 <= frames <= video.frames - start:
+        raise InputError(f"frames is {frames}; from frame {start} on the video has {video.frames - start}")
+    return frames
+
+
+def _audio(video: RdcVideo, *, damage: Damage) -> AudioTrack | None:
+    try:
+        return video.audio()
+    except VideoError as error:
+        damage.report(f"the sound is left out: {error}")
+        return None

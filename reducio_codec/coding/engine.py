@@ -1,0 +1,19 @@
+"""A model ready to make and read files: who it is, how it runs, and its latent's entropy coder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reducio_codec.clips.runner import ClipRunner
+from reducio_codec.rdc.entropy import LatentCoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """What compress and decompress need of a codec."""
+
+    runner: ClipRunner
+    coder: LatentCoder
+    model_id: str
+    latent_hash: str
+    """Files name both; a file is read only with a model that has this hash, whatever its decoders."""

@@ -1,0 +1,186 @@
+"""What is in a file: every byte of an ``.rdc`` file by its purpose, with rates; the basic facts of a video."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from reducio_codec.io.files import check_input
+from reducio_codec.io.video import open_video
+from reducio_codec.rdc.container import MAGIC, RdcReader
+from reducio_codec.rdc.header import RdcHeader
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Bytes that serve one purpose."""
+
+    bytes: int
+    share: float
+    """Of the file, 0 to 1."""
+    kbit_s: float
+    bpp: float
+    """Bits for each pixel of each frame."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RdcInfo:
+    """An ``.rdc`` file. The parts add up to the file."""
+
+    kind: str
+    bytes: int
+    width: int
+    height: int
+    frames: int
+    clips: int
+    duration_s: float
+    """Frames over the nominal rate."""
+    rate: Fraction
+    """Frames per second."""
+    model: str
+    model_hash: str
+    keyframe_codec: str
+    colour: str
+    """``bt709``: what the decoded RGB values mean."""
+    latent_step: float
+    """The file's; a clip can have another."""
+    latent_step_range: tuple[float, float]
+    """Smallest and largest of the clips."""
+    references: int
+    """2 where the cuts between clips are marked, for decoders that use the neighbours' key frames."""
+    cuts: tuple[int, ...]
+    """Clips that a scene change keeps from the key frame of the clip before, or that one from theirs."""
+    parts: dict[str, Part]
+    """``keyframe``, ``latent``, ``audio``, ``timestamps``, ``index``, ``cut``, ``container``, and ``unknown`` records."""
+    total: Part
+    video: Part
+    """All but the sound: what other reports give as the rate."""
+    without_keyframe: Part
+    """The video less its key frames: the motion, and what it takes to carry it."""
+    damage: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; fractions as ``"30000/1001"``."""
+        return {**asdict(self), "rate": str(self.rate)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaInfo:
+    """A video file or a folder of pictures; rates count the whole file, sound included."""
+
+    kind: str
+    bytes: int
+    width: int
+    height: int
+    frames: int | None
+    duration_s: float | None
+    rate: Fraction
+    codec: str
+    rotation: int
+    has_audio: bool
+    kbit_s: float | None
+    bpp: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; fractions as ``"30000/1001"``."""
+        return {**asdict(self), "rate": str(self.rate)}
+
+
+def describe_file(path: str | Path) -> RdcInfo | MediaInfo:
+    """Look at an ``.rdc`` file, told by its first bytes, or else at a video; decodes no picture of an ``.rdc`` file.
+
+    Raises:
+        InputError: no such file. FormatError: a damaged header. VideoError: not a video either.
+    """
+    found = check_input(path)
+    if found.is_file():
+        with found.open("rb") as file:
+            if file.read(len(MAGIC)) == MAGIC:
+                return describe_rdc(file)
+    return _describe_video(found)
+
+
+def describe_rdc(file: BinaryIO) -> RdcInfo:
+    """An open ``.rdc`` file, from its beginning."""
+    reader = RdcReader(file)
+    header, frames = reader.header, reader.frames
+    duration = _duration(reader, frames=frames)
+    pixels = frames * header.width * header.height
+    sizes = reader.byte_report()
+    total = sum(sizes.values())
+    video = total - sizes.get("audio", 0)
+    damage, steps = [*reader.damage], []
+    for clip in reader:
+        damage += clip.damage
+        steps.append(clip.step / 1024)
+
+    def part(size: int) -> Part:
+        return Part(
+            bytes=size,
+            share=size / total,
+            kbit_s=8 * size / duration / 1000 if duration else 0.0,
+            bpp=8 * size / pixels if pixels else 0.0,
+        )
+
+    return RdcInfo(
+        kind="rdc",
+        bytes=total,
+        width=header.width,
+        height=header.height,
+        frames=frames,
+        clips=reader.clips,
+        duration_s=duration,
+        rate=_rate(header),
+        model=header.model,
+        model_hash=header.model_hash,
+        keyframe_codec=header.keyframe_codec,
+        colour=header.colour,
+        latent_step=header.step / 1024,
+        latent_step_range=(min(steps, default=header.step / 1024), max(steps, default=header.step / 1024)),
+        references=header.references,
+        cuts=tuple(reader.cuts),
+        parts={name: part(size) for name, size in sizes.items()},
+        total=part(total),
+        video=part(video),
+        without_keyframe=part(video - sizes.get("keyframe", 0)),
+        damage=tuple(damage),
+    )
+
+
+def _rate(header: RdcHeader) -> Fraction:
+    if header.rate:
+        return header.rate
+    return 1 / (header.frame_duration * header.time_base) if header.frame_duration else Fraction(0)
+
+
+def _duration(reader: RdcReader, *, frames: int) -> float:
+    """Seconds of the video: from its nominal rate, or from its own timestamps where it has none."""
+    rate = _rate(reader.header)
+    if rate:
+        return float(frames / rate)
+    times = [time for clip in reader for time in clip.timestamps or ()]
+    span = float((times[-1] - times[0]) * reader.header.time_base) if len(times) > 1 else 0.0
+    return span * frames / max(1, len(times) - 1)
+
+
+def _describe_video(path: Path) -> MediaInfo:
+    size = path.stat().st_size if path.is_file() else sum(item.stat().st_size for item in path.iterdir())
+    with open_video(path) as reader:
+        info = reader.info
+    pixels = (info.frames or 0) * info.width * info.height
+    return MediaInfo(
+        kind="video" if path.is_file() else "folder",
+        bytes=size,
+        width=info.width,
+        height=info.height,
+        frames=info.frames,
+        duration_s=info.duration_s,
+        rate=info.rate,
+        codec=info.codec,
+        rotation=info.rotation,
+        has_audio=info.has_audio,
+        kbit_s=8 * size / info.duration_s / 1000 if info.duration_s else None,
+        bpp=8 * size / pixels if pixels else None,
+    )

@@ -1,0 +1,183 @@
+"""The latent coder's static integer tables, which travel with a checkpoint, and how they are fitted.
+
+No number that a network computes reaches a probability: what a symbol costs follows from symbols that were decoded
+before it, by integer arithmetic, so a file decodes to the same symbols on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reducio_codec.config import JsonConfig
+from reducio_codec.errors import InputError, WeightsError
+
+UNIT = 1024
+"""Steps, scales and multipliers are whole numbers of 1/1024: of a channel's standard deviation, or of one."""
+
+LADDER = tuple(round(4 * 1.27**i) for i in range(38))
+"""Scales that a context can choose, in units: 1/256 to about 27 standard deviations, 27% apart."""
+
+THRESHOLDS = tuple(round(4 * 1.75**i) for i in range(15))
+"""Borders between context classes, in units of mean neighbouring magnitude."""
+
+CLASSES = len(THRESHOLDS) + 1
+KINDS = 8
+"""Which neighbours exist: 1 for the time position before, 2 for earlier channels, 4 for positions around."""
+
+_SHAPE_RESOLUTION = 64  # entries of the master distribution per unit of its scale
+_SHAPE_REACH = 40
+_SHAPE_TOTAL = 1 << 24
+FREQUENCY_TOTAL = 1 << 16
+"""What the frequencies of a distribution add up to."""
+
+MAX_CHANNELS = 1 << 16
+
+LARGEST_SYMBOL = 255
+"""Residuals of larger magnitude are escaped."""
+
+
+@cache
+def _shape() -> npt.NDArray[np.int64]:
+    """P(|x| < i / 64) of the unit distribution, in 1 / 2^24, as whole numbers.
+
+    Nine tenths of a Laplace distribution and one tenth of one three times as wide. The tails are what is left to
+    rounding, so the table is written with a margin that no platform's exp() can cross.
+    """
+    x = np.arange(_SHAPE_RESOLUTION * _SHAPE_REACH + 1) / _SHAPE_RESOLUTION
+    below = 1 - 0.9 * np.exp(-x) - 0.1 * np.exp(-x / 3)
+    # 2^24 grid from values rounded at 2^-20: platforms that differ in the last bits of exp() agree
+    return np.rint(below * (1 << 20)).astype(np.int64) * (_SHAPE_TOTAL >> 20)
+
+
+@cache
+def frequencies(scale: int, step: int) -> npt.NDArray[np.int64]:
+    """Frequencies of the symbols -A to A, then of the escape; they add up to ``FREQUENCY_TOTAL``.
+
+    Args:
+        scale: of the distribution, in units.
+        step: of the quantiser, in units.
+    """
+    shape = _shape()
+    edges = (2 * np.arange(LARGEST_SYMBOL + 1, dtype=np.int64) + 1) * step * (_SHAPE_RESOLUTION // 2) // scale
+    within = shape[np.minimum(edges, len(shape) - 1)]  # P(|symbol| <= i)
+    largest = min(int(np.searchsorted(within, within[-1])), LARGEST_SYMBOL)
+    within = within[: largest + 1]
+    side = np.diff(within) // 2  # symbols 1 to A, one sign
+    masses = np.concatenate((side[::-1], within[:1], side, [0]))
+    spare = FREQUENCY_TOTAL - len(masses)
+    result = 1 + masses * spare // _SHAPE_TOTAL
+    result[largest] += FREQUENCY_TOTAL - result.sum()
+    return np.asarray(result, dtype=np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentTables(JsonConfig):
+    """What a latent coder knows of a model's latent.
+
+    ``multipliers[c]``: quantiser step of channel c at ``latent_step`` 1, in units. ``follow[c]``: how much of the mean
+    of the four positions around is taken as prediction, in quarters. ``scales[c][kind][class]``: index into ``LADDER``.
+    """
+
+    multipliers: tuple[int, ...]
+    follow: tuple[int, ...]
+    scales: tuple[tuple[tuple[int, ...], ...], ...]
+    format: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scales", tuple(tuple(tuple(row) for row in channel) for channel in self.scales))
+        channels = len(self.multipliers)
+        ok = (
+            self.format == 1
+            and 0 < channels <= MAX_CHANNELS
+            and all(type(m) is int and 1 <= m <= 64 * UNIT for m in self.multipliers)
+            and len(self.follow) == len(self.scales) == channels
+            and all(type(f) is int and 0 <= f <= 4 for f in self.follow)
+            and all(_good_scales(channel) for channel in set(self.scales))
+        )
+        if not ok:
+            raise WeightsError("the latent coder's tables (entropy.json) are damaged or of a newer format")
+
+    @classmethod
+    def default(cls, channels: int) -> LatentTables:
+        """For a model without fitted tables: each context expects what its neighbours show."""
+        mean = [0, *(round(t * 1.3) for t in THRESHOLDS)]
+        known = tuple(int(np.argmin([abs(np.log(s / max(m, 6))) for s in LADDER])) for m in mean)
+        blind = int(np.argmin([abs(s - 0.6 * UNIT) for s in LADDER]))
+        kinds = tuple((blind,) * CLASSES if kind == 0 else known for kind in range(KINDS))
+        return cls(multipliers=(UNIT,) * channels, follow=(0,) * channels, scales=(kinds,) * channels)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LatentTables:
+        try:
+            return super().from_json(data)
+        except (InputError, TypeError, ValueError) as error:
+            raise WeightsError(f"the latent coder's tables (entropy.json) can't be read: {error}") from error
+
+
+def _good_scales(channel: tuple[tuple[int, ...], ...]) -> bool:
+    return len(channel) == KINDS and all(
+        len(row) == CLASSES and all(type(i) is int and 0 <= i < len(LADDER) for i in row) for row in channel
+    )
+
+
+def fit_tables(
+    latents: Sequence[npt.NDArray[np.floating[Any]]],
+    *,
+    multipliers: Sequence[float] | None = None,
+    steps: Sequence[float] = (0.25, 0.5, 1.0),
+) -> LatentTables:
+    """Tables that code sample latents, quantised at each of ``steps``, in the fewest bits.
+
+    Args:
+        latents: each (z, t, h, w), normalised.
+        multipliers: quantiser step of each channel at ``latent_step`` 1, in standard deviations; 1 unless given.
+    """
+    from reducio_codec.rdc.entropy import LatentCoder
+
+    channels = latents[0].shape[0]
+    whole = tuple(max(1, round(m * UNIT)) for m in (multipliers if multipliers is not None else [1.0] * channels))
+    base = LatentTables.default(channels)
+    costs: list[npt.NDArray[np.float64]] = []  # for each prediction strength: (channel, kind, class, scale) bits
+    for strength in range(5):
+        tables = LatentTables(multipliers=whole, follow=(strength,) * channels, scales=base.scales)
+        coder = LatentCoder(tables)
+        cost = np.zeros((channels, KINDS, CLASSES, len(LADDER)))
+        for step in steps:
+            counts: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
+            for latent in latents:
+                symbols = coder.quantize(latent, step=step)
+                for group in coder.groups(symbols, step=step):
+                    empty = np.zeros((CLASSES, LARGEST_SYMBOL + 2), np.int64)
+                    table = counts.setdefault((group.channel, group.kind), empty)
+                    size = np.minimum(np.abs(group.residual(symbols)), LARGEST_SYMBOL + 1)
+                    np.add.at(table, (group.classes, size), 1)
+            for (channel, kind), table in counts.items():
+                for index, scale in enumerate(LADDER):
+                    cost[channel, kind, :, index] += table @ _bits(scale, coder.channel_step(channel, step))
+        costs.append(cost)
+    best = np.stack([cost.min(3).sum((1, 2)) for cost in costs])  # (strength, channel)
+    follow = best.argmin(0)
+    scales = []
+    for channel in range(channels):  # the kinds and classes that samples never reached keep the generic scale
+        chosen = costs[follow[channel]][channel]
+        used = chosen.sum(2) > 0
+        best_scale = np.where(used, chosen.argmin(2), np.array(base.scales[channel]))
+        scales.append(tuple(tuple(int(i) for i in row) for row in best_scale))
+    return LatentTables(multipliers=whole, follow=tuple(int(f) for f in follow), scales=tuple(scales))
+
+
+@cache
+def _bits(scale: int, step: int) -> npt.NDArray[np.float64]:
+    """Cost of each magnitude from 0 to ``LARGEST_SYMBOL`` + 1, sign included."""
+    counted = frequencies(scale, step)
+    largest = (len(counted) - 2) // 2
+    escape = 16 - np.log2(counted[-1]) + 12
+    bits = np.full(LARGEST_SYMBOL + 2, escape)
+    bits[: largest + 1] = 16 - np.log2(counted[largest : 2 * largest + 1])
+    return bits

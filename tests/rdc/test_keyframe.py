@@ -1,0 +1,115 @@
+"""Key frames of every codec, and bytes that aren't pictures."""
+
+import contextlib
+import threading
+
+import numpy as np
+import pytest
+
+from reducio_codec.errors import FormatError, InputError
+from reducio_codec.rdc.keyframe import (
+    KEYFRAME_CODECS,
+    code_keyframes,
+    decode_keyframe,
+    encode_keyframe,
+    encode_keyframes,
+)
+from tests.helpers import moving_video
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    return np.stack((x * 255 // max(width - 1, 1), y * 255 // max(height - 1, 1), (x + y) % 256), -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("codec", KEYFRAME_CODECS)
+@pytest.mark.parametrize("size", [(1, 1), (17, 33), (144, 256)])
+def test_round_trip(codec: str, size: tuple[int, int]) -> None:
+    rgb = picture(*size)
+    data = encode_keyframe(rgb, codec=codec, quality=90)
+    again = decode_keyframe(data, codec=codec, height=size[0], width=size[1])
+    assert again.shape == rgb.shape
+    assert np.abs(again.astype(int) - rgb).mean() < (0.1 if codec == "png" else 4.5)
+
+
+def test_avif_boxes_take_little() -> None:
+    assert len(encode_keyframe(np.full((256, 256, 3), 90, np.uint8), codec="avif", quality=30)) < 100
+
+
+def test_quality_changes_size() -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    for codec in ("avif", "webp", "jpeg"):
+        low, high = (len(encode_keyframe(noise, codec=codec, quality=quality)) for quality in (10, 90))
+        assert low < high / 2
+
+
+@pytest.mark.parametrize("codec", KEYFRAME_CODECS)
+def test_damage_ends_in_our_error(codec: str) -> None:
+    data = encode_keyframe(picture(48, 64), codec=codec)
+    for place in range(0, len(data), max(1, len(data) // 60)):
+        for damaged in (data[:place], data[:place] + bytes([data[place] ^ 255]) + data[place + 1 :]):
+            with contextlib.suppress(FormatError):
+                assert decode_keyframe(damaged, codec=codec, height=48, width=64).shape == (48, 64, 3)
+
+
+def test_size_is_checked_first() -> None:
+    data = encode_keyframe(picture(48, 64), codec="png")
+    with pytest.raises(FormatError, match="64x48 pixels; the file says 640x48"):
+        decode_keyframe(data, codec="png", height=48, width=640)
+    with pytest.raises(FormatError, match="at most"):
+        decode_keyframe(data, codec="png", height=1 << 20, width=1 << 20)
+
+
+def test_wrong_arguments() -> None:
+    with pytest.raises(InputError, match="avif, webp, jpeg, png"):
+        encode_keyframe(picture(8, 8), codec="bmp")
+    with pytest.raises(InputError, match="0 to 100"):
+        encode_keyframe(picture(8, 8), quality=101)
+    with pytest.raises(InputError, match="uint8"):
+        encode_keyframe(np.zeros((8, 8, 3), np.float32))
+
+
+def alike(count: int) -> list[np.ndarray]:
+    """Pictures 16 frames apart."""
+    return list(moving_video(16 * count, 96, 128)[::16])
+
+
+def test_pictures_that_are_alike_take_less_together() -> None:
+    pictures = alike(4)
+    data, seen = code_keyframes(pictures, quality=40)
+    assert len(data) < 0.8 * sum(len(encode_keyframe(picture, quality=40)) for picture in pictures)
+    for place, (before, after) in enumerate(zip(pictures, seen, strict=True)):
+        assert np.abs(before.astype(int) - after).mean() < 8
+        assert np.array_equal(after, decode_keyframe(data, codec="avif", height=96, width=128, place=place))
+
+
+def test_a_sequence_does_not_say_when_it_was_made() -> None:
+    """libavif writes the time in six places; files made at different times must be equal."""
+    pictures, pause = alike(2), threading.Event()
+    first = encode_keyframes(pictures)
+    pause.wait(1.1)  # its clock has whole seconds
+    assert encode_keyframes(pictures) == first
+
+
+def test_boxes_of_a_sequence_take_little() -> None:
+    flat = np.full((64, 64, 3), 90, np.uint8)
+    assert len(encode_keyframes([flat] * 4)) < 200
+
+
+def test_damage_to_a_sequence_ends_in_our_error() -> None:
+    data = encode_keyframes(alike(3), quality=20)
+    for position in range(0, len(data), max(1, len(data) // 60)):
+        for damaged in (data[:position], data[:position] + bytes([data[position] ^ 255]) + data[position + 1 :]):
+            for place in (0, 2):
+                with contextlib.suppress(FormatError):
+                    shape = decode_keyframe(damaged, codec="avif", height=96, width=128, place=place).shape
+                    assert shape == (96, 128, 3)
+    with pytest.raises(FormatError, match="damaged"):
+        decode_keyframe(data, codec="avif", height=96, width=128, place=3)
+
+
+def test_groups_that_cannot_be() -> None:
+    with pytest.raises(InputError, match="keyframe_group is 17; allowed: 1 to 16"):
+        encode_keyframes([picture(8, 8)] * 17)
+    with pytest.raises(InputError, match="keyframe_group is 2 and keyframe_codec 'webp'; only avif"):
+        encode_keyframes([picture(8, 8)] * 2, codec="webp")

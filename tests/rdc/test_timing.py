@@ -1,0 +1,37 @@
+"""A constant rate is recognised, in whole and in fractional ticks, and a wrong one in the header is not believed."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import pytest
+
+from reducio_codec.rdc.timing import Clock, fit_clock
+
+
+@pytest.mark.parametrize(
+    ("time_base", "rate"),
+    [
+        (Fraction(1, 16), Fraction(16)),
+        (Fraction(1, 90000), Fraction(30000, 1001)),
+        (Fraction(1, 12800), Fraction(25)),
+        (Fraction(1, 1000), Fraction(24000, 1001)),  # Matroska: 0, 42, 83, 125 ms
+    ],
+)
+def test_constant_rate(time_base: Fraction, rate: Fraction) -> None:
+    times = [5 + math.floor(frame / rate / time_base + Fraction(1, 2)) for frame in range(10_000)]
+    clock = fit_clock(times[:16], time_base=time_base, rate=rate)
+    assert clock is not None and clock.times(0, len(times)) == times
+    assert clock.times(160, 16) == times[160:176]
+
+
+def test_a_wrong_rate_in_the_header_is_overruled() -> None:
+    times = [100 + 40 * frame for frame in range(16)]
+    assert fit_clock(times, time_base=Fraction(1, 1000), rate=Fraction(24)) == Clock(start=100, step=Fraction(40))
+
+
+def test_variable_and_single() -> None:
+    assert fit_clock([0, 40, 90, 91], time_base=Fraction(1, 1000), rate=Fraction(25)) is None
+    clock = fit_clock([7], time_base=Fraction(1, 1000), rate=Fraction(25))
+    assert clock is not None and clock.times(0, 2) == [7, 47]
