@@ -9,7 +9,8 @@ frames (1 to 16), plus 32 where the clip has a quantiser step of its own (varint
 place of its own (u8). A KEYFRAMES record holds the key frames of several clips: the first one's number, how many (u8), and
 one image sequence; those clips have no KEYFRAME record. A CUT record says, in a byte behind the clip's number, which of that
 clip and the one before doesn't use the other's key frame (``clips.spans.Cut``). After damage the reader looks for the next
-record whose checks agree. Unknown types are skipped. The INDEX record at the end says how many clips there are. A reader finds
+record whose checks agree. Unknown types are skipped. The INDEX record at the end says how many clips there are, and, where that isn't one frame's duration
+after the last frame, the time at which the last picture stops being shown (varint, signed as in TIMESTAMPS). A reader finds
 the records in one pass when it opens the file (files are small: an hour is some 50 MB) and then reads any clip by itself.
 Numbers are little-endian.
 """
@@ -136,7 +137,7 @@ class RdcWriter:
             deltas, last = bytearray(), 0
             for pts in timestamps:
                 delta, last = pts - last, pts
-                write_varint(deltas, delta * 2 if delta >= 0 else -delta * 2 - 1)
+                _write_signed(deltas, delta)
             self.record(RecordType.TIMESTAMPS, bytes(number) + zlib.compress(bytes(deltas), 9))
 
     def write_audio(self, chunk: bytes) -> None:
@@ -151,9 +152,12 @@ class RdcWriter:
         write_varint(head, len(payload))
         self._put(bytes(head) + bytes([zlib.crc32(head) & 255]) + struct.pack("<I", zlib.crc32(payload)) + payload)
 
-    def close(self) -> None:
+    def close(self, *, end: int | None = None) -> None:
+        """``end``: when the last picture stops being shown, in ticks; None: one frame's duration after the last frame."""
         payload = bytearray()
         write_varint(payload, self._clips)
+        if end is not None:
+            _write_signed(payload, end)
         self.record(RecordType.INDEX, bytes(payload))
 
     def _put(self, data: bytes) -> None:
@@ -205,6 +209,8 @@ class RdcReader:
         self._places: dict[int, int] = {}  # clip -> which picture of its KEYFRAMES record
         self._cuts: dict[int, Cut] = {}
         self._count: int | None = None
+        self.end: int | None = None
+        """When the last picture stops being shown, in ticks; None: one frame's duration after the last frame."""
         self._scan()
 
     @property
@@ -334,6 +340,10 @@ class RdcReader:
             self.damage.append(f"a record claims clip {number}; at most {MAX_CLIPS} are read")
             return True
         if kind == RecordType.INDEX:
+            try:
+                self.end = _read_signed(payload, skip)[0] if skip < length else None
+            except FormatError:
+                return False
             self._count = number
             return True
         if kind == RecordType.KEYFRAMES:
@@ -414,8 +424,8 @@ class RdcReader:
             data = inflate.decompress(self._read(*places[RecordType.TIMESTAMPS]), CLIP_LENGTH * 10)
             result, last, place = [], 0, 0
             for _ in range(frames):
-                code, place = read_varint(data, place)
-                last += code // 2 if code % 2 == 0 else -(code + 1) // 2
+                delta, place = _read_signed(data, place)
+                last += delta
                 result.append(last)
             return tuple(result)
         except (zlib.error, FormatError):
@@ -424,6 +434,16 @@ class RdcReader:
     def _read(self, offset: int, length: int) -> bytes:
         self._file.seek(offset)
         return self._file.read(length)
+
+
+def _write_signed(out: bytearray, value: int) -> None:
+    write_varint(out, value * 2 if value >= 0 else -value * 2 - 1)
+
+
+def _read_signed(data: bytes, place: int) -> tuple[int, int]:
+    """The number, and where what follows begins."""
+    code, place = read_varint(data, place)
+    return (code // 2 if code % 2 == 0 else -(code + 1) // 2), place
 
 
 def _spool(file: BinaryIO) -> BinaryIO:

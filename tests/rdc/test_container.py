@@ -92,6 +92,16 @@ def test_timestamps() -> None:
     assert [clip.timestamps for clip in RdcReader(io.BytesIO(file.getvalue()))] == times
 
 
+@pytest.mark.parametrize("end", [None, 0, 7, -3, 1 << 50])
+def test_the_end_of_the_last_picture_is_kept(end):
+    file = io.BytesIO()
+    writer = RdcWriter(file, HEADER)
+    writer.write_clip(frames=3, keyframe=b"k", latent=b"l")
+    writer.close(end=end)
+    reader = RdcReader(io.BytesIO(file.getvalue()))
+    assert (reader.end, reader.clips, reader.damage) == (end, 1, [])
+
+
 def test_truncation_at_every_byte() -> None:
     data = build()
     for length in range(len(data)):
