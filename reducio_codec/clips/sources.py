@@ -39,16 +39,19 @@ class FrameSource:
     sample_aspect_ratio: Fraction = Fraction(1)
 
     def clips(self, *, keyframe_index: int) -> Iterator[tuple[FrameClip, list[int]]]:
-        """Clips of up to 16 frames, with the time of each frame."""
+        """Clips of up to 16 frames, with the time of each frame, and behind them when the last one stops being shown."""
         times: list[int] = []
+        end = 0
 
         def pictures() -> Iterator[NDArray[np.uint8]]:
+            nonlocal end
             for frame in self.frames:
                 times.append(frame.pts)
+                end = frame.pts + frame.duration
                 yield frame.rgb
 
         for clip in cut_clips(pictures(), keyframe_index=keyframe_index):
-            yield clip, times.copy()
+            yield clip, [*times, end]
             times.clear()
 
 
@@ -82,7 +85,7 @@ def open_source(
     if exact is None:
         raise InputError("frames carry no times; give rate= (frames per second)")
     yield FrameSource(
-        frames=(VideoFrame(rgb=as_frame(frame, size=None), pts=number) for number, frame in enumerate(src)),
+        frames=(VideoFrame(rgb=as_frame(frame, size=None), pts=number, duration=1) for number, frame in enumerate(src)),
         time_base=1 / exact,
         rate=exact,
         expected_frames=len(src) if isinstance(src, Sized) else None,

@@ -24,7 +24,6 @@ from reducio_codec.clips.streams import FrameClip, Reference, as_batch, as_neigh
 from reducio_codec.coding.engine import Engine
 from reducio_codec.coding.rate_control import KeyframeChoice, RateControl, best_keyframe
 from reducio_codec.coding.report import CompressReport
-from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import FormatError, InputError, VideoError
 from reducio_codec.io.audio import AudioTrack
 from reducio_codec.io.files import atomic_write, writing_errors
@@ -34,7 +33,7 @@ from reducio_codec.rdc.entropy import step_units
 from reducio_codec.rdc.header import RdcHeader
 from reducio_codec.rdc.keyframe import check_keyframe_codec, check_keyframe_group, code_keyframes
 from reducio_codec.rdc.tables import UNIT
-from reducio_codec.rdc.timing import Clock, fit_clock
+from reducio_codec.rdc.timing import Clock, clock_of_header, fit_clock
 
 _AUDIO_BLOCK = 1 << 20
 
@@ -103,7 +102,7 @@ def compress(
         first = next(clips, None)
         if first is None:
             raise VideoError(f"{src} has no frames")
-        clock = fit_clock(first[1], time_base=source.time_base, rate=source.rate)
+        clock = fit_clock(first[1][:-1], time_base=source.time_base, rate=source.rate)
         header = _header(
             engine,
             source,
@@ -125,7 +124,6 @@ def compress(
             decoder=engine.runner.model.default_decoder if decoder is None else decoder,
             control=control,
             refinement=refinement,
-            seconds=float(16 / source.rate),
             progress=progress,
             expected=source.expected_frames,
         )
@@ -135,14 +133,15 @@ def compress(
             job.add(clip, times)
         job.flush()
         audio_bytes = 0 if source.audio is None else _copy_audio(job.writer, source.audio)
-        job.writer.close()
+        expected = clock_of_header(header).end(job.frames - 1, time=job.last_time)
+        job.writer.close(end=None if job.end == expected else job.end)
         file.flush()
     report = CompressReport(
         width=header.width,
         height=header.height,
         frames=job.frames,
         clips=job.clips,
-        duration=(job.last_time - header.start) * source.time_base + 1 / source.rate,
+        duration=(job.end - header.start) * source.time_base,
         bytes=job.writer.size,
         keyframe_bytes=job.keyframe_bytes,
         latent_bytes=job.latent_bytes,
@@ -166,7 +165,8 @@ def _header(
 ) -> RdcHeader:
     clip, times = first
     _, height, width, _ = clip.frames.shape
-    duration, rate = 0, source.rate
+    span = (times[-1] - times[0]) * source.time_base
+    duration, rate = 0, (len(clip.frames) / span).limit_denominator(1000) or source.rate
     if clock is not None:
         duration = max(1, round(clock.step))
         # a whole number of ticks says all; else the rate says what the ticks round
@@ -215,12 +215,11 @@ class _Job:
         decoder: str,
         control: RateControl | None,
         refinement: Refinement | None,
-        seconds: float,
         progress: Progress | None,
         expected: int | None,
     ) -> None:
         self.writer = writer
-        self.frames = self.clips = self.keyframe_bytes = self.latent_bytes = self.last_time = 0
+        self.frames = self.clips = self.keyframe_bytes = self.latent_bytes = self.last_time = self.end = 0
         self._engine = engine
         self._header = header
         self._clock = clock
@@ -233,7 +232,6 @@ class _Job:
         self._decoder = decoder
         self._control = control
         self._refinement = refinement
-        self._seconds = seconds  # of a whole clip
         self._progress = progress
         self._expected = expected
 
@@ -249,7 +247,7 @@ class _Job:
         engine, codec, waiting = self._engine, self._header.keyframe_codec, self._waiting
         self._waiting = []
         quality, step, before = self._quality, self._header.step / UNIT, self.writer.size
-        seconds = self._seconds * sum(len(times) for _, times in waiting) / CLIP_LENGTH
+        seconds = float((waiting[-1][1][-1] - waiting[0][1][0]) * self._header.time_base)
         clips = [clip for clip, _ in waiting]
         if self._control is not None:
             quality, step = self._control.choose(engine, clips, codec=codec, seconds=seconds)
@@ -271,7 +269,7 @@ class _Job:
         for number, (clip, (_, times)) in enumerate(zip(clips, waiting, strict=True)):
             self._write(
                 clip,
-                times,
+                times[:-1],
                 step=step,
                 picture=pictures[number].picture,
                 coded=None if len(clips) > 1 else coded,
@@ -279,6 +277,7 @@ class _Job:
                 neighbours=self._neighbours(clip, number, pictures=pictures, cuts=cuts),
             )
         self._last = pictures[-1]
+        *_, self.last_time, self.end = waiting[-1][1]
         if self._control is not None:
             self._control.spend(self.writer.size - before, seconds=seconds)
 
@@ -334,7 +333,6 @@ class _Job:
         self.frames += len(times)
         self.clips += 1
         self.latent_bytes += len(motion)
-        self.last_time = times[-1]
         if self._progress is not None:
             self._progress(self.frames, self._expected)
 

@@ -44,8 +44,8 @@ class Damage:
 
 def decoded_frames(
     video: RdcVideo, *, decoder: str | None = None, damage: Damage, start: int = 0, frames: int | None = None
-) -> Iterator[tuple[NDArray[np.uint8], int]]:
-    """Frames ``(H, W, 3)`` uint8 with their times, from frame ``start`` on; holds one clip."""
+) -> Iterator[tuple[NDArray[np.uint8], int, int]]:
+    """Frames ``(H, W, 3)`` uint8, each with its time and how long it is shown, from frame ``start`` on; holds one clip."""
     last_time: int | None = None
     left = video.frames - start if frames is None else frames
     skip = start % CLIP_LENGTH
@@ -59,12 +59,13 @@ def decoded_frames(
             pictures, shown = video.conceal_clip(index)
             damage.report(f"{error}; {shown} is shown")
             damage.clips.append(index)
-        for picture, when in list(zip(pictures, video.times(record), strict=True))[skip:]:
+        times = video.times(record)
+        for picture, when, until in list(zip(pictures, times, [*times[1:], video.end(record)], strict=True))[skip:]:
             if left <= 0:
                 return
             # lost times are guessed, and a guess may fall behind what was shown
             last_time = when if last_time is None else max(when, last_time + 1)
-            yield picture, last_time
+            yield picture, last_time, max(1, until - last_time)
             left -= 1
         skip = 0
 
@@ -108,8 +109,10 @@ def decompress(
         )
         stack.enter_context(writer)
         pictures = decoded_frames(video, decoder=name, damage=damage, start=start, frames=total)
-        for done, (picture, when) in enumerate(pictures, start=1):
-            writer.write(picture, when)
+        begin: int | None = None
+        for done, (picture, when, duration) in enumerate(pictures, start=1):
+            begin = when if begin is None else begin  # a broadcast's clock began long ago; a file's begins with it
+            writer.write(picture, when - begin, duration=duration)
             if progress is not None and (done % CLIP_LENGTH == 0 or done == total):
                 progress(done, total)
     return DecompressReport(

@@ -23,7 +23,7 @@ from reducio_codec.models.contract import choose_decoder, uses_neighbours
 from reducio_codec.rdc.container import ClipRecord, KeyframeRecord, RdcReader
 from reducio_codec.rdc.keyframe import decode_keyframe
 from reducio_codec.rdc.tables import UNIT
-from reducio_codec.rdc.timing import Clock, clock_of_rate
+from reducio_codec.rdc.timing import clock_of_header, mean_rate
 
 _AUDIO_IN_MEMORY = 16 << 20
 
@@ -51,10 +51,15 @@ class RdcVideo:
             raise FormatError(f"the file claims {self.clips} clips; its {size} bytes can't hold them")
         self.frames = self._reader.frames
         header = self.header
-        self.rate = header.rate or 1 / ((header.frame_duration or 1) * header.time_base)
+        self._clock = clock_of_header(header)
+        first, last = self.record(0), self.record(self.clips - 1)
+        ticks = self.end(last) - self.times(first)[0]
+        self.duration = max(1, ticks) * header.time_base
+        """Seconds from the first frame to the end of the last, by their own times."""
+        nominal = 1 / (self._clock.step * header.time_base)
+        self.rate = mean_rate(self.frames, ticks=max(1, ticks), time_base=header.time_base, nominal=nominal)
         """Frames per second, the mean where times vary."""
         self._references: dict[int, Reference] = {}  # of the clips around the last one decoded
-        self._clock: Clock = clock_of_rate(self.rate, start=header.start, time_base=header.time_base)
 
     @property
     def damage(self) -> tuple[str, ...]:
@@ -74,6 +79,16 @@ class RdcVideo:
         if record.timestamps is not None:
             return list(record.timestamps)
         return self._clock.times(CLIP_LENGTH * record.index, record.frames)
+
+    def end(self, record: ClipRecord) -> int:
+        """When a clip's last frame stops being shown, in ticks of ``header.time_base``."""
+        last = self.times(record)[-1]
+        if record.index + 1 < self.clips:
+            end = self.times(self.record(record.index + 1))[0]
+        else:
+            number = CLIP_LENGTH * record.index + record.frames - 1
+            end = self._clock.end(number, time=last) if self._reader.end is None else self._reader.end
+        return max(end, last + 1)  # a time that was lost is guessed, and a guess may fall behind
 
     def keyframe(self, record: KeyframeRecord) -> NDArray[np.uint8]:
         """A clip's key frame ``(H, W, 3)``; FormatError if it is damaged."""

@@ -15,7 +15,7 @@ class CompressReport:
     frames: int
     clips: int
     duration: Fraction
-    """Seconds of video: from the first frame to one frame's length after the last."""
+    """Seconds of video: from the first frame to the end of the last, by their own times."""
     bytes: int
     """Size of the file."""
     keyframe_bytes: int

@@ -1,7 +1,7 @@
 """The sound of a video, carried unchanged: the first audio stream's packets in a small Matroska file.
 
-Nothing is decoded. Matroska rounds times to milliseconds, so two things are kept beside the packets: the exact
-offset against the picture (a tag), and, for codecs with a fixed number of samples a packet (AAC, MP3, Opus, ...),
+Matroska rounds times to milliseconds, so three things are kept beside the packets: the exact offset against the picture and
+how much of the beginning isn't heard (tags), and, for codecs with a fixed number of samples a packet (AAC, MP3, Opus, ...),
 the exact times, which follow from counting samples.
 """
 
@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import IO, cast
 
@@ -22,7 +23,8 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 
 from reducio_codec.errors import VideoError
-from reducio_codec.io.decode import first_line, moving_picture, open_container
+from reducio_codec.io.containers import first_line, has_decoder, moving_picture, open_container
+from reducio_codec.io.decode import probe
 from reducio_codec.io.files import check_input
 from reducio_codec.io.images import PICTURE_SUFFIXES
 
@@ -31,7 +33,13 @@ logger = logging.getLogger(__name__)
 SPOOL_BYTES = 16 * 2**20
 """A track larger than this waits in a temporary file instead of in memory."""
 
-_OFFSET_TAG = "REDUCIO_OFFSET"
+_OFFSET_TAG, _LEAD_TAG = "REDUCIO_OFFSET", "REDUCIO_LEAD"
+
+_LARGEST_LEAD = Fraction(1, 10)
+"""Seconds of packets before the first that is heard that a decoder may need; what an edit list hides before is left out."""
+
+_PATIENCE = 100
+"""Packets in which the first sound is looked for."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,6 +51,8 @@ class AudioTrack:
     channels: int
     offset: Fraction
     """Seconds from the video's first frame to the first audio packet; negative when the sound begins earlier."""
+    lead: Fraction = Fraction(0)
+    """Seconds of the first packets that aren't heard: the run-in of the encoder, which decoders leave out."""
     file: IO[bytes]
     """A Matroska file with nothing but this stream."""
 
@@ -69,14 +79,15 @@ class AudioTrack:
                     codec=stream.codec_context.name,
                     sample_rate=stream.codec_context.sample_rate,
                     channels=stream.codec_context.layout.nb_channels,
-                    offset=_parse_offset(tags.get(_OFFSET_TAG, "0")),
+                    offset=_parse_seconds(tags.get(_OFFSET_TAG, "0")),
+                    lead=_parse_seconds(tags.get(_LEAD_TAG, "0")),
                     file=file,
                 )
         except (av.FFmpegError, ValueError) as error:
             raise VideoError(f"the audio data is damaged: {first_line(error)}") from error
 
 
-def _parse_offset(text: str) -> Fraction:
+def _parse_seconds(text: str) -> Fraction:
     try:
         return Fraction(text)
     except (ValueError, ZeroDivisionError):
@@ -84,41 +95,77 @@ def _parse_offset(text: str) -> Fraction:
 
 
 def read_audio(path: str | os.PathLike[str]) -> AudioTrack | None:
-    """The first audio stream of a video file; None when there is none (pictures, GIF, silent video)."""
+    """The first audio stream of a video file; None when there is none (pictures, GIF, silent video), and, with a logged
+    warning, when it is of a codec that FFmpeg or Matroska doesn't know."""
     source = check_input(path)
     if source.is_dir() or source.suffix.lower() in PICTURE_SUFFIXES:
         return None
     try:
         with open_container(source) as container:
-            if not container.streams.audio:
+            streams = container.streams.audio
+            known = [stream for stream in streams if has_decoder(stream)]
+            if streams and not known:
+                logger.warning("%s: its sound is of a codec that FFmpeg doesn't know; it is left out", source)
+            if not known:
                 return None
-            if len(container.streams.audio) > 1:
-                logger.warning("%s has %d audio streams; the first is kept", source, len(container.streams.audio))
-            return _copy(container, container.streams.audio[0], picture_start=_picture_start(container))
+            if len(streams) > 1:
+                which = "the first is kept" if known[0] is streams[0] else "the first of a known codec is kept"
+                logger.warning("%s has %d audio streams; %s", source, len(streams), which)
+            # without a picture it is a sound file
+            start = Fraction(0) if moving_picture(container) is None else _picture_start(source)
+            return _copy(container, known[0], path=source, picture_start=start)
     except av.FFmpegError as error:
         raise VideoError(f"the sound of {source} can't be read: {first_line(error)}") from error
 
 
-def _picture_start(container: InputContainer) -> Fraction:
-    """Seconds of the first frame, or 0 for a sound file."""
-    stream = moving_picture(container)
-    if stream is None:
-        return Fraction(0)
-    return (stream.start_time or 0) * Fraction(stream.time_base or 1)
+def _picture_start(path: Path) -> Fraction:
+    """Seconds of the first frame that can be decoded: a capture that begins between key frames has packets before it."""
+    info, _ = probe(path)
+    return info.start * info.time_base
 
 
-def _copy(container: InputContainer, source: AudioStream, *, picture_start: Fraction) -> AudioTrack | None:
-    packets = (packet for packet in container.demux(source) if packet.size and not packet.is_corrupt)
+def _first_heard(path: Path, *, number: int) -> Fraction | None:
+    """When a decoder gives the first sound of audio stream ``number``, in seconds of the file; None where it gives none
+    soon."""
+    with open_container(path) as container:
+        source = container.streams.audio[number]
+        for packet in islice(container.demux(source), _PATIENCE):
+            try:
+                frames = source.codec_context.decode(packet)
+            except av.FFmpegError:
+                continue
+            for frame in frames:
+                if frame.pts is not None and frame.time_base is not None:
+                    return frame.pts * Fraction(frame.time_base)
+    return None
+
+
+def _copy(container: InputContainer, source: AudioStream, *, path: Path, picture_start: Fraction) -> AudioTrack | None:
+    heard = _first_heard(path, number=container.streams.audio.index(source))
+    packets = (
+        packet
+        for packet in container.demux(source)
+        if packet.size
+        and not packet.is_corrupt
+        and not (packet.is_discard and heard is not None and _seconds(packet) < heard - _LARGEST_LEAD)
+    )
     first = next(packets, None)
     if first is None:
         return None
     begin = first.pts if first.pts is not None else first.dts or 0
-    offset = begin * Fraction(first.time_base) - picture_start
     file = cast(IO[bytes], tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES))  # noqa: SIM115  # the track keeps it
     # Bit-exact: no random identifiers, the same sound gives the same bytes.
     with av.open(file, mode="w", format="matroska", options={"fflags": "+bitexact"}) as target:
-        target.metadata[_OFFSET_TAG] = str(offset)
-        stream = target.add_stream_from_template(source)
+        target.metadata[_OFFSET_TAG] = str(_seconds(first) - picture_start)
+        if heard is not None and heard > _seconds(first):
+            target.metadata[_LEAD_TAG] = str(heard - _seconds(first))
+        try:
+            stream = target.add_stream_from_template(source)
+            target.start_encoding()
+        except (av.FFmpegError, ValueError):
+            name = source.codec_context.name
+            logger.warning("%s: its sound, %s, is of a kind that can't be carried; it is left out", path, name)
+            return None
         damaged = None
         packet: av.Packet[AudioStream] | None = first
         while packet is not None:
@@ -132,12 +179,12 @@ def _copy(container: InputContainer, source: AudioStream, *, picture_start: Frac
             except av.FFmpegError as error:
                 damaged, packet = error, None
     if damaged is not None:
-        logger.warning("%s: the sound is damaged and ends early: %s", _name(container), first_line(damaged))
+        logger.warning("%s: the sound is damaged and ends early: %s", path, first_line(damaged))
     return AudioTrack.from_file(file)
 
 
-def _name(container: InputContainer) -> Path:
-    return Path(container.name.removeprefix("file:"))
+def _seconds(packet: av.Packet[AudioStream]) -> Fraction:
+    return (packet.pts if packet.pts is not None else packet.dts or 0) * Fraction(packet.time_base)
 
 
 class AudioCopier:
@@ -152,6 +199,10 @@ class AudioCopier:
         self._packets = self._timed(self._source.streams.audio[0])
         self._waiting: tuple[Fraction, av.Packet[AudioStream]] | None = None
         self._begin = Fraction(0)
+
+    def heard_from(self, picture_start: Fraction) -> Fraction:
+        """When the first sound is heard, in seconds, if the output's first frame is at ``picture_start``."""
+        return picture_start + self._track.offset + self._track.lead
 
     def start(self, picture_start: Fraction) -> None:
         """``picture_start``: seconds of the output's first frame."""

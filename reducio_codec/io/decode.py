@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import av
 import numpy as np
@@ -20,6 +18,8 @@ from av.video.stream import VideoStream
 
 from reducio_codec.errors import VideoError
 from reducio_codec.io.colour import ColourInfo, ToRgb, describe_colour
+from reducio_codec.io.containers import first_line, open_container, pick_stream
+from reducio_codec.io.extent import Extent
 from reducio_codec.io.orientation import Orientation, orientation_of_frame
 from reducio_codec.io.timestamps import PtsRepair
 from reducio_codec.io.truncation import missing_bytes
@@ -30,9 +30,6 @@ OnError = Literal["raise", "stop"]
 
 DEFAULT_RATE = Fraction(16)
 """Frames per second of pictures, which carry no time: a 16-frame clip is then one second."""
-
-# Demuxers that turn text into pictures: a mistaken argument must not become a "video".
-_TEXT_FORMATS = ("tty", "bin", "xbin", "adf", "idf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +54,8 @@ class VideoInfo:
     """Width of a pixel over its height. Pixels are never resampled; a writer passes this on."""
     colour: ColourInfo = field(default_factory=ColourInfo)
     has_audio: bool = False
+    start: int = 0
+    """``pts`` of the first frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,62 +66,12 @@ class VideoFrame:
     """(H, W, 3) uint8, contiguous."""
     pts: int
     """Time in units of ``VideoInfo.time_base``; strictly increasing, need not start at 0."""
-
-
-_LENIENT: dict[str, Any] = {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
-"""Titles that aren't UTF-8 must not stop a video; from PyAV 19 on they don't, and the argument is gone."""
-
-_COVER_ART = 0x400  # AV_DISPOSITION_ATTACHED_PIC
+    duration: int
+    """How long it is shown, in the same units: until the next frame, or until the video ends."""
 
 
 class _Damage(Exception):
     """Decoding can't go on; the message says why."""
-
-
-def first_line(error: BaseException) -> str:
-    """What FFmpeg says, without the error number and the path that our own message repeats."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).splitlines()[0]
-
-
-@contextmanager
-def open_container(path: Path) -> Iterator[InputContainer]:
-    """The open file; closed at the end whatever happens. Addresses in a playlist are not followed, only local files."""
-    try:
-        # "file:" keeps a name like "a:b.mp4" from being read as a protocol.
-        container = av.open(
-            f"file:{path.absolute()}",
-            mode="r",
-            **_LENIENT,
-            container_options={"protocol_whitelist": "file"},
-        )
-    except av.error.EOFError as error:
-        raise VideoError(f"{path} has no frames that can be decoded") from error
-    except (av.FFmpegError, ValueError) as error:
-        cut = "; the file is cut off" if missing_bytes(path) else ""
-        raise VideoError(f"{path} can't be read as a video: {first_line(error)}{cut}") from error
-    with container:
-        if container.format.name in _TEXT_FORMATS:
-            raise VideoError(f"{path} is text, not a video")
-        yield container
-
-
-def moving_picture(container: InputContainer) -> VideoStream | None:
-    """The first video stream that isn't the cover art of a sound file."""
-    for stream in container.streams.video:
-        disposition = getattr(stream, "disposition", 0)  # a Flag, an IntFlag or absent, by PyAV's version
-        if not getattr(disposition, "value", disposition) & _COVER_ART:
-            return stream
-    return None
-
-
-def pick_stream(container: InputContainer, *, path: Path) -> VideoStream:
-    """The stream to decode, or the reason why there is none."""
-    stream = moving_picture(container)
-    if stream is not None:
-        return stream
-    what = "only sound" if container.streams.audio else "no video stream"
-    raise VideoError(f"{path} has {what}; a video is needed")
 
 
 def _decoder(stream: VideoStream, *, path: Path) -> VideoCodecContext:
@@ -140,25 +89,25 @@ def _decoder(stream: VideoStream, *, path: Path) -> VideoCodecContext:
     return context
 
 
-def _decode(container: InputContainer, stream: VideoStream, *, path: Path) -> Iterator[av.VideoFrame]:
+def _decode(container: InputContainer, stream: VideoStream, *, path: Path, extent: Extent) -> Iterator[av.VideoFrame]:
     """Frames in display order; raises _Damage at the first packet or frame that isn't whole."""
     decoder = _decoder(stream, path=path)
     whole = missing_bytes(path) == 0
     accepted = skipped = 0
     dts: int | None = None
-    last: av.VideoFrame | None = None
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)
             if packet is None:
                 break
-            if not packet.size and not whole:  # the end of a file that should go on
+            if not packet.size and not whole and not extent.complete:  # the end of a file that should go on
                 raise _Damage("the file is cut off")
             if packet.is_corrupt:
                 raise _Damage("the data is damaged or cut off")
             frames = decoder.decode(packet)
             accepted += 1
+            extent.add(packet)
         except (av.FFmpegError, _Damage) as error:
             if accepted == 0 and packet is not None and packet.size:
                 skipped += 1  # a piece of a broadcast begins with packets that refer to what isn't there
@@ -172,11 +121,11 @@ def _decode(container: InputContainer, stream: VideoStream, *, path: Path) -> It
             if frame.is_corrupt:
                 raise _Damage("the picture is incomplete")
             yield frame
-            last = frame
     if skipped:
         logger.warning("%s: %d packets before the first whole picture were skipped", path, skipped)
-    if last is not None:
-        _check_length(stream, last)
+    problem = extent.gap()
+    if problem is not None:
+        raise _Damage(problem)
 
 
 def _drain(decoder: VideoCodecContext, *, until: int | None) -> Iterator[av.VideoFrame]:
@@ -194,19 +143,6 @@ def _drain(decoder: VideoCodecContext, *, until: int | None) -> Iterator[av.Vide
         yield frame
 
 
-def _check_length(stream: VideoStream, last: av.VideoFrame) -> None:
-    """FFmpeg skips a damaged stretch of a Matroska file silently, to the end if need be; its header knows better."""
-    tag = next((value for key, value in stream.metadata.items() if key.upper().startswith("DURATION")), "")
-    match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", tag.strip())
-    if match is None or last.pts is None or stream.time_base is None:
-        return
-    hours, minutes, seconds = match.groups()
-    claimed = int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
-    end = last.pts * stream.time_base
-    if end + max(Fraction(1, 2), 3 / _rate(stream)) < claimed:
-        raise _Damage(f"the last is at {float(end):.2f} s, but the header says {float(claimed):.2f} s")
-
-
 def _rate(stream: VideoStream) -> Fraction:
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
         if rate:
@@ -218,7 +154,7 @@ def probe(path: Path) -> tuple[VideoInfo, Orientation]:
     """Opens the file, decodes its first frame, closes it again."""
     with open_container(path) as container:
         stream = pick_stream(container, path=path)
-        frames = _decode(container, stream, path=path)
+        frames = _decode(container, stream, path=path, extent=Extent(container, stream, path=path))
         try:
             first = next(frames, None)
         except _Damage as damage:
@@ -248,6 +184,7 @@ def probe(path: Path) -> tuple[VideoInfo, Orientation]:
             sample_aspect_ratio=pixel,
             colour=describe_colour(first, context=stream.codec_context),
             has_audio=bool(container.streams.audio),
+            start=PtsRepair(name=str(path), time_base=time_base, rate=_rate(stream))(first.pts, dts=first.dts),
         )
     return info, orientation
 
@@ -255,23 +192,42 @@ def probe(path: Path) -> tuple[VideoInfo, Orientation]:
 def decode_file(
     path: Path, *, info: VideoInfo, orientation: Orientation, start: int = 0, on_error: OnError = "raise"
 ) -> Iterator[VideoFrame]:
-    """Frames from number ``start`` on; the ones before it are decoded but not converted."""
+    """Frames from number ``start`` on; the ones before it are decoded but not converted.
+
+    One frame is decoded ahead: only the next one says how long a frame is shown.
+    """
     repair = PtsRepair(name=str(path), time_base=info.time_base, rate=info.rate)
-    count = 0
     with open_container(path) as container:
         stream = pick_stream(container, path=path)
         convert = ToRgb(name=str(path), codec=info.codec, transfer=int(stream.codec_context.color_trc))
-        size: tuple[int, int] | None = None
+        extent = Extent(container, stream, path=path)
+        damage: _Damage | None = None
+        waiting: tuple[av.VideoFrame, int] | None = None
+        count, step = 0, repair.step
+
+        def shown(frame: av.VideoFrame, pts: int, duration: int) -> Iterator[VideoFrame]:
+            if count > start:
+                yield VideoFrame(rgb=orientation.apply(convert(frame)), pts=pts, duration=duration)
+
         try:
-            for frame in _decode(container, stream, path=path):
-                size = size or (frame.width, frame.height)
-                if (frame.width, frame.height) != size:
-                    raise _Damage(f"the next is {frame.width}x{frame.height}, the first was {size[0]}x{size[1]}")
+            for frame in _decode(container, stream, path=path, extent=extent):
+                first = frame if waiting is None else waiting[0]
+                if (frame.width, frame.height) != (first.width, first.height):
+                    size = f"{first.width}x{first.height}"
+                    raise _Damage(f"the next is {frame.width}x{frame.height}, the first was {size}")
                 pts = repair(frame.pts, dts=frame.dts)
-                if count >= start:
-                    yield VideoFrame(rgb=orientation.apply(convert(frame)), pts=pts)
+                if waiting is not None:
+                    step = pts - waiting[1]
+                    yield from shown(*waiting, step)
+                waiting = frame, pts
                 count += 1
-        except _Damage as damage:
+        except _Damage as error:
+            damage = error
+        if waiting is not None:
+            end = None if damage is not None or extent.end is None else extent.end + repair.shift
+            last = step if end is None or end <= waiting[1] else end - waiting[1]
+            yield from shown(*waiting, last)
+        if damage is not None:
             message = f"{path}: only the first {count} frames can be read: {damage}"
             if on_error == "raise":
                 raise VideoError(message) from damage

@@ -114,16 +114,16 @@ def read_folder(files: list[Path], *, info: VideoInfo, start: int = 0) -> Iterat
                 f"{path} is {width}x{height}, but {files[0].name} is {info.width}x{info.height}; "
                 "all pictures of a folder must have one size"
             )
-        yield VideoFrame(rgb=rgb, pts=index)
+        yield VideoFrame(rgb=rgb, pts=index, duration=1)
 
 
 def probe_picture(path: Path) -> VideoInfo:
     """One frame, or as many as an animated WebP, PNG or AVIF has."""
     with _open(path) as picture:
         height, width, _ = _pixels(picture, path=path).shape
-        count = int(getattr(picture, "n_frames", 1)) if picture.format in ("WEBP", "PNG", "AVIF") else 1
         codec = (picture.format or "picture").lower()
-        ends = [end for _, end in _times(picture, count=count, path=path)]
+        ends = [end for _, end in _times(picture, path=path)]
+        count = len(ends)
     if count == 1:
         rate = DEFAULT_RATE
         return VideoInfo(
@@ -147,25 +147,37 @@ def probe_picture(path: Path) -> VideoInfo:
     )
 
 
-def _times(picture: Image.Image, *, count: int, path: Path) -> Iterator[tuple[int, int]]:
-    """Start and end of every frame in milliseconds. A frame without a duration is shown 100 ms, as browsers do."""
-    end = 0
-    for index in range(count):
+def _times(picture: Image.Image, *, path: Path) -> Iterator[tuple[int, int]]:
+    """Start and end of every frame in milliseconds. A frame without a duration is shown 100 ms, as browsers do.
+
+    The picture that an animated PNG shows to who can't animate it isn't one of them, where it says so.
+    """
+    count = int(getattr(picture, "n_frames", 1)) if picture.format in ("WEBP", "PNG", "AVIF") else 1
+    first = 1 if count > 1 and getattr(picture, "default_image", False) else 0
+    sum_of_durations, end = Fraction(0), 0
+    for index in range(first, count):
         try:
             picture.seek(index)
             picture.load()  # WebP and AVIF know a frame's duration only after they decoded it
         except (OSError, SyntaxError, ValueError, EOFError) as error:
             raise VideoError(f"{path}: only the first {index} frames can be read: {error}") from error
-        start, end = end, end + max(1, round(picture.info.get("duration") or 100))
+        sum_of_durations += Fraction(picture.info.get("duration") or 100)
+        start, end = end, max(end + 1, round(sum_of_durations))
         yield start, end
 
 
 def read_picture(path: Path, *, info: VideoInfo, start: int = 0) -> Iterator[VideoFrame]:
     """The frames of one picture file."""
     with _open(path) as picture:
-        for index, (begin, _) in enumerate(_times(picture, count=info.frames or 1, path=path)):
+        for index, (begin, end) in enumerate(_times(picture, path=path)):
             if index >= start:
-                yield VideoFrame(rgb=_pixels(picture, path=path), pts=begin)
+                duration = 1 if info.time_base != _MILLISECOND else end - begin  # a still lasts one frame
+                yield VideoFrame(rgb=_pixels(picture, path=path), pts=begin, duration=duration)
+
+
+def names_pictures(path: Path) -> bool:
+    """Whether an output of this name is a folder of pictures, or a pattern for their names."""
+    return path.is_dir() or not path.suffix or path.suffix.lower() == ".png"
 
 
 class PictureSink:
@@ -176,9 +188,9 @@ class PictureSink:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         target = Path(path)
-        if "%" in target.name:
+        if target.suffix.lower() == ".png" and not target.is_dir():
             match = _PATTERN.search(target.name)
-            if match is None or target.name.count("%") != 1 or target.suffix.lower() != ".png":
+            if match is None or target.name.count("%") != 1:
                 raise InputError(f"{target} is not a name for numbered pictures; write it like frames/%05d.png")
             self._folder, self._name = target.parent, target.name
         else:

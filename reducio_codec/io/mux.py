@@ -18,8 +18,9 @@ from PIL import Image
 from reducio_codec.errors import InputError, ReducioError, VideoError
 from reducio_codec.io.audio import AudioCopier, AudioTrack, can_hold
 from reducio_codec.io.colour import FromRgb
-from reducio_codec.io.decode import first_line
+from reducio_codec.io.containers import first_line
 from reducio_codec.io.files import PendingFile, writing_errors
+from reducio_codec.io.gif import set_last_delay
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +103,12 @@ class MuxSink:
         self._pending = pending
         self._encoding = encoding
         self._time_base = time_base
+        self._clock = _GIF_TICK if encoding.container == "gif" else time_base
         self._shift: int | None = None
+        self._waiting: av.VideoFrame | None = None
+        self._durations: dict[int, int] = {}  # of frames in the encoder, by pts, in ticks of the clock
+        self._held: av.Packet[VideoStream] | None = None
+        self._first: tuple[int, int] | None = None  # pts and dts of the first packet
         self._last_gif_tick: int | None = None
         self._convert: FromRgb | None = None
         if encoding.pixel_format != "pal8":
@@ -125,24 +131,43 @@ class MuxSink:
         with self._errors():
             if self._shift is None:
                 self._begin(pts)
-            self._mux(self._stream.encode(self._frame(rgb, pts + (self._shift or 0))))
+            frame = self._frame(rgb, pts + (self._shift or 0))
+            if self._waiting is not None:
+                self._encode(self._waiting, until=_pts(frame))
+            self._waiting = frame
 
     def _begin(self, pts: int) -> None:
-        self._shift = 0
+        """Picture and sound keep their distance; both are moved where one would begin before 0."""
         if self._encoding.container == "gif":
             self._shift = -pts  # a GIF always begins at once
-        elif pts < 0:
-            logger.warning("%s begins before time 0; picture and sound are moved to 0", self._pending.target)
-            self._shift = -pts
+        else:
+            if pts < 0:
+                logger.warning("%s begins before time 0; picture and sound are moved to 0", self._pending.target)
+            picture = pts * self._time_base
+            first = picture if self._audio is None else min(picture, self._audio.heard_from(picture))
+            self._shift = max(0, math.ceil(-first / self._time_base))
         if self._audio is not None:
             self._audio.start((pts + self._shift) * self._time_base)
 
-    def close(self) -> None:
+    def _encode(self, frame: av.VideoFrame, *, until: int) -> None:
+        """A frame, once it is known until when it is shown."""
+        self._durations[_pts(frame)] = until - _pts(frame)
+        self._mux(self._stream.encode(frame))
+
+    def close(self, *, end: int) -> None:
+        """``end``: when the last frame stops being shown, in units of the time base."""
+        assert self._waiting is not None
         with self._errors():
+            last = round((end + (self._shift or 0)) * self._time_base / self._clock)
+            until = max(last, _pts(self._waiting) + 1)
+            self._encode(self._waiting, until=until)
             self._mux(self._stream.encode(None))
+            self._mux_last(until=until)
             if self._audio is not None:
                 self._audio.copy_until(None)
             self._container.close()
+            if self._encoding.container == "gif":
+                set_last_delay(self._pending.temporary, ticks=until - _pts(self._waiting))
         self._release()
         self._pending.commit()
 
@@ -188,9 +213,8 @@ class MuxSink:
             raise VideoError(f"{self._encoding.codec} is not a video codec in this FFmpeg")
         stream.width, stream.height = width, height
         stream.pix_fmt = self._encoding.pixel_format
-        time_base = _GIF_TICK if self._encoding.container == "gif" else self._time_base
-        stream.codec_context.time_base = time_base
-        stream.time_base = time_base
+        stream.codec_context.time_base = self._clock
+        stream.time_base = self._clock
         if self._convert is not None:
             self._convert.tag(stream.codec_context)
         if sample_aspect_ratio != 1 and not self._encoding.keeps_pixel_shape:
@@ -233,15 +257,40 @@ class MuxSink:
         return frame
 
     def _mux(self, packets: list[av.Packet[VideoStream]]) -> None:
+        """All but the last packet, which waits: the one that ends the file is treated in its own way."""
         for packet in packets:
-            # One frame at this rate may be less than a tick. A last frame that lasts 0 is cut off by the MP4 muxer.
-            packet.duration = packet.duration or 1
-            if self._audio is not None and packet.dts is not None:
-                self._audio.copy_until(packet.dts * Fraction(packet.time_base))
-            self._container.mux(packet)
+            tick = Fraction(packet.time_base)
+            shown = self._durations.pop(round((packet.pts or 0) * tick / self._clock), 1)
+            packet.duration = max(1, round(shown * self._clock / tick))
+            self._send()
+            self._held = packet
+
+    def _send(self) -> None:
+        packet, self._held = self._held, None
+        if packet is None:
+            return
+        if self._first is None:
+            self._first = (packet.pts or 0, packet.dts or 0)
+        if self._audio is not None and packet.dts is not None:
+            self._audio.copy_until(packet.dts * Fraction(packet.time_base))
+        self._container.mux(packet)
+
+    def _mux_last(self, *, until: int) -> None:
+        """An MP4 file adds up its length in decoding order, where the last packet needn't be the last picture."""
+        packet = self._held
+        if packet is not None and self._first is not None and self._encoding.container in ("mp4", "mov"):
+            end = round(until * self._clock / Fraction(packet.time_base))
+            left = (end - self._first[0]) - ((packet.dts or 0) - self._first[1])
+            packet.duration = max(1, min(left, end - (packet.pts or 0)))
+        self._send()
 
     def _errors(self) -> _Errors:
         return _Errors(self._pending.target)
+
+
+def _pts(frame: av.VideoFrame) -> int:
+    assert frame.pts is not None  # each gets one in MuxSink._frame
+    return frame.pts
 
 
 class _Errors:

@@ -10,6 +10,7 @@ from typing import cast
 import av
 import numpy as np
 import numpy.typing as npt
+from av.sidedata import sidedata
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,24 @@ def orientation_of_matrix(matrix: tuple[int, ...]) -> Orientation:
 
 def orientation_of_frame(frame: av.VideoFrame) -> Orientation:
     """The orientation a decoded frame carries; plain upright when it carries none."""
+    _know_all_side_data()
     side_data = cast(Mapping[str, bytes], frame.side_data)  # PyAV's stub calls it a TypedDict of motion vectors
     matrix = side_data.get("DISPLAYMATRIX")
     return Orientation() if matrix is None else orientation_of_matrix(struct.unpack("=9i", bytes(matrix)[:36]))
+
+
+def _know_all_side_data() -> None:
+    """PyAV lists a frame's side data by name, and fails where FFmpeg has a kind that PyAV doesn't name (EXIF, views of a
+    spatial video, whatever comes next); the matrix among them can be had in no other way. Such a kind gets its number as name.
+    """
+    kinds = sidedata.Type
+    if "_missing_" in vars(kinds):
+        return
+
+    def unnamed(cls: type[sidedata.Type], value: object) -> sidedata.Type:
+        kind = object.__new__(cls)
+        kind._name_ = f"UNNAMED_{value}"
+        kind._value_ = value  # type: ignore[assignment]
+        return cast(sidedata.Type, cls._value2member_map_.setdefault(value, kind))
+
+    kinds._missing_ = classmethod(unnamed)  # type: ignore[assignment]

@@ -20,17 +20,19 @@ class PtsRepair:
 
     def __init__(self, *, name: str, time_base: Fraction, rate: Fraction) -> None:
         self._name = name
-        self._step = max(1, round(1 / (rate * time_base)))
-        self._second = max(self._step + 1, round(1 / time_base))
-        self._shift = 0
+        self.step = max(1, round(1 / (rate * time_base)))
+        """One frame at the given rate."""
+        self._second = max(self.step + 1, round(1 / time_base))
+        self.shift = 0
+        """What is added to the file's own times, since a jump back."""
         self._last: int | None = None
         self.repaired = 0
         """Faults met so far; frames that merely follow a jump don't count."""
 
     def __call__(self, pts: int | None, *, dts: int | None = None) -> int:
         """The next frame's pts, in units of the time base."""
-        if pts is not None and (self._last is None or pts + self._shift > self._last):
-            self._last = pts + self._shift
+        if pts is not None and (self._last is None or pts + self.shift > self._last):
+            self._last = pts + self.shift
             return self._last
         self._count()
         self._last = self._mend(pts, dts)
@@ -40,12 +42,12 @@ class PtsRepair:
         if self._last is None:
             return 0 if dts is None else dts
         if pts is None:
-            later = dts is not None and dts + self._shift > self._last
-            return dts + self._shift if dts is not None and later else self._last + self._step
-        if self._last - (pts + self._shift) >= self._second:
-            self._shift = self._last + self._step - pts
-            return self._last + self._step
-        return self._last + max(1, self._step // 2)
+            later = dts is not None and dts + self.shift > self._last
+            return dts + self.shift if dts is not None and later else self._last + self.step
+        if self._last - (pts + self.shift) >= self._second:
+            self.shift = self._last + self.step - pts
+            return self._last + self.step
+        return self._last + max(1, self.step // 2)
 
     def _count(self) -> None:
         if self.repaired == 0:

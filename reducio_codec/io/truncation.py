@@ -13,6 +13,17 @@ _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"styp")
 _BOXES = (*_FIRST_BOXES, b"moof", b"sidx", b"mfra", b"meta", b"uuid", b"udta", b"pnot", b"prft", b"emsg", b"ssix")
 
 
+# Matroska's elements in a segment and in a cluster (RFC 9559); those in a block group are skipped with it.
+_CLUSTER = 0x1F43B675
+_ELEMENTS = frozenset(
+    {0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367, 0xEC, 0xBF}
+    | {0xE7, 0xA3, 0xA0, 0xAB, 0xA7, 0xAF, 0x5854}
+)
+
+
+_HOLD_SAMPLES = (b"mdat", b"moov", b"moof")
+
+
 def missing_bytes(path: Path) -> int:
     """Bytes that the file's own structure promises beyond its end; 0 when it is whole or can't be told."""
     length = path.stat().st_size
@@ -22,7 +33,7 @@ def missing_bytes(path: Path) -> int:
         if start[4:] in _FIRST_BOXES:
             end = _boxes_end(file, length)
         elif start[:4] == _EBML:
-            end = _segment_end(file)
+            end = _segment_end(file, length)
         elif start[:4] == b"RIFF":
             end = _riff_end(file, length)
         else:
@@ -43,21 +54,59 @@ def _boxes_end(file: BinaryIO, length: int) -> int:
             size = int.from_bytes(header[8:], "big")
         if size < 8:
             return 0  # 0: the box ends where the file ends
+        if at + size > length and header[4:8] not in _HOLD_SAMPLES:
+            return 0  # whatever is missing there, no picture is
         at += size
     return at
 
 
-def _segment_end(file: BinaryIO) -> int:
+def structure_is_whole(path: Path) -> bool:
+    """Whether a Matroska file is an unbroken chain of elements from its beginning to its end."""
+    length = path.stat().st_size
+    with path.open("rb") as file:
+        at, end = _segment(file)
+        return end is not None and at > 0 and _chain_end(file, at, min(end, length)) == min(end, length)
+
+
+def _segment_end(file: BinaryIO, length: int) -> int:
     """Matroska: a header element, then one segment with everything (RFC 8794)."""
+    at, end = _segment(file)
+    if end is None:
+        return 0
+    # a size that claims too much is no harm where the last element ends with the file
+    return length if end > length and _chain_end(file, at, length) == length else end
+
+
+def _segment(file: BinaryIO) -> tuple[int, int | None]:
+    """Where the segment's content begins and ends; None for an end that isn't known."""
     file.seek(4)
     header = _element_size(file)
     if header is None:
-        return 0
+        return 0, None
     file.seek(header, 1)
     if file.read(4) != _SEGMENT:
-        return 0
+        return 0, None
     size = _element_size(file)
-    return 0 if size is None else file.tell() + size
+    return file.tell(), None if size is None else file.tell() + size
+
+
+def _chain_end(file: BinaryIO, at: int, end: int) -> int | None:
+    """Where the elements from ``at`` on end, those of clusters one by one; None where there is something else."""
+    while at < end:
+        file.seek(at)
+        first = file.read(1)[0]
+        extra = 8 - first.bit_length()
+        if extra > 3:
+            return None
+        name = int.from_bytes(bytes([first]) + file.read(extra), "big")
+        size = _element_size(file)
+        if name == _CLUSTER:
+            at = file.tell()
+        elif name in _ELEMENTS and size is not None:
+            at = file.tell() + size
+        else:
+            return None
+    return at
 
 
 def _element_size(file: BinaryIO) -> int | None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from reducio_codec.errors import InputError, VideoError
 from reducio_codec.io.audio import AudioTrack
 from reducio_codec.io.files import PendingFile
-from reducio_codec.io.images import PictureSink
+from reducio_codec.io.images import PictureSink, names_pictures
 from reducio_codec.io.mux import MuxSink, check_fractions, choose_encoding
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,8 @@ class VideoWriter:
     - ``.mkv`` with ``lossless=True``: FFV1 in RGB; every pixel comes back as it was.
     - ``.webm``: VP9. ``.gif``: 256 colours a frame, times rounded to 1/100 s.
     - a folder, or a name like ``frames/%05d.png``: PNG pictures, without times.
+
+    The last frame is shown as long as its ``duration`` says; the others until the next.
 
     MP4 and MOV store every pts exactly in ``time_base``. Matroska and WebM count whole milliseconds, so times there
     are rounded to the nearest.
@@ -58,6 +60,7 @@ class VideoWriter:
         self.path = Path(path)
         self._size = (height, width)
         self._pts: list[int] = []
+        self._end = 0
         self._closed = False
         self._even = True
         self.frames = 0
@@ -65,8 +68,9 @@ class VideoWriter:
         if width < 1 or height < 1:
             raise InputError(f"the size is {width}x{height}; both sides must be at least 1")
         check_fractions(time_base=time_base, rate=rate)
+        self._frame_ticks = max(1, round(1 / (rate * time_base)))
         self._sink: MuxSink | PictureSink
-        if self.path.is_dir() or "%" in self.path.name or not self.path.suffix:
+        if names_pictures(self.path):
             if crf is not None:
                 raise InputError(f"crf is {crf}, but PNG pictures are lossless and have none")
             if audio is not None:
@@ -89,8 +93,11 @@ class VideoWriter:
             audio=audio,
         )
 
-    def write(self, rgb: npt.NDArray[np.uint8], pts: int) -> None:
-        """``rgb``: (height, width, 3) uint8, an array or a CPU tensor; ``pts``: in time_base, larger than the last."""
+    def write(self, rgb: npt.NDArray[np.uint8], pts: int, *, duration: int | None = None) -> None:
+        """``rgb``: (height, width, 3) uint8, an array or a CPU tensor; ``pts``: in time_base, larger than the last.
+
+        ``duration``: how long it is shown if no other frame follows, in time_base; None: one frame at ``rate``.
+        """
         if self._closed:
             raise InputError(f"{self.path} is closed; nothing can be written to it any more")
         picture = np.asarray(rgb)
@@ -100,10 +107,13 @@ class VideoWriter:
             )
         if self._pts and pts <= self._pts[-1]:
             raise InputError(f"pts is {pts}, the frame before had {self._pts[-1]}; times must increase")
+        if duration is not None and duration < 1:
+            raise InputError(f"duration is {duration}; it must be at least 1")
         if isinstance(self._sink, PictureSink):
             self._watch_spacing(pts)
         self._sink.write(picture, int(pts))
         self._pts = [*self._pts[-1:], pts]
+        self._end = pts + (self._frame_ticks if duration is None else duration)
         self.frames += 1
 
     def close(self) -> None:
@@ -115,7 +125,10 @@ class VideoWriter:
             raise VideoError(f"{self.path}: no frames were written, so there is no file")
         self._closed = True
         try:
-            self._sink.close()
+            if isinstance(self._sink, PictureSink):
+                self._sink.close()
+            else:
+                self._sink.close(end=self._end)
         except BaseException:
             self._sink.abort()
             raise

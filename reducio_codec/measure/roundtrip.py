@@ -164,9 +164,12 @@ def _compare(
                 motion = float(np.abs(original.astype(np.int16) - copied).mean())
                 if liveliest is None or motion > liveliest[0]:
                     liveliest = motion, original, keyframe, decoded
-                for before, after, when in zip(original, decoded, video.times(record), strict=True):
-                    plain.write(after, when)
-                    beside.write(pair.frame(before, after), when)
+                times = video.times(record)
+                for before, after, when, until in zip(
+                    original, decoded, times, [*times[1:], video.end(record)], strict=True
+                ):
+                    plain.write(after, when - header.start, duration=until - when)
+                    beside.write(pair.frame(before, after), when - header.start, duration=until - when)
                 done += len(decoded)
                 if progress is not None:
                     progress(done, video.frames)

@@ -9,10 +9,10 @@ frames (1 to 16), plus 32 where the clip has a quantiser step of its own (varint
 place of its own (u8). A KEYFRAMES record holds the key frames of several clips: the first one's number, how many (u8), and
 one image sequence; those clips have no KEYFRAME record. A CUT record says, in a byte behind the clip's number, which of that
 clip and the one before doesn't use the other's key frame (``clips.spans.Cut``). After damage the reader looks for the next
-record whose checks agree. Unknown types are skipped. The INDEX record at the end says how many clips there are, and, where that isn't one frame's duration
-after the last frame, the time at which the last picture stops being shown (varint, signed as in TIMESTAMPS). A reader finds
-the records in one pass when it opens the file (files are small: an hour is some 50 MB) and then reads any clip by itself.
-Numbers are little-endian.
+record whose checks agree. Unknown types are skipped. The INDEX record at the end says how many clips there are, and, where that
+isn't one frame's duration after the last frame, the time at which the last picture stops being shown (varint, signed as in
+TIMESTAMPS). A reader finds the records in one pass when it opens the file (files are small: an hour is some 50 MB) and then
+reads any clip by itself. Numbers are little-endian.
 """
 
 from __future__ import annotations

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from reducio_codec.config import CLIP_LENGTH
+from reducio_codec.io.extent import measure
 from reducio_codec.io.files import check_input
 from reducio_codec.io.video import open_video
 from reducio_codec.rdc.container import MAGIC, RdcReader
-from reducio_codec.rdc.header import RdcHeader
+from reducio_codec.rdc.timing import clock_of_header, mean_rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +38,9 @@ class RdcInfo:
     frames: int
     clips: int
     duration_s: float
-    """Frames over the nominal rate."""
+    """From the first frame to the end of the last, by their own times."""
     rate: Fraction
-    """Frames per second."""
+    """Frames per second, the mean where times vary."""
     model: str
     model_hash: str
     keyframe_codec: str
@@ -106,7 +108,7 @@ def describe_rdc(file: BinaryIO) -> RdcInfo:
     """An open ``.rdc`` file, from its beginning."""
     reader = RdcReader(file)
     header, frames = reader.header, reader.frames
-    duration = _duration(reader, frames=frames)
+    duration, rate = _timing(reader)
     pixels = frames * header.width * header.height
     sizes = reader.byte_report()
     total = sum(sizes.values())
@@ -132,7 +134,7 @@ def describe_rdc(file: BinaryIO) -> RdcInfo:
         frames=frames,
         clips=reader.clips,
         duration_s=duration,
-        rate=_rate(header),
+        rate=rate,
         model=header.model,
         model_hash=header.model_hash,
         keyframe_codec=header.keyframe_codec,
@@ -149,26 +151,36 @@ def describe_rdc(file: BinaryIO) -> RdcInfo:
     )
 
 
-def _rate(header: RdcHeader) -> Fraction:
-    if header.rate:
-        return header.rate
-    return 1 / (header.frame_duration * header.time_base) if header.frame_duration else Fraction(0)
-
-
-def _duration(reader: RdcReader, *, frames: int) -> float:
-    """Seconds of the video: from its nominal rate, or from its own timestamps where it has none."""
-    rate = _rate(reader.header)
-    if rate:
-        return float(frames / rate)
-    times = [time for clip in reader for time in clip.timestamps or ()]
-    span = float((times[-1] - times[0]) * reader.header.time_base) if len(times) > 1 else 0.0
-    return span * frames / max(1, len(times) - 1)
+def _timing(reader: RdcReader) -> tuple[float, Fraction]:
+    """Seconds of the video and its mean rate, from the frames' times."""
+    header, clock = reader.header, clock_of_header(reader.header)
+    nominal = 1 / (clock.step * header.time_base)
+    if not reader.clips:
+        return 0.0, nominal
+    clip = reader.read_clip(reader.clips - 1)
+    number = CLIP_LENGTH * clip.index + clip.frames - 1
+    last = clip.timestamps[-1] if clip.timestamps else clock(number)
+    end = clock.end(number, time=last) if reader.end is None else reader.end
+    ticks = max(1, end - header.start)
+    rate = mean_rate(reader.frames, ticks=ticks, time_base=header.time_base, nominal=nominal)
+    return float(ticks * header.time_base), rate
 
 
 def _describe_video(path: Path) -> MediaInfo:
-    size = path.stat().st_size if path.is_file() else sum(item.stat().st_size for item in path.iterdir())
+    files = (
+        [path] if path.is_file() else [item for item in path.iterdir() if item.is_file()]
+    )  # no link that leads nowhere
+    size = sum(item.stat().st_size for item in files)
     with open_video(path) as reader:
         info = reader.info
+    if info.frames is None:  # the header doesn't count them, and its rate and length may be anything
+        frames, seconds = measure(path)
+        info = replace(
+            info,
+            frames=frames,
+            duration_s=info.duration_s if not seconds else float(seconds),
+            rate=info.rate if not seconds else (frames / seconds).limit_denominator(100_000) or info.rate,
+        )
     pixels = (info.frames or 0) * info.width * info.height
     return MediaInfo(
         kind="video" if path.is_file() else "folder",

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from reducio_codec.rdc.header import RdcHeader
+
 
 @dataclass(frozen=True, kw_only=True)
 class Clock:
@@ -21,6 +23,30 @@ class Clock:
     def times(self, first: int, count: int) -> list[int]:
         """Times of ``count`` frames from number ``first`` on."""
         return [self(frame) for frame in range(first, first + count)]
+
+    def end(self, frame: int, *, time: int) -> int:
+        """When frame number ``frame``, which is shown from ``time`` on, ends unless the file says otherwise."""
+        return time + max(1, self(frame + 1) - self(frame))
+
+
+def clock_of_header(header: RdcHeader) -> Clock:
+    """What a reader takes the times to be that a file doesn't store."""
+    if header.rate:
+        return clock_of_rate(header.rate, start=header.start, time_base=header.time_base)
+    return Clock(start=header.start, step=Fraction(header.frame_duration or 1))
+
+
+def mean_rate(frames: int, *, ticks: int, time_base: Fraction, nominal: Fraction) -> Fraction:
+    """Frames per second by their own times; the nominal rate, which is exact, where it says the same to a tick.
+
+    Args:
+        ticks: from the first frame to the end of the last, 1 or more.
+    """
+    seconds = ticks * time_base
+    if abs(frames / nominal - seconds) <= time_base:
+        return nominal
+    rate = frames / seconds
+    return rate.limit_denominator(100_000) or 1 / Fraction(round(1 / rate))
 
 
 def clock_of_rate(rate: Fraction, *, start: int, time_base: Fraction) -> Clock:

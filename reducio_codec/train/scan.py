@@ -112,6 +112,8 @@ def scan(
         )
     for name, reason in skipped:  # only now: where nothing can be used, the error says it all
         _log.warning("skipped %s: %s", name, reason)
+    if skipped:
+        _log.warning("%d of %d videos are left out", len(skipped), len(paths))
     return ScanResult(videos=videos, skipped=skipped)
 
 
@@ -123,6 +125,8 @@ def _scan_or_reason(path: Path, *, cache: Path, options: ScanOptions, root: Path
         if "no space left" in str(error):
             raise
         return str(error).removeprefix(f"{path} ")  # what names it says so itself
+    except Exception as error:  # whatever a decoder makes of a file is that file's fault, and no other's
+        return f"it can't be decoded: {type(error).__name__}: {error}"
     longest = max((last - first for first, last in video.scenes), default=0)
     if longest < CLIP_LENGTH:
         return f"its longest scene has {longest} frames, a clip has {CLIP_LENGTH}"

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from reducio_codec.errors import InputError, VideoError
 from reducio_codec.io.colour import ToRgb
-from reducio_codec.io.decode import open_container, pick_stream, probe
+from reducio_codec.io.containers import open_container, pick_stream
+from reducio_codec.io.decode import probe
 from reducio_codec.io.video import open_video
 from reducio_codec.train.scan import Video
 

@@ -46,8 +46,9 @@ def film(path, frames, *, codec="aac", sample_rate=44100, delay=Fraction(0), pic
 def packets(path):
     """(seconds relative to the first video frame, bytes) of every audio packet, and the codec's setup."""
     with av.open(str(path)) as container:
-        picture = container.streams.video[0]
-        begin = picture.start_time * picture.time_base
+        first = next(container.decode(video=0))
+        begin = first.pts * first.time_base
+    with av.open(str(path)) as container:
         stream = container.streams.audio[0]
         found = [
             (packet.pts * packet.time_base - begin, bytes(packet)) for packet in container.demux(stream) if packet.size

@@ -58,7 +58,7 @@ def video_id(video: Video) -> str:
     except OSError as error:
         raise VideoError(f"{video.path} can't be read: {error.strerror}") from error
     name = Path(video.name).as_posix()
-    return hashlib.sha256(f"{name}\n{length}\n".encode() + head).hexdigest()[:16]
+    return hashlib.sha256(f"{name}\n{length}\n".encode(errors="surrogateescape") + head).hexdigest()[:16]
 
 
 def plan_samples(videos: Sequence[Video], options: ExtractOptions) -> list[Sample]:

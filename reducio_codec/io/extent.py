@@ -1,0 +1,104 @@
+"""How far a video reaches: told by its packets, and by the header of a Matroska file."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from reducio_codec.io.containers import open_container, pick_stream
+from reducio_codec.io.truncation import structure_is_whole
+
+_SLACK = Fraction(1, 2)
+"""Seconds at a video's end that nobody misses."""
+
+
+class Extent:
+    """Takes a stream's packets as they come, and knows what they add up to."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream, *, path: Path) -> None:
+        self._container, self._stream, self._path = container, stream, path
+        self._met = 0
+        self._begin: int | None = None
+        self._end: int | None = None
+        self.frames = 0
+        """Packets that are shown; an edit list can leave some out."""
+
+    def add(self, packet: Packet[VideoStream]) -> None:
+        if not packet.size:
+            return
+        self._met += 1
+        if packet.is_discard:
+            return
+        self.frames += 1
+        time = packet.pts if packet.pts is not None else packet.dts
+        if time is not None:
+            end = time + (packet.duration or 0)
+            self._begin = time if self._begin is None else min(self._begin, time)
+            self._end = end if self._end is None else max(self._end, end)
+
+    @property
+    def complete(self) -> bool:
+        """As many have come as the header counts; False where it doesn't count them."""
+        return 0 < self._stream.frames <= self._met
+
+    @property
+    def end(self) -> int | None:
+        """When the last picture stops being shown, in ticks of the stream; None where no packet has a time."""
+        if self._end is None:
+            return None
+        claimed = self._claimed()
+        # a Matroska file keeps no duration of its last picture but in this sum
+        return self._end if claimed is None else max(self._end, round(claimed / self._tick))
+
+    @property
+    def seconds(self) -> Fraction | None:
+        """From the first picture to the end of the last."""
+        end = self.end
+        return None if end is None or self._begin is None else (end - self._begin) * self._tick
+
+    def gap(self) -> str | None:
+        """FFmpeg skips a damaged stretch of a Matroska file silently, to the end if need be; its header knows better."""
+        claimed = self._claimed()
+        if claimed is None or self._end is None or self._end * self._tick + _SLACK >= claimed:
+            return None
+        if structure_is_whole(self._path):
+            return None  # it rests on its last picture
+        return f"the last is at {float(self._end * self._tick):.2f} s, but the header says {float(claimed):.2f} s"
+
+    @property
+    def _tick(self) -> Fraction:
+        return Fraction(self._stream.time_base or 1)
+
+    def _claimed(self) -> Fraction | None:
+        """Seconds at which a Matroska header says that this stream ends."""
+        if not self._container.format.name.startswith("matroska"):
+            return None
+        tags = self._stream.metadata.items()
+        tag = next((value for key, value in tags if key.upper().startswith("DURATION")), "")
+        match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", tag.strip())
+        whole = Fraction(self._container.duration, av.time_base) if self._container.duration else None
+        if match is None:
+            others = len(self._container.streams) > 1  # the whole file's may be theirs
+            return None if others else whole
+        hours, minutes, seconds = match.groups()
+        claimed = int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
+        return claimed if whole is None else min(claimed, whole)  # a tag may be left from a longer file
+
+
+def measure(path: Path) -> tuple[int, Fraction | None]:
+    """Frames and seconds of a video, from its packets; reads the whole file, but decodes nothing."""
+    with open_container(path) as container:
+        stream = pick_stream(container, path=path)
+        extent = Extent(container, stream, path=path)
+        try:
+            for packet in container.demux(stream):
+                extent.add(packet)
+        except av.FFmpegError:
+            pass  # what comes before damage counts
+        return extent.frames, extent.seconds
