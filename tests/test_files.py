@@ -48,7 +48,7 @@ def shown(data: bytes, *, conceal: bool = False) -> tuple[np.ndarray, Damage]:
     with CODEC.open_file(io.BytesIO(data)) as video:
         for message in video.damage:
             damage.report(message)
-        return np.stack([f for f, _ in decoded_frames(video, decoder="mean", damage=damage)]), damage
+        return np.stack([f for f, _, _ in decoded_frames(video, decoder="mean", damage=damage)]), damage
 
 
 def damaged(data: bytes, *, clip: int, part: str) -> bytes:
@@ -382,7 +382,7 @@ def test_variable_times_that_are_lost_still_increase() -> None:
         video.record = lambda index: record  # type: ignore[method-assign]
         video.times = lambda _: next(times)  # type: ignore[method-assign]
         damage = Damage(conceal=True)
-        found = [when for _, when in decoded_frames(video, decoder="mean", damage=damage)]
+        found = [when for _, when, _ in decoded_frames(video, decoder="mean", damage=damage)]
     assert found == list(range(100, 132))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import sys
 import traceback
@@ -111,6 +112,8 @@ _messages = _EchoHandler()
 
 
 def _set_up_messages() -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names that aren't UTF-8 are printed as they are
+        sys.stdout.reconfigure(errors="surrogateescape")
     warnings.showwarning = _show_warning
     logger = logging.getLogger("reducio_codec")
     logger.addHandler(_messages)  # a second time changes nothing

@@ -57,7 +57,7 @@ class RdcVideo:
         self.duration = max(1, ticks) * header.time_base
         """Seconds from the first frame to the end of the last, by their own times."""
         nominal = 1 / (self._clock.step * header.time_base)
-        self.rate = mean_rate(self.frames, ticks=max(1, ticks), time_base=header.time_base, nominal=nominal)
+        self.rate = mean_rate(self.frames, seconds=self.duration, time_base=header.time_base, nominal=nominal)
         """Frames per second, the mean where times vary."""
         self._references: dict[int, Reference] = {}  # of the clips around the last one decoded
 

@@ -12,6 +12,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from reducio_codec.io.containers import open_container, pick_stream
+from reducio_codec.io.tracks import track_end
 from reducio_codec.io.truncation import structure_is_whole
 
 _SLACK = Fraction(1, 2)
@@ -25,6 +26,7 @@ class Extent:
         self._container, self._stream, self._path = container, stream, path
         self._met = 0
         self._begin: int | None = None
+        self._last: int | None = None
         self._end: int | None = None
         self.frames = 0
         """Packets that are shown; an edit list can leave some out."""
@@ -38,9 +40,9 @@ class Extent:
         self.frames += 1
         time = packet.pts if packet.pts is not None else packet.dts
         if time is not None:
-            end = time + (packet.duration or 0)
             self._begin = time if self._begin is None else min(self._begin, time)
-            self._end = end if self._end is None else max(self._end, end)
+            if self._last is None or time >= self._last:
+                self._last, self._end = time, time + (packet.duration or 0)
 
     @property
     def complete(self) -> bool:
@@ -50,11 +52,16 @@ class Extent:
     @property
     def end(self) -> int | None:
         """When the last picture stops being shown, in ticks of the stream; None where no packet has a time."""
-        if self._end is None:
+        if self._end is None or self._last is None:
             return None
         claimed = self._claimed()
-        # a Matroska file keeps no duration of its last picture but in this sum
-        return self._end if claimed is None else max(self._end, round(claimed / self._tick))
+        if claimed is not None:  # a Matroska file keeps no duration of its last picture but in this sum
+            return max(self._end, round(claimed / self._tick))
+        if self._container.format.name.startswith("mov"):
+            shown = track_end(self._path, track=self._stream.id)
+            if shown is not None and round(shown / self._tick) > self._last:
+                return round(shown / self._tick)
+        return self._end
 
     @property
     def seconds(self) -> Fraction | None:

@@ -280,8 +280,10 @@ class MuxSink:
         packet = self._held
         if packet is not None and self._first is not None and self._encoding.container in ("mp4", "mov"):
             end = round(until * self._clock / Fraction(packet.time_base))
-            left = (end - self._first[0]) - ((packet.dts or 0) - self._first[1])
-            packet.duration = max(1, min(left, end - (packet.pts or 0)))
+            decoded = end - self._first[0] + self._first[1]  # where the sum of decoding times has to end
+            shown = end - (packet.pts or 0)
+            packet.duration = max(1, min(shown, decoded - (packet.dts or 0)))
+            packet.dts = max(packet.dts or 0, decoded - packet.duration)
         self._send()
 
     def _errors(self) -> _Errors:

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.extent import measure
 from reducio_codec.io.files import check_input
+from reducio_codec.io.images import PICTURE_SUFFIXES
 from reducio_codec.io.video import open_video
 from reducio_codec.rdc.container import MAGIC, RdcReader
 from reducio_codec.rdc.timing import clock_of_header, mean_rate
@@ -161,9 +162,9 @@ def _timing(reader: RdcReader) -> tuple[float, Fraction]:
     number = CLIP_LENGTH * clip.index + clip.frames - 1
     last = clip.timestamps[-1] if clip.timestamps else clock(number)
     end = clock.end(number, time=last) if reader.end is None else reader.end
-    ticks = max(1, end - header.start)
-    rate = mean_rate(reader.frames, ticks=ticks, time_base=header.time_base, nominal=nominal)
-    return float(ticks * header.time_base), rate
+    seconds = max(1, end - header.start) * header.time_base
+    rate = mean_rate(reader.frames, seconds=seconds, time_base=header.time_base, nominal=nominal)
+    return float(seconds), rate
 
 
 def _describe_video(path: Path) -> MediaInfo:
@@ -173,14 +174,11 @@ def _describe_video(path: Path) -> MediaInfo:
     size = sum(item.stat().st_size for item in files)
     with open_video(path) as reader:
         info = reader.info
-    if info.frames is None:  # the header doesn't count them, and its rate and length may be anything
+    if path.is_file() and path.suffix.lower() not in PICTURE_SUFFIXES:  # what the header says of these may be anything
         frames, seconds = measure(path)
-        info = replace(
-            info,
-            frames=frames,
-            duration_s=info.duration_s if not seconds else float(seconds),
-            rate=info.rate if not seconds else (frames / seconds).limit_denominator(100_000) or info.rate,
-        )
+        if frames and seconds:
+            rate = mean_rate(frames, seconds=seconds, time_base=info.time_base, nominal=info.rate)
+            info = replace(info, frames=frames, duration_s=float(seconds), rate=rate)
     pixels = (info.frames or 0) * info.width * info.height
     return MediaInfo(
         kind="video" if path.is_file() else "folder",

@@ -36,13 +36,12 @@ def clock_of_header(header: RdcHeader) -> Clock:
     return Clock(start=header.start, step=Fraction(header.frame_duration or 1))
 
 
-def mean_rate(frames: int, *, ticks: int, time_base: Fraction, nominal: Fraction) -> Fraction:
+def mean_rate(frames: int, *, seconds: Fraction, time_base: Fraction, nominal: Fraction) -> Fraction:
     """Frames per second by their own times; the nominal rate, which is exact, where it says the same to a tick.
 
     Args:
-        ticks: from the first frame to the end of the last, 1 or more.
+        seconds: from the first frame to the end of the last, above 0.
     """
-    seconds = ticks * time_base
     if abs(frames / nominal - seconds) <= time_base:
         return nominal
     rate = frames / seconds

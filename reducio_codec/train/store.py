@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from reducio_codec.errors import InputError, VideoError
+from reducio_codec.errors import InputError, ReducioError, VideoError
 from reducio_codec.io.colour import ToRgb
 from reducio_codec.io.containers import open_container, pick_stream
 from reducio_codec.io.decode import probe
@@ -68,9 +68,14 @@ class StreamStore:
     def frames(self, video: int, numbers: Sequence[int]) -> Tensor:
         found = self._videos[video]
         times = [found.times[number] for number in numbers]
-        pictures = _seek(found.path, times)
-        if pictures is None:  # times that can't be sought, or were mended by the reader: count from the start
-            pictures = _count(found.path, [found.numbers[number] for number in numbers])
+        try:
+            pictures = _seek(found.path, times)
+            if pictures is None:  # times that can't be sought, or were mended by the reader: count from the start
+                pictures = _count(found.path, [found.numbers[number] for number in numbers])
+        except ReducioError:
+            raise
+        except Exception as error:  # whatever a decoder makes of a file is that file's fault
+            raise VideoError(f"{found.path} can't be decoded: {type(error).__name__}: {error}") from error
         return torch.from_numpy(np.stack(pictures))
 
 

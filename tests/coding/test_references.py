@@ -213,7 +213,7 @@ def damaged(data: bytes, *, clip: int, part: str) -> bytes:
 def concealed(codec: ReducioCodec, data: bytes) -> tuple[np.ndarray[Any, Any], Damage]:
     damage = Damage(conceal=True)
     with codec.open_file(io.BytesIO(data)) as video:
-        return np.stack([frame for frame, _ in decoded_frames(video, damage=damage)]), damage
+        return np.stack([frame for frame, _, _ in decoded_frames(video, damage=damage)]), damage
 
 
 def test_a_damaged_key_frame_leaves_its_neighbours_one_reference_less(codec: ReducioCodec, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ class ShardMaker:
                 video = shard.videos[sample.video]
                 try:
                     clip = _pixels(store, sample)
-                except Exception as error:  # of a decoder: it is that file's fault
+                except (ReducioError, OSError) as error:
                     failures.append(f"{video.name}, frame {sample.frames[0]}: {error}")
                     continue
                 yield sample.key, self._parts(clip, sample, video)
