@@ -18,10 +18,10 @@ from rich.console import Console
 
 from bench.codecs.floors import repeat_keyframe
 from bench.codecs.ours import Tensors
+from bench.json_files import PUBLISHED, read_json, write_json
 from bench.machine import describe
 from bench.protocol import Protocol, Sample, SampleSet
 from bench.quality import Quality
-from bench.results import write_json
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import ReducioConfig
 from reducio_codec.errors import InputError, ReducioError
@@ -30,7 +30,6 @@ from reducio_codec.train.loop import TrainReport, train
 from reducio_codec.train.recipe import Recipe
 from reducio_codec.train.recipe_file import read_recipe, to_document
 
-PUBLISHED = Path(__file__).with_name("published.json")
 PROTOCOL_NAME = "ablation/1"
 RECIPE = "ablation"
 
@@ -118,7 +117,7 @@ class Ablation:
                 stopped = self._model(preset, protocol=protocol, samples=samples)
             except (ReducioError, RuntimeError) as error:
                 failures.append(f"{preset}: {error}")
-                old = read_result(result_path(self.results, preset))
+                old = read_json(result_path(self.results, preset))
                 if old is None or "clips" not in old:  # an earlier result stays
                     self._write(preset, {"not_run": str(error)}, protocol=protocol)
                 self.console.print(f"{preset}: not run: {error}", markup=False, style="red")
@@ -130,7 +129,7 @@ class Ablation:
     def _model(self, preset: str, *, protocol: Protocol, samples: Sequence[Sample]) -> int | None:
         recipe = recipe_of(preset, minutes=self.minutes, steps=self.steps)
         settings = {"recipe": to_document(recipe), "training_data": self.data.name}
-        old = read_result(result_path(self.results, preset))
+        old = read_json(result_path(self.results, preset))
         if old is not None and _same(old, protocol=protocol, settings=settings, samples=samples):
             self.console.print(f"{preset}: finished", markup=False)
             return None
@@ -171,15 +170,6 @@ class Ablation:
 
 def result_path(results: Path, preset: str) -> Path:
     return results / "ablation" / f"{preset}.json"
-
-
-def read_result(path: Path) -> dict[str, Any] | None:
-    """A model's result, or None where there is none that can be read."""
-    try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return data if isinstance(data, dict) else None
 
 
 def digests(data: dict[str, Any]) -> dict[str, str]:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.ablation import PROTOCOL_NAME, Row, digests, presets, read_result, result_path, rows, tables
+from bench.ablation import PROTOCOL_NAME, Row, digests, presets, result_path, rows, tables
+from bench.json_files import read_json
+from bench.markdown import markdown
 from bench.results import NOT_RUN
 from reducio_codec.metrics.bootstrap import bootstrap
 
@@ -36,10 +38,8 @@ def ablations(results: Path) -> list[str]:
 
 def ablation(results: Path, table: str) -> str:
     """One table. Rows of another protocol, other clips or another budget than the first good one are named, not compared."""
-    from bench.tables import markdown  # that module may show these tables, too
-
     lines = rows(table)
-    found = [_state(read_result(result_path(results, row.preset))) for row in lines]
+    found = [_state(read_json(result_path(results, row.preset))) for row in lines]
     first = next((data for data in found if isinstance(data, dict)), None)
     states = [_against(data, first) if isinstance(data, dict) and first is not None else data for data in found]
     good = [(row, data) for row, data in zip(lines, states, strict=True) if isinstance(data, dict)]

@@ -20,9 +20,8 @@ from torch.nn import functional
 
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError, ReducioError
+from reducio_codec.io.files import VIDEO_SUFFIXES
 from reducio_codec.io.video import open_video
-
-SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".gif", ".y4m")
 
 KEYFRAME = (CLIP_LENGTH - 1) // 2
 """The frame that "PSNR without key frame" leaves out, for every method alike, whatever it codes first."""
@@ -82,10 +81,10 @@ class SampleSet:
     def __post_init__(self) -> None:
         if not self.folder.is_dir():
             raise InputError(f"{self.folder} isn't a folder; --data needs a folder of videos")
-        self.videos = sorted(path for path in self.folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        self.videos = sorted(path for path in self.folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
         self.videos = self.videos[: self.limit]
         if not self.videos:
-            raise InputError(f"{self.folder} has no video; suffixes that count: {', '.join(SUFFIXES)}")
+            raise InputError(f"{self.folder} has no video; suffixes that count: {', '.join(sorted(VIDEO_SUFFIXES))}")
 
     def __iter__(self) -> Iterator[Sample]:
         return self.of_videos(None)

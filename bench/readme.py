@@ -11,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.ablation_table import ablations
+from bench.markdown import markdown
 from bench.rd_curves import read_rd
 from bench.reconstruction import PROTOCOL
 from bench.results import ResultStore
 from bench.summaries import summary
-from bench.tables import markdown, rate_distortion, reconstruction
+from bench.tables import rate_distortion, reconstruction
 from reducio_codec.errors import InputError
 
 FOLDERS: dict[str, Callable[[Path], str]] = {

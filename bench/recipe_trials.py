@@ -19,15 +19,16 @@ import click
 import torch
 from torch import Tensor
 
+from bench.json_files import write_json
 from bench.machine import describe
-from bench.results import write_json
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.pixels import to_bytes, to_unit
+from reducio_codec.metrics.psnr import psnr
+from reducio_codec.models.contract import Reference
 from reducio_codec.train.evaluate import Clip, clips_of, measure, summary
 from reducio_codec.train.loop import train
 from reducio_codec.train.recipe_file import read_recipe
-from reducio_codec.train.validate import pooled_psnr
 
 PROTOCOL = "recipe-trials/1"
 RECIPE = "lite"
@@ -50,11 +51,13 @@ def lost_keyframe(codec: ReducioCodec, clip: Clip) -> float:
     """PSNR where a decoder has a grey picture instead of the key frame."""
     index = codec.model.default_keyframe_index
     video = to_unit(torch.from_numpy(clip.copy()).permute(3, 0, 1, 2)[None])  # (1, 3, 16, H, W)
-    latent = codec.runner.encode(video, keyframe_index=index)
+    latent = codec.runner.encode(video, references=[Reference.of_frame(video, index)])
     with torch.inference_mode(), codec.runner.autocast():
-        decoded: Tensor = codec.model.decode(latent, torch.zeros_like(video[:, :, index]))
+        grey = Reference(picture=torch.zeros_like(video[:, :, index]), place=index)
+        decoded: Tensor = codec.model.decode(latent, [grey])
     shown = to_bytes(decoded)[0].permute(1, 2, 3, 0).numpy()
-    return pooled_psnr(shown, clip, [i for i in range(CLIP_LENGTH) if i != index])
+    others = [i for i in range(CLIP_LENGTH) if i != index]
+    return psnr(clip[others], shown[others])
 
 
 def run_trial(

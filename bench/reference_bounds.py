@@ -21,15 +21,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.json_files import write_json
 from bench.machine import describe
-from bench.results import write_json
 from reducio_codec.clips.refine import plan_refinement, refine
-from reducio_codec.clips.runner import Neighbours
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.pixels import to_bytes, to_unit
+from reducio_codec.metrics.psnr import decibels
+from reducio_codec.models.contract import Reference
 from reducio_codec.models.lite.blocks import upsample
-from reducio_codec.models.reducio.motion import FLOW_STRIDE, estimate_flow, warp
+from reducio_codec.models.motion import FLOW_STRIDE, estimate_flow, warp
 from reducio_codec.rdc.keyframe import code_keyframe
 from reducio_codec.train.evaluate import summary
 from reducio_codec.train.evaluate_neighbours import DECODERS, Frames, sequences
@@ -49,17 +50,20 @@ def measure(codec: ReducioCodec, frames: Frames, *, quality: int, step: float, e
     clip = video[:, :, CLIP_LENGTH : 2 * CLIP_LENGTH]
     rest = [number for number in range(CLIP_LENGTH) if number != index]
     source = to_unit(clip)[0].transpose(0, 1)[rest]  # (15, 3, H, W)
-    around = {"warp": None, "bidirectional": Neighbours(previous=before, next=after)}
+    references = [
+        Reference(picture=before, place=index - CLIP_LENGTH, beside=True),
+        Reference(picture=keyframe, place=index),
+        Reference(picture=after, place=index + CLIP_LENGTH, beside=True),
+    ]
 
     def decode(latent: Tensor, decoder: str) -> Tensor:
-        bands = codec.runner.decode_bands(
-            latent, keyframe, decoder=decoder, keyframe_index=index, neighbours=around[decoder]
-        )
+        size = (keyframe.shape[-2], keyframe.shape[-1])
+        bands = codec.runner.decode_bands(latent, references, decoder=decoder, size=size)
         whole = torch.cat([band.clone() for band in bands], -2)
         return to_unit(to_bytes(whole))[0].transpose(0, 1)[rest]
 
     found: dict[str, float] = {"copy": psnr((keyframe - source).square())}
-    latent = codec.runner.encode(clip, keyframe_index=index, keyframe=keyframe)
+    latent = codec.runner.encode(clip, references=references)
     symbols, quantized = codec.coder.code(latent[0].numpy(), step=step)
     found["latent kbit"] = len(symbols) * 8 / 1000
     shown = {decoder: decode(torch.from_numpy(quantized)[None], decoder) for decoder in DECODERS}
@@ -78,11 +82,9 @@ def measure(codec: ReducioCodec, frames: Frames, *, quality: int, step: float, e
             codec.runner,
             latent,
             clip,
-            keyframe=keyframe,
-            keyframe_index=index,
+            references=references,
             frames=slice(0, CLIP_LENGTH),
             refinement=refinement,
-            neighbours=around[decoder],
         )
         symbols, quantized = codec.coder.code(better[0].numpy(), step=step)
         name = f"{decoder}, effort {effort}"
@@ -98,8 +100,8 @@ def best_of(candidates: list[Tensor], source: Tensor, *, block: int) -> float:
 
 
 def psnr(squares: Tensor) -> float:
-    """dB, of squared errors of pictures on [-1, 1]; 100 at most."""
-    return float(-10 * torch.log10(squares.mean() / 4 + 1e-10))
+    """dB, of squared errors of pictures on [-1, 1]."""
+    return decibels(float(squares.mean() / 4))
 
 
 def _coded(picture: np.ndarray, *, quality: int) -> Tensor:

@@ -1,8 +1,8 @@
-"""Results on disk: one JSON a method, point and sample. What is finished is not measured again.
+"""Results on disk: a file a method, a line a point and sample. What is finished is not measured again.
 
-``results/KIND/METHOD/POINT/SAMPLE.json``, and ``results/KIND/samples.json`` with the samples of the latest run.
-A method that couldn't run has ``results/KIND/METHOD/not-run.json`` with the reason. Nothing that doesn't fit (an older
-protocol, other pixels, a damaged file) is read as if it did: it is named in ``problems`` and left out.
+``results/KIND/METHOD.jsonl``, and ``results/KIND/samples.json`` with the samples of the latest run. The file of a method
+that couldn't run holds the reason. Nothing that doesn't fit (an older protocol, other pixels, a damaged line) is read as
+if it did: it is named in ``problems`` and left out. A method is measured by one process at a time.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.json_files import write_json
+from bench.method_file import Result, read_results, write_results
 from bench.protocol import Protocol, Sample, SampleSet
 from reducio_codec.errors import InputError
-from reducio_codec.io.files import atomic_write
 
-FORMAT = 1
+FORMAT = 2
+SUFFIX = ".jsonl"
 NOT_RUN = "not run: "
 """What a cell without a number begins with."""
 
@@ -42,7 +44,7 @@ class Method:
     name: str
     why_not: str | None = None
     """Why it couldn't run, if it couldn't."""
-    points: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    points: dict[str, dict[str, Result]] = field(default_factory=dict)
 
 
 @dataclass
@@ -52,7 +54,7 @@ class ResultStore:
     folder: Path
     protocol: Protocol
     problems: list[str] = field(default_factory=list)
-    """Files that were left out and why."""
+    """What was left out and why."""
 
     @property
     def kind(self) -> str:
@@ -62,8 +64,8 @@ class ResultStore:
     def root(self) -> Path:
         return self.folder / self.kind
 
-    def path(self, method: str, point: str, sample: str) -> Path:
-        return self.root / method / point / f"{sample}.json"
+    def path(self, method: str) -> Path:
+        return self.root / f"{method}{SUFFIX}"
 
     # ------------------------------------------------------------------ samples
 
@@ -88,31 +90,18 @@ class ResultStore:
 
     def samples(self) -> list[SampleInfo]:
         """The samples of the latest run; none before the first, or if that had another protocol."""
-        data = self._read(self.root / "samples.json")
+        data = self._samples_file()
         return [SampleInfo(**row) for row in data["samples"]] if data else []
 
     def skipped(self) -> dict[str, str]:
         """Videos that the latest run couldn't use, and why."""
-        data = self._read(self.root / "samples.json")
+        data = self._samples_file()
         return dict(data["skipped"]) if data else {}
 
     # ------------------------------------------------------------------ results
 
-    def read(self, method: str, point: str, sample: SampleInfo) -> dict[str, Any] | None:
-        """A finished result of this very sample, or None."""
-        path = self.path(method, point, sample.name)
-        data = self._read(path)
-        if data is None:
-            return None
-        if (data["frames"], data["digest"]) != (sample.frames, sample.digest):
-            self._problem(
-                path, f"{data['frames']} frames, digest {data['digest']}; wanted {sample.frames}, {sample.digest}"
-            )
-            return None
-        return data
-
     def write(self, method: str, point: str, sample: SampleInfo, data: dict[str, Any]) -> None:
-        """Add what every result has, and write it under a temporary name first."""
+        """Add what every result has, and replace the earlier result of this point and sample, if there is one."""
         result = {
             "format": FORMAT,
             "protocol": self.protocol.to_json(),
@@ -124,56 +113,76 @@ class ResultStore:
             "digest": sample.digest,
             **data,
         }
-        write_json(self.path(method, point, sample.name), result)
-        (self.root / method / "not-run.json").unlink(missing_ok=True)
+        rows = {(row["point"], row["sample"]): row for row in self._results(method)}
+        write_results(self.path(method), list({**rows, (point, sample.name): result}.values()))
 
     def write_not_run(self, method: str, why: str) -> None:
         """Say why a method gave nothing, unless it has results of an earlier run."""
-        if not self.points(method):
-            write_json(self.root / method / "not-run.json", {"protocol": self.protocol.to_json(), "why": why})
+        if not self._results(method):
+            write_results(self.path(method), [{"protocol": self.protocol.to_json(), "why_not": why}])
 
     def methods(self) -> list[str]:
         """Names of all methods with anything on disk."""
-        return sorted(path.name for path in self.root.iterdir() if path.is_dir()) if self.root.is_dir() else []
-
-    def points(self, method: str) -> list[str]:
-        folder = self.root / method
-        return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+        return sorted(path.name.removesuffix(SUFFIX) for path in self.root.glob(f"*{SUFFIX}"))
 
     def load(self, method: str) -> Method:
         """Everything of one method that belongs to the current samples."""
         samples = self.samples()
-        known = {info.name for info in samples}
         result = Method(name=method)
-        for point in self.points(method):
-            stored = {path.stem for path in (self.root / method / point).glob("*.json")}
-            if stored - known:
-                self.problems.append(f"{method}/{point}: {len(stored - known)} samples aren't in the latest run's set")
-            rows = {info.name: self.read(method, point, info) for info in samples if info.name in stored}
-            result.points[point] = {name: row for name, row in rows.items() if row is not None}
-        marker = self._read(self.root / method / "not-run.json")
-        if marker is not None and not any(result.points.values()):
-            result.why_not = str(marker["why"])
+        stored, problems = read_results(self.path(method))
+        for text in problems:
+            self._problem(f"{method}{SUFFIX} {text}")
+        rows = {(row["point"], row["sample"]): row for row in stored if "why_not" not in row}
+        for point in sorted({point for point, _ in rows}):
+            others = {sample for place, sample in rows if place == point} - {info.name for info in samples}
+            if others:
+                self._problem(f"{method}/{point}: {len(others)} samples aren't in the latest run's set")
+            found = {info.name: rows[point, info.name] for info in samples if (point, info.name) in rows}
+            result.points[point] = {info.name: found[info.name] for info in samples if self._fits(found, info)}
+        if not any(result.points.values()):
+            reasons = [row for row in stored if "why_not" in row and self._same_protocol(row, f"{method}{SUFFIX}")]
+            result.why_not = str(reasons[0]["why_not"]) if reasons else None
         return result
 
-    def _read(self, path: Path) -> dict[str, Any] | None:
+    def _results(self, method: str) -> list[Result]:
+        return [row for row in read_results(self.path(method))[0] if "why_not" not in row]
+
+    def _fits(self, found: dict[str, Result], sample: SampleInfo) -> bool:
+        """Whether there is a result of this very sample under this protocol."""
+        row = found.get(sample.name)
+        if row is None:
+            return False
+        name = f"{row['method']}/{row['point']}/{sample.name}"
+        if not self._same_protocol(row, name):
+            return False
+        if (row["frames"], row["digest"]) != (sample.frames, sample.digest):
+            wanted = f"wanted {sample.frames}, {sample.digest}"
+            self._problem(f"{name}: {row['frames']} frames, digest {row['digest']}; {wanted}")
+            return False
+        return True
+
+    def _same_protocol(self, data: dict[str, Any], name: str) -> bool:
+        found = data["protocol"]
+        if found == self.protocol.to_json():
+            return True
+        told = found.get("name") if isinstance(found, dict) else found
+        differs = f"protocol {told}" if told != self.protocol.name else f"protocol {told} with other settings"
+        self._problem(f"{name}: {differs}; this is {self.protocol.name}, unit {self.protocol.unit}")
+        return False
+
+    def _samples_file(self) -> dict[str, Any] | None:
+        path = self.root / "samples.json"
         if not path.is_file():
             return None
         try:
             data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            found = data["protocol"]
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            self._problem(path, f"can't be read ({type(error).__name__})")
+            fits = self._same_protocol(data, path.name)
+        except (ValueError, KeyError, TypeError) as error:
+            self._problem(f"{path.name}: can't be read ({type(error).__name__})")
             return None
-        if found != self.protocol.to_json():
-            name = found.get("name") if isinstance(found, dict) else found
-            differs = f"protocol {name}" if name != self.protocol.name else f"protocol {name} with other settings"
-            self._problem(path, f"{differs}; this is {self.protocol.name}, unit {self.protocol.unit}")
-            return None
-        return data
+        return data if fits else None
 
-    def _problem(self, path: Path, text: str) -> None:
-        line = f"{path.relative_to(self.root)}: {text}"
+    def _problem(self, line: str) -> None:
         if line not in self.problems:
             self.problems.append(line)
 
@@ -187,10 +196,3 @@ def unfit(rows: dict[str, dict[str, Any]], *, samples: list[SampleInfo]) -> str 
         return f"incomplete: {len(samples) - len(missing)} of {len(samples)} samples ({missing[0]} is missing)"
     settings = {json.dumps(row.get("settings"), sort_keys=True) for row in rows.values()}
     return "made with different settings or weights: run again" if len(settings) > 1 else None
-
-
-def write_json(path: Path, data: dict[str, Any]) -> None:
-    """A killed run leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as file:
-        file.write((json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n").encode())

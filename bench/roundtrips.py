@@ -14,8 +14,8 @@ from typing import Any
 import click
 from PIL import Image
 
+from bench.json_files import write_json
 from bench.machine import describe
-from bench.results import write_json
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.io.files import atomic_write
 from reducio_codec.measure.roundtrip import Quality, roundtrip

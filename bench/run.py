@@ -16,6 +16,7 @@ from bench import rd as rd_bench
 from bench import reconstruction as reconstruction_bench
 from bench.ablation_table import ablation as ablation_table
 from bench.codecs import ours
+from bench.json_files import RESULTS
 from bench.methods import Candidate, NotRunError
 from bench.plots import plot as draw
 from bench.quality import Quality
@@ -25,8 +26,6 @@ from bench.speed import speed
 from bench.tables import everything
 from reducio_codec.errors import ReducioError
 from reducio_codec.io.files import atomic_write
-
-RESULTS = Path("bench/results")
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])

@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from bench.machine import describe
+from bench.method_file import Result
 from bench.methods import Candidate, NotRunError
 from bench.protocol import Sample, SampleSet
 from bench.quality import Quality
@@ -54,11 +55,12 @@ class Runner(Generic[T]):
             except (NotRunError, NeedsFileError, MissingDependencyError) as error:
                 self.store.write_not_run(name, str(error))
                 self.console.print(f"{name} {point}: not run: {error}", markup=False)
+        finished = self.store.load(name).points
         todo = {
-            (point, info.name)
+            (point, sample)
             for point, method in opened.items()
-            for info in infos.values()
-            if not self._finished(name, point, info, settings=method.settings)  # type: ignore[attr-defined]
+            for sample in infos
+            if not self._good(finished.get(point, {}).get(sample), settings=method.settings)  # type: ignore[attr-defined]
         }
         if not todo:
             return
@@ -78,9 +80,8 @@ class Runner(Generic[T]):
                 data = {**settings, **measured, "seed": SEED, "machine": machine}
                 self.store.write(name, point, infos[sample.name], data)
 
-    def _finished(self, name: str, point: str, info: SampleInfo, *, settings: dict[str, Any]) -> bool:
-        """Whether there is a result of these very settings (weights included) that this run couldn't add to."""
-        result = self.store.read(name, point, info)
+    def _good(self, result: Result | None, *, settings: dict[str, Any]) -> bool:
+        """Whether it is a result of these very settings (weights included) that this run couldn't add to."""
         return result is not None and result["settings"] == settings and not self.quality.could_add(result)
 
     def _failed(self, line: str, *, method: str) -> None:

@@ -18,14 +18,15 @@ import click
 import numpy as np
 import torch
 
+from bench.json_files import write_json
 from bench.machine import describe
-from bench.results import write_json
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.pixels import to_bytes, to_unit
+from reducio_codec.metrics.psnr import psnr
+from reducio_codec.models.contract import Reference
 from reducio_codec.rdc.keyframe import code_keyframes
 from reducio_codec.train.evaluate_neighbours import Frames, sequences
-from reducio_codec.train.validate import pooled_psnr
 
 PROTOCOL = "sparse-keyframes/1"
 DECODER = "bidirectional"
@@ -39,30 +40,23 @@ def code(codec: ReducioCodec, frames: Frames, *, places: Sequence[int], quality:
     coded, seen = code_keyframes([np.ascontiguousarray(frames[key]) for key in keys], codec="avif", quality=quality)
     pictures = [to_unit(torch.from_numpy(picture).permute(2, 0, 1)[None]) for picture in seen]  # (1, 3, H, W)
     decoded, latent_bytes = np.empty_like(frames), 0
-    for number, place in enumerate(places):
+    for number in range(len(places)):
         start = number * CLIP_LENGTH
         own = slice(start, start + CLIP_LENGTH)
         clip = torch.from_numpy(frames[own]).permute(3, 0, 1, 2)[None]  # (1, 3, 16, H, W)
-        latent = codec.runner.encode(clip, keyframe_index=place, keyframe=pictures[number])[0]
+        references = [
+            Reference(picture=picture, place=key - start, beside=other != number)
+            for other, (picture, key) in enumerate(zip(pictures, keys, strict=True))
+            if abs(other - number) <= 1
+        ]
+        latent = codec.runner.encode(clip, references=references)[0]
         symbols, quantized = codec.coder.code(latent.float().numpy(), step=step)
         latent_bytes += len(symbols)
-        beside = [pictures[other] if 0 <= other < len(places) else None for other in (number - 1, number + 1)]
-        around = tuple(
-            keys[other] - start if 0 <= other < len(places) else place + (other - number) * CLIP_LENGTH
-            for other in (number - 1, number + 1)
-        )
         with torch.inference_mode(), codec.runner.autocast():
-            video = codec.model.decode(
-                torch.from_numpy(quantized)[None],
-                pictures[number],
-                decoder=DECODER,
-                keyframe_index=place,
-                neighbours=beside,
-                neighbour_places=around,
-            )
+            video = codec.model.decode(torch.from_numpy(quantized)[None], references, decoder=DECODER)
         decoded[own] = to_bytes(video)[0].permute(1, 2, 3, 0).numpy()
     return {
-        "psnr": pooled_psnr(decoded, frames, range(len(frames))),
+        "psnr": psnr(frames, decoded),
         "key frame kbit": len(coded) * 8 / 1000 / len(places),
         "latent kbit": latent_bytes * 8 / 1000 / len(places),
     }
@@ -80,7 +74,7 @@ def code(codec: ReducioCodec, frames: Frames, *, places: Sequence[int], quality:
 def main(
     model: str, data: str, cache: Path, out: Path, qualities: tuple[int, ...], step: float, side: int, every: int
 ) -> None:
-    codec = ReducioCodec.from_pretrained(model, decoders=("warp", DECODER), dtype="auto")
+    codec = ReducioCodec.from_pretrained(model, decoders=(DECODER,), dtype="auto")
     clips = len(next(iter(LAYOUTS.values())))
     chosen = sequences(data, cache=cache, clips=clips, side=side)[::every]
     points = []

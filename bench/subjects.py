@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from reducio_codec.config import CLIP_LENGTH, LiteConfig, ReducioConfig
-from reducio_codec.models.contract import CodecModel
+from reducio_codec.models.contract import CodecModel, Reference
 from reducio_codec.models.lite.model import ReducioLite
 from reducio_codec.models.posterior import Posterior
 from reducio_codec.models.precision import resolve_dtype
@@ -54,7 +53,8 @@ class Model:
     def decode(self, latent: Tensor, keyframe: Tensor) -> Tensor:
         """``(1, 3, 16, H, W)`` float, with the model's default decoder."""
         with torch.inference_mode(), self._autocast():
-            return self.decode_call(latent, keyframe)
+            own = Reference(picture=keyframe, place=self.network.default_keyframe_index)
+            return self.decode_call(latent, self.network.decoder().select([own]))
 
     def decoder_input(self, video: Tensor) -> tuple[Tensor, Tensor]:
         """A latent and a key frame of the right shapes; made up, since a decoder's time doesn't depend on values."""
@@ -115,7 +115,7 @@ def lite_model(*, tiny: bool, seed: int) -> Model:
         fill(network, seed=seed)
     network.requires_grad_(False).eval().to(memory_format=torch.channels_last)
     dtype = resolve_dtype("auto", device=torch.device("cpu"))
-    return Model.of(cast(CodecModel, network), weights=f"{weights}, {str(dtype).removeprefix('torch.')}", dtype=dtype)
+    return Model.of(network, weights=f"{weights}, {str(dtype).removeprefix('torch.')}", dtype=dtype)
 
 
 def fill(network: nn.Module, *, seed: int) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench.ablation_table import ablations
 from bench.codecs.floors import SOURCE
+from bench.json_files import PUBLISHED
+from bench.markdown import markdown
 from bench.quality import METRICS, unpack
 from bench.rd_curves import ANCHOR, BD_METRICS, RATES, RdData, bd_rates, range_rates, read_rd
 from bench.reconstruction import PROTOCOL
@@ -18,8 +20,6 @@ from bench.summaries import summary
 from reducio_codec.errors import InputError
 from reducio_codec.metrics.bootstrap import bootstrap
 from reducio_codec.metrics.frechet import frechet_distance
-
-PUBLISHED = Path(__file__).with_name("published.json")
 
 HEADINGS = {
     "psnr_paper": "PSNR paper",
@@ -32,16 +32,8 @@ HEADINGS = {
 DIGITS = {"ssim": 3, "ms_ssim": 3, "lpips": 3}
 
 
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """The first row is the head."""
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
-
-
 def everything(results: Path) -> str:
     """All tables that a results folder has the results for; its other files are named. InputError if it has none."""
-    from bench.ablation_table import ablations  # which needs ``markdown``
-
     parts = []
     if (results / "reconstruction").is_dir():
         parts.append(reconstruction(ResultStore(folder=results, protocol=PROTOCOL)))

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Self, cast
+from typing import Any, BinaryIO, Literal, Self
 
 import numpy as np
 import torch
@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reducio_codec.clips import streams as streaming
-from reducio_codec.clips.budget import DEFAULT_PEAK_BYTES_PER_PIXEL, resolve_tiling
-from reducio_codec.clips.inputs import as_video, check_choice, check_keyframe_index, check_latent, check_neighbours
+from reducio_codec.clips.budget import resolve_tiling
+from reducio_codec.clips.inputs import as_video, check_keyframe_index, check_latent, check_neighbours
 from reducio_codec.clips.latent import Latent
+from reducio_codec.clips.references import references_of_clips
 from reducio_codec.clips.refine import Refinement, plan_refinement
-from reducio_codec.clips.runner import ClipRunner, Neighbours, find_neighbours
+from reducio_codec.clips.runner import ClipRunner
 from reducio_codec.clips.sources import Rate, open_source
 from reducio_codec.clips.spans import count_clips, plan_clips, take_clip
 from reducio_codec.clips.streams import EncodedClip, encode_clip, join_clips
@@ -31,10 +32,10 @@ from reducio_codec.coding.engine import Engine
 from reducio_codec.coding.rate_control import KeyframeChoice, RateControl
 from reducio_codec.coding.rdc_video import RdcVideo, open_rdc
 from reducio_codec.coding.report import CompressReport, DecompressReport
-from reducio_codec.config import CLIP_LENGTH, TilingConfig
+from reducio_codec.config import CLIP_LENGTH, TilingConfig, check_choice
 from reducio_codec.errors import InputError
 from reducio_codec.io.pixels import to_unit
-from reducio_codec.models.contract import CodecModel, choose_decoder, uses_neighbours
+from reducio_codec.models.contract import CodecModel, Reference, choose_decoder
 from reducio_codec.models.precision import resolve_device, resolve_dtype
 from reducio_codec.rdc.entropy import LatentCoder
 from reducio_codec.rdc.keyframe import KeyframeCodec
@@ -82,7 +83,7 @@ class ReducioCodec:
     ) -> None:
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, device=self.device)
-        module = cast(torch.nn.Module, model).to(self.device).eval()
+        module = model.to(self.device).eval()
         if all(parameter.ndim < 5 for parameter in module.parameters()):
             module.to(memory_format=torch.channels_last)  # 2-D convolutions run a fifth faster so
         self.model = model
@@ -91,18 +92,17 @@ class ReducioCodec:
         self.latent_hash = model_hash if latent_hash is None else latent_hash
         self.coder = coder or LatentCoder(LatentTables.default(model.config.latent_channels))
         self.tiling = resolve_tiling(
-            tiling or cast(TilingConfig, getattr(model, "tiling", TilingConfig())),
+            tiling or model.tiling,
             tile_size=tile_size,
             tile_overlap=tile_overlap,
             memory_budget=memory_budget,
             device=self.device,
-            peak_bytes_per_pixel=getattr(model, "peak_bytes_per_pixel", DEFAULT_PEAK_BYTES_PER_PIXEL),
+            peak_bytes_per_pixel=model.peak_bytes_per_pixel,
         )
         autocast = self.dtype
-        wanted = self.dtype != torch.float32 and getattr(model, "optimizable", True)
-        if wanted and hasattr(model, "optimize_for_inference"):
+        if self.dtype != torch.float32 and model.optimizable:
             # the model knows better than autocast where float32 decides the result
-            if getattr(model, "optimized_dtype", None) != self.dtype:
+            if model.optimized_dtype != self.dtype:
                 model.optimize_for_inference(dtype=self.dtype)
             autocast = torch.float32
         self.runner = ClipRunner(model, device=self.device, dtype=autocast, tiling=self.tiling, compile=compile)
@@ -140,11 +140,11 @@ class ReducioCodec:
             name_or_folder, decoders=decoders, device=place, revision=revision, sha256=sha256, offline=offline
         )
         return cls(
-            cast(CodecModel, model),
+            model,
             model_id=info.id,
             model_hash=info.short_hash,
             latent_hash=info.latent_hash,
-            coder=LatentCoder.load(info.folder, channels=cast(CodecModel, model).config.latent_channels),
+            coder=LatentCoder.load(info.folder, channels=model.config.latent_channels),
             device=place,
             dtype=dtype,
             tiling=tiling,
@@ -161,9 +161,7 @@ class ReducioCodec:
 
     def check_decoder(self, decoder: str | None) -> str:
         """``decoder`` if the model has it, the model's default for None; InputError lists the names."""
-        if decoder is None:
-            return self.model.default_decoder
-        return check_choice(decoder, name="decoder", allowed=self.model.decoder_names)
+        return self.model.decoder(decoder).name
 
     # ------------------------------------------------------------------ tensors
 
@@ -209,7 +207,8 @@ class ReducioCodec:
         latents = []
         for number, span in enumerate(spans):
             clip = take_clip(clips, span, dim=2)  # (B, 3, 16, H, W)
-            latents.append(encode_clip(self.runner, clip, keyframe_index=index, span=span, refinement=refinement))
+            own = [Reference.of_frame(clip, index)]
+            latents.append(encode_clip(self.runner, clip, references=own, span=span, refinement=refinement))
             keyframes[:, :, number] = to_unit(clip[:, :, index])
         return Latent.of(torch.cat(latents, dim=2), num_frames=frames, keyframe_index=index), keyframes
 
@@ -255,7 +254,7 @@ class ReducioCodec:
         carried = latent.keyframe_index if isinstance(latent, Latent) else self.model.default_keyframe_index
         index = check_keyframe_index(keyframe_index, default=carried)
         if neighbours is not None:
-            check_neighbours(neighbours, keyframe, decoder=name, model=self.model)
+            check_neighbours(neighbours, keyframe, decoder=self.model.decoder(name))
         motion = latent.detach().as_subclass(Tensor)
         batch, (height, width) = latent.shape[0], keyframe.shape[-2:]
         if output == "uint8":
@@ -265,20 +264,11 @@ class ReducioCodec:
             result = video = torch.empty((batch, 3, num_frames, height, width), device=latent.device)
         spans = plan_clips(num_frames, keyframe_index=index)
         pictures = keyframe.detach().unbind(dim=2)
-        around: Sequence[Neighbours | None] = [None] * clips
-        if uses_neighbours(self.model, name):
-            around = find_neighbours(pictures, spans, keyframe_index=index, outside=neighbours or (None, None))
+        references = references_of_clips(pictures, spans, keyframe_index=index, outside=neighbours or (None, None))
         parts = torch.split(motion, self.runner.latent_frames, dim=2)
-        for part, picture, span, beside in zip(parts, pictures, spans, around, strict=True):
-            self.runner.decode(
-                part,
-                picture,
-                decoder=name,
-                keyframe_index=index,
-                span=span,
-                out=video.narrow(2, span.start, span.frames),
-                neighbours=beside,
-            )
+        for part, given, span in zip(parts, references, spans, strict=True):
+            frames = video.narrow(2, span.start, span.frames)
+            self.runner.decode(part, given, decoder=name, span=span, out=frames)
         return result
 
     # ------------------------------------------------------------------ streams
@@ -388,7 +378,7 @@ class ReducioCodec:
             keyframe=keyframe,
             keyframe_group=keyframe_group,
             decoder=name,
-            references=2 if uses_neighbours(self.model, name) else 1,
+            references=2 if self.model.decoder(name).uses_neighbours else 1,
             control=control,
             refinement=self._refinement(effort, decoder=name if effort else None, latent_step=latent_step),
             rate=rate,

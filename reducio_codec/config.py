@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from reducio_codec.errors import InputError
 
@@ -17,6 +17,16 @@ HEADS = 8
 
 PIXEL_MULTIPLE = 32
 """Sides are padded to a multiple of this before a model sees them (Sec. 3.1: spatial factor 32)."""
+
+
+Choice = TypeVar("Choice")
+
+
+def check_choice(value: Choice, *, name: str, allowed: Collection[object]) -> Choice:
+    """``value``, which must be one of a few."""
+    if value not in allowed:
+        raise InputError(f"{name} is {value!r}; allowed: {', '.join(map(str, allowed))}")
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +73,10 @@ class TilingConfig(JsonConfig):
             raise InputError(f"tile_batch is {self.tile_batch}; it must be at least 1")
 
 
+LITE_BUILDS_ON = {"bidirectional": "warp"}
+"""Decoders of the small model that add to another one's frames, and can't be without it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LiteConfig(JsonConfig):
     """The bundled small model (``reducio_codec.models.lite.model``): the paper's latent grid at a thousandth of its cost."""
@@ -92,8 +106,9 @@ class LiteConfig(JsonConfig):
             raise InputError(
                 f"decoders is {self.decoders}; it must name one or more of {', '.join(allowed)}, each once"
             )
-        if "bidirectional" in self.decoders and "warp" not in self.decoders:
-            raise InputError(f"decoders is {self.decoders}; bidirectional adds to warp, which must be there, too")
+        for name, base in LITE_BUILDS_ON.items():
+            if name in self.decoders and base not in self.decoders:
+                raise InputError(f"decoders is {self.decoders}; {name} adds to {base}, which must be there, too")
 
 
 FusionName = Literal["attention", "add", "linear", "none"]
@@ -141,10 +156,10 @@ class ReducioConfig(JsonConfig):
     is normalised by itself, so that brightness and contrast of a clip can't reach its pixels."""
 
     def __post_init__(self) -> None:
-        _check_choice("temporal_compression_ratio", self.temporal_compression_ratio, (1, 2, 4, 8, 16))
-        _check_choice("spatial_compression_ratio", self.spatial_compression_ratio, (8, 16, 32, 64))
-        _check_choice("conv", self.conv, ("3d", "2d", "image"))
-        _check_choice("content_frame", self.content_frame, get_args(ContentFrame))
+        check_choice(self.temporal_compression_ratio, name="temporal_compression_ratio", allowed=(1, 2, 4, 8, 16))
+        check_choice(self.spatial_compression_ratio, name="spatial_compression_ratio", allowed=(8, 16, 32, 64))
+        check_choice(self.conv, name="conv", allowed=("3d", "2d", "image"))
+        check_choice(self.content_frame, name="content_frame", allowed=get_args(ContentFrame))
         if self.conv != "3d" and self.temporal_compression_ratio != 1:
             raise InputError(
                 f"temporal_compression_ratio is {self.temporal_compression_ratio}; with conv={self.conv!r} it must be 1"
@@ -182,7 +197,7 @@ class ReducioConfig(JsonConfig):
         if not self.decoders or len(set(self.decoders)) != len(self.decoders):
             raise InputError(f"decoders is {self.decoders}; it must name one or more, each once: {', '.join(names)}")
         for name in self.decoders:
-            _check_choice(f"decoders (content_frame {self.content_frame!r})", name, names)
+            check_choice(name, name=f"decoders (content_frame {self.content_frame!r})", allowed=names)
 
     @property
     def levels(self) -> int:
@@ -197,8 +212,3 @@ class ReducioConfig(JsonConfig):
     def frames_at(self, level: int) -> int:
         """Frames that maps of this level have."""
         return CLIP_LENGTH >> sum(self.halves_time(above) for above in range(level))
-
-
-def _check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed:
-        raise InputError(f"{name} is {value!r}; allowed: {', '.join(map(str, allowed))}")

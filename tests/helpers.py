@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reducio_codec.errors import InputError
+from reducio_codec.models.contract import CodecModel, Decoder, Reference
 from reducio_codec.models.posterior import Posterior
 
 
@@ -28,7 +28,7 @@ class TinyConfig:
         return asdict(self)
 
 
-class TinyModel(nn.Module):
+class TinyModel(CodecModel):
     """Position by position, so that tiles change nothing.
 
     The latent is the mean colour of each 4x32x32 block less the key frame's there; ``mean`` adds it to the key frame,
@@ -38,35 +38,31 @@ class TinyModel(nn.Module):
     def __init__(self, config: TinyConfig | None = None) -> None:
         super().__init__()
         self.config = config or TinyConfig()
-        self.decoder_names = self.config.decoders
-        self.default_decoder = self.decoder_names[0]
-        self.default_keyframe_index = 7
         self.batches: list[tuple[int, ...]] = []
 
-    def encode(self, video: Tensor, *, keyframe_index: int | None = None, keyframe: Tensor | None = None) -> Posterior:
+    @classmethod
+    def describe(cls, config: TinyConfig, name: str) -> Decoder:
+        return Decoder(name=name, last_layer="up")
+
+    def encode(self, video: Tensor, *, references: Sequence[Reference] | None = None) -> Posterior:
         self.batches.append(tuple(video.shape))
-        index = self.default_keyframe_index if keyframe_index is None else keyframe_index
-        picture = video[:, :, index] if keyframe is None else keyframe
-        pooled = nn.functional.avg_pool3d(video - picture[:, :, None], (4, 32, 32))  # (B, 3, 4, h, w)
+        (keyframe,) = self.own_references(video, references)
+        pooled = nn.functional.avg_pool3d(video - keyframe.picture[:, :, None], (4, 32, 32))  # (B, 3, 4, h, w)
         mean = torch.cat([pooled, pooled.new_zeros((pooled.shape[0], 13, *pooled.shape[2:]))], dim=1)
         return Posterior(mean, torch.full_like(mean, -3.0))
 
     def latent(self, mean: Tensor) -> Tensor:
         return mean * 4
 
-    def decode(
-        self, latent: Tensor, keyframe: Tensor, *, decoder: str | None = None, keyframe_index: int | None = None
-    ) -> Tensor:
-        name = decoder or self.default_decoder
-        if name not in self.decoder_names:
-            raise InputError(f"decoder is {name!r}")
-        index = self.default_keyframe_index if keyframe_index is None else keyframe_index
-        still = keyframe[:, :, None].expand(-1, -1, 16, -1, -1)
+    def decode(self, latent: Tensor, references: Sequence[Reference], *, decoder: str | None = None) -> Tensor:
+        name = self.check_decode(latent, references, decoder=decoder).name
+        (keyframe,) = references
+        still = keyframe.picture[:, :, None].expand(-1, -1, 16, -1, -1)
         if name == "copy":
             return still
         change = nn.functional.interpolate(latent[:, :3] / 4, scale_factor=(4, 32, 32))
         video = still + change
-        video[:, :, index] = keyframe
+        video[:, :, keyframe.place] = keyframe.picture
         return video
 
 
@@ -76,10 +72,8 @@ class IdentityModel(TinyModel):
     def __init__(self) -> None:
         super().__init__()
         self.config = IdentityConfig()
-        self.decoder_names = self.config.decoders
-        self.default_decoder = "identity"
 
-    def encode(self, video: Tensor, *, keyframe_index: int | None = None, keyframe: Tensor | None = None) -> Posterior:
+    def encode(self, video: Tensor, *, references: Sequence[Reference] | None = None) -> Posterior:
         self.batches.append(tuple(video.shape))
         b, c, t, h, w = video.shape
         blocks = video.reshape(b, c, t // 4, 4, h // 32, 32, w // 32, 32)
@@ -89,9 +83,7 @@ class IdentityModel(TinyModel):
     def latent(self, mean: Tensor) -> Tensor:
         return mean
 
-    def decode(
-        self, latent: Tensor, keyframe: Tensor, *, decoder: str | None = None, keyframe_index: int | None = None
-    ) -> Tensor:
+    def decode(self, latent: Tensor, references: Sequence[Reference], *, decoder: str | None = None) -> Tensor:
         b, _z, t, h, w = latent.shape
         blocks = latent.reshape(b, 3, 4, 32, 32, t, h, w)
         return blocks.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(b, 3, 4 * t, 32 * h, 32 * w)
@@ -114,16 +106,29 @@ class ConvModel(TinyModel):
         for parameter in self.parameters():
             nn.init.normal_(parameter, std=0.02, generator=generator)
 
-    def encode(self, video: Tensor, *, keyframe_index: int | None = None, keyframe: Tensor | None = None) -> Posterior:
+    def encode(self, video: Tensor, *, references: Sequence[Reference] | None = None) -> Posterior:
         self.batches.append(tuple(video.shape))
         return Posterior.from_moments(self.down(video))
 
-    def decode(
-        self, latent: Tensor, keyframe: Tensor, *, decoder: str | None = None, keyframe_index: int | None = None
-    ) -> Tensor:
+    def decode(self, latent: Tensor, references: Sequence[Reference], *, decoder: str | None = None) -> Tensor:
         b, _, t, h, w = latent.shape
         grid = self.up(latent).reshape(b, 3, 4, t, h, w).transpose(2, 3).reshape(b, 3, 4 * t, h, w)
-        return keyframe[:, :, None] + nn.functional.interpolate(grid, scale_factor=(1, 32, 32))
+        return references[0].picture[:, :, None] + nn.functional.interpolate(grid, scale_factor=(1, 32, 32))
+
+
+def decode(
+    model: CodecModel,
+    latent: Tensor,
+    keyframe: Tensor,
+    *,
+    decoder: str | None = None,
+    place: int | None = None,
+    beside: Sequence[tuple[Tensor, int]] = (),
+) -> Tensor:
+    """A clip from its key frame, at the model's own place by default, and pictures beside it; as much as the decoder uses."""
+    own = Reference(picture=keyframe, place=model.default_keyframe_index if place is None else place)
+    others = [Reference(picture=picture, place=where, beside=True) for picture, where in beside]
+    return model.decode(latent, model.decoder(decoder).select([own, *others]), decoder=decoder)
 
 
 def moving_frames(frames: int, height: int, width: int, *, seed: int = 0) -> Iterator[np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from reducio_codec.config import TilingConfig
 from reducio_codec.errors import InputError
 from reducio_codec.io.pixels import to_bytes, to_unit
 from reducio_codec.io.video import read_clip
-from tests.helpers import ConvModel, IdentityModel, TinyConfig, TinyModel, moving_video
+from reducio_codec.models.contract import Reference
+from tests.helpers import ConvModel, IdentityModel, TinyConfig, TinyModel, decode, moving_video
 
 SMALL_TILES = TilingConfig(tile_size=64, tile_overlap=32)
 
@@ -147,7 +148,7 @@ def test_one_covering_tile_is_bit_equal_to_the_bare_model() -> None:
     latent, keyframe = codec.encode(video)
     with torch.inference_mode():
         expected = model.latent(model.encode(video).mode())
-        pixels = model.decode(expected, keyframe[:, :, 0]).clamp(-1, 1)
+        pixels = decode(model, expected, keyframe[:, :, 0]).clamp(-1, 1)
     assert torch.equal(latent.plain(), expected)
     assert torch.equal(codec.decode(latent, keyframe), pixels)
 
@@ -183,7 +184,7 @@ def test_a_model_may_say_how_it_wants_to_be_cut() -> None:
 def test_moments_are_blended() -> None:
     codec = ReducioCodec(TinyModel(), tiling=SMALL_TILES)
     clip = as_float(moving_video(16, 96, 96))
-    found = codec.runner.posterior(clip, keyframe_index=7)
+    found = codec.runner.posterior(clip, references=[Reference.of_frame(clip, 7)])
     torch.testing.assert_close(found.logvar, torch.full_like(found.mean, -3.0))
     assert found.mean.shape == (1, 16, 4, 3, 3)
 
@@ -203,9 +204,9 @@ def test_latent_norm_sees_the_stitched_clip_once() -> None:
 def test_key_frame_given_to_the_encoder_is_cut_like_the_video() -> None:
     codec = ReducioCodec(TinyModel(), tiling=SMALL_TILES)
     clip = as_float(moving_video(16, 96, 96))
-    plain = codec.runner.encode(clip, keyframe_index=7)
-    same = codec.runner.encode(clip, keyframe_index=7, keyframe=clip[:, :, 7])
-    other = codec.runner.encode(clip, keyframe_index=7, keyframe=torch.zeros(1, 3, 96, 96))
+    plain = codec.encode(clip)[0].plain()
+    same = codec.runner.encode(clip, references=[Reference.of_frame(clip, 7)])
+    other = codec.runner.encode(clip, references=[Reference(picture=torch.zeros(1, 3, 96, 96), place=7)])
     torch.testing.assert_close(same, plain)
     assert (other - plain).abs().max() > 0.1
 
@@ -223,9 +224,10 @@ def test_other_latent_grids(ratio: int) -> None:
             mean = torch.cat([pooled] * 5 + [pooled[:, :1]], dim=1)
             return Posterior(mean, mean)
 
-        def decode(self, latent: torch.Tensor, keyframe: torch.Tensor, **_: object) -> torch.Tensor:
-            assert latent.shape[-1] * ratio == keyframe.shape[-1]
-            return keyframe[:, :, None].expand(-1, -1, 16, -1, -1)
+        def decode(self, latent: torch.Tensor, references: Sequence[Reference], **_: object) -> torch.Tensor:
+            picture = references[0].picture
+            assert latent.shape[-1] * ratio == picture.shape[-1]
+            return picture[:, :, None].expand(-1, -1, 16, -1, -1)
 
     codec = ReducioCodec(Model(Config()), tiling=TilingConfig(tile_size=128, tile_overlap=64))
     latent, keyframe = codec.encode(moving_video(16, 100, 200))
@@ -272,7 +274,7 @@ def test_automatic_dtype_is_one_that_works_here() -> None:
 
 def test_model_that_optimises_itself_is_left_to_it() -> None:
     class Own(ConvModel):
-        optimized_dtype: torch.dtype | None = None
+        optimizable = True
 
         def optimize_for_inference(self, *, dtype: torch.dtype) -> None:
             assert self.optimized_dtype is None

@@ -46,7 +46,7 @@ class Tensors:
     def __call__(self, clip: Frames) -> Reconstruction:
         latent, keyframe = self.codec.encode(clip)  # (1, z, t, h, w), (1, 3, 1, H, W)
         frames = self.codec.decode(latent, keyframe, decoder=self.decoder, output="uint8")[0].numpy()
-        seen = 0 if self.decoder == "none" else keyframe.numel()
+        seen = keyframe.numel() if self.codec.model.decoder(self.decoder).inside.most else 0
         positions = latent.numel() // latent.shape[1]
         return Reconstruction(frames=frames, latent={"positions": positions, "values": latent.numel(), "pixels": seen})
 
@@ -115,9 +115,9 @@ def image_vae(folder: Path | None, *, dtype: torch.dtype = torch.float32) -> Can
         if folder is None:
             raise NotRunError(f"needs a model: reducio-codec train {IMAGE_VAE} ..., then --image-vae FOLDER")
         codec = _loader(str(folder), dtype=dtype)()
-        if getattr(codec.model.config, "conv", "") != "image":
+        if codec.model.decoder().inside.most != 0:
             raise NotRunError(f"{folder} has another kind of model; the recipe {IMAGE_VAE} makes one")
-        return Tensors(codec=codec, decoder="none")
+        return Tensors(codec=codec, decoder=codec.model.default_decoder)
 
     return Candidate(name=IMAGE_VAE if folder is None else method_name(str(folder)), points={"mode": opener})
 

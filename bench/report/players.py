@@ -27,6 +27,7 @@ from bench.protocol import Sample, SampleSet
 from bench.rd import protocol
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError
+from reducio_codec.metrics.psnr import psnr
 
 _QUALITY, _STEP, _GROUP = 50, 0.5, 4
 """The codec's defaults."""
@@ -142,13 +143,7 @@ def nearest_x264(frames: Frames, *, rate: Fraction, size: int) -> tuple[float, C
 
 
 def _track(name: str, coded: Coded, source: Frames) -> Track:
-    return Track(name=name, bytes=coded.bytes, parts=dict(coded.parts), psnr=frame_psnr(coded.frames, source))
-
-
-def frame_psnr(decoded: NDArray[np.uint8], source: NDArray[np.uint8]) -> list[float]:
-    """dB of each frame; 100 where it is exact."""
-    errors = np.square(decoded.astype(np.float64) - source).mean(axis=(1, 2, 3))
-    return [min(100.0, float(10 * np.log10(255**2 / error))) if error else 100.0 for error in errors]
+    return Track(name=name, bytes=coded.bytes, parts=dict(coded.parts), psnr=list(map(psnr, source, coded.frames)))
 
 
 def _webm(frames: Sequence[Any] | NDArray[np.uint8], *, rate: Fraction) -> bytes:

@@ -24,7 +24,7 @@ from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import LiteConfig, ReducioConfig
 from reducio_codec.errors import WeightsError
 from reducio_codec.io.colour import ToRgb
-from reducio_codec.models.contract import CodecModel, uses_neighbours
+from reducio_codec.models.contract import CodecModel
 from reducio_codec.models.lite.model import ReducioLite
 from reducio_codec.models.reducio.vae import ReducioVAE
 
@@ -94,7 +94,7 @@ class ClipCoder:
             for number in (0, 7, 15)
         )
         # a clip in the middle of a video has both
-        beside = (before, after) if uses_neighbours(codec.model, self.decoder) else None
+        beside = (before, after) if codec.model.decoder(self.decoder).uses_neighbours else None
         keyframe, decode = picture[:, :, None], codec.decode  # (B, 3, 1, H, W)
         return lambda: [
             _done(decode(latent, keyframe, decoder=self.decoder, neighbours=beside, output="uint8"))

@@ -11,20 +11,18 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from bench.json_files import RESULTS, read_json
 from bench.speed.coders import SUBJECTS
 from bench.speed.comparison import SpeedConfig, run, tables
 from bench.speed.generation import GenerationConfig, GenerationRun, Wanted
-from bench.speed.generation import read as read_generation
 from bench.speed.generation_table import tables as generation_tables
 from bench.speed.generation_table import words as generation_words
 from bench.speed.points import AXES, QUICK, VALUES, Point
 from bench.speed.sweep_table import axis_table, words
-from bench.speed.sweeps import Sweep, SweepConfig, read
+from bench.speed.sweeps import Sweep, SweepConfig
 from reducio_codec.errors import InputError
 from reducio_codec.generate.config import PRESETS
 from reducio_codec.models.precision import resolve_device
-
-RESULTS = Path("bench/results")
 
 
 def _list(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -224,7 +222,7 @@ def _generate(
     for device in here:
         default = ("lite",) if device == "cpu" else tuple(sorted(PRESETS, key=lambda name: name != "lite"))
         run.run(Wanted(device=device, presets=presets or default, encoders=encoders))
-    data = read_generation(path)
+    data = read_json(path)
     assert data is not None
     for rows in generation_tables(data):
         console.print(_as_table(rows))
@@ -234,7 +232,7 @@ def _generate(
 
 def _sweep(config: SweepConfig, path: Path, *, console: Console, fresh: bool) -> None:
     Sweep.start(config, path=path, console=Console(file=sys.stderr), fresh=fresh).run()
-    data = read(path)
+    data = read_json(path)
     assert data is not None
     for axis in config.values:
         title = f"{axis}: frames/s (peak memory of a process of its own above what it held before)"

@@ -7,7 +7,6 @@ them alike. The result file is written after every measurement, and a run that w
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -19,10 +18,12 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
+from bench.json_files import read_json
 from bench.machine import describe, load_average
 from bench.memory import CASES, measure
 from bench.subjects import Model, lite_model, paper_model, same_video
 from reducio_codec.config import CLIP_LENGTH
+from reducio_codec.metrics.psnr import decibels
 
 PROTOCOL = "speed/1"
 
@@ -92,11 +93,10 @@ class SpeedResult:
     @classmethod
     def read(cls, path: Path) -> SpeedResult | None:
         """A result file of this protocol, or None."""
-        if not path.is_file():
+        data = read_json(path, protocol=PROTOCOL)
+        if data is None:
             return None
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if data.pop("protocol", None) != PROTOCOL:
-            return None
+        del data["protocol"]
         return cls(config=SpeedConfig(**data.pop("config")), **data)
 
 
@@ -183,7 +183,7 @@ def _call(model: Model, *, operation: Operation, video: Tensor) -> Callable[[], 
 
 def _decibels(reference: Tensor, other: Tensor) -> float:
     error = (reference.float().clamp(-1, 1) - other.float().clamp(-1, 1)).square().mean().item()
-    return 10 * math.log10(4 / max(error, 1e-12))
+    return decibels(error / 4)
 
 
 def _write(result: SpeedResult, path: Path) -> None:

@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from bench.json_files import read_json, write_json
 from bench.machine import describe, load_average, use_threads
 from bench.methods import NotRunError
-from bench.results import NOT_RUN, write_json
+from bench.results import NOT_RUN
 from bench.speed.generation_parts import ENCODERS, Call, Opened, Part, all_parts
 from bench.speed.generation_peaks import peak_bytes
 from reducio_codec.errors import ReducioError
@@ -84,7 +85,7 @@ class GenerationRun:
     ) -> GenerationRun:
         """A new one, or the one in ``path`` where that has the same protocol and configuration."""
         run = cls(config=config, path=path, console=console, memory=memory)
-        data = None if fresh else read(path)
+        data = None if fresh else read_json(path, protocol=PROTOCOL)
         if data is not None and data["config"] == config.to_json():
             # what didn't run may do so now
             run.rows = {key: row for key, row in data["rows"].items() if "why" not in row}
@@ -218,15 +219,6 @@ def describe_device(device: str) -> dict[str, Any]:
     """The machine with its versions, and which accelerator."""
     name = torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else None
     return {**describe(), "accelerator": name}
-
-
-def read(path: Path) -> dict[str, Any] | None:
-    """A result file of this protocol, or None."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return data if isinstance(data, dict) and data.get("protocol") == PROTOCOL else None
 
 
 def _synchronize(device: str) -> None:

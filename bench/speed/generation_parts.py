@@ -20,24 +20,19 @@ from bench.speed.coders import clip_at, lite_codec, paper_codec
 from bench.subjects import fill
 from reducio_codec.clips.budget import available_memory
 from reducio_codec.codec import ReducioCodec
-from reducio_codec.errors import MissingDependencyError, WeightsError
+from reducio_codec.errors import MissingDependencyError
 from reducio_codec.generate.conditioning import Conditions
 from reducio_codec.generate.config import PRESETS, DiTConfig
 from reducio_codec.generate.dit import ReducioDiT
-from reducio_codec.generate.folder import load_dit
 from reducio_codec.generate.optional import open_clip, transformers
 from reducio_codec.generate.pipeline import ReducioDiTPipeline
 from reducio_codec.generate.sampling import SAMPLERS, draw_noise, evaluations, make_generators, sample
 from reducio_codec.generate.semantic import ImageEncoder
 from reducio_codec.models.precision import resolve_dtype
-from reducio_codec.weights.io import SHORT_HASH, file_sha256
-from reducio_codec.weights.layout import TENSOR_FILE
-from reducio_codec.weights.zoo import resolve
 
 Call = Callable[[], object]
 
 LITE = "lite"
-BUNDLED_DIT = "reducio-dit-lite"
 TEXT_ENCODER, IMAGE_ENCODER = "text encoder", "image encoder"
 ENCODERS = (TEXT_ENCODER, IMAGE_ENCODER)
 
@@ -146,14 +141,6 @@ class Opened:
 
     @cached_property
     def transformer(self) -> ReducioDiT:
-        if self.subject == LITE and not self.tiny:
-            try:
-                source = resolve(BUNDLED_DIT)
-                model = load_dit(source.folder, device=self.device, dtype=self.dtype)
-                self.weights["transformer"] = f"{source.id} {file_sha256(source.folder / TENSOR_FILE)[:SHORT_HASH]}"
-                return model
-            except WeightsError:
-                pass  # a checkout without weights
         self.weights["transformer"] = "random"
         with torch.device("meta"):
             model = ReducioDiT(self.config)
@@ -173,10 +160,7 @@ class Opened:
 
     @cached_property
     def pipeline(self) -> ReducioDiTPipeline:
-        transformer = self.transformer
-        if self.weights["transformer"] != "random":
-            return ReducioDiTPipeline.from_pretrained(BUNDLED_DIT, device=self.device)
-        return ReducioDiTPipeline(transformer, self.codec(LITE))
+        return ReducioDiTPipeline(self.transformer, self.codec(LITE))
 
     @cached_property
     def encoder(self) -> Any:

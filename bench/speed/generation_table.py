@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.json_files import PUBLISHED
 from bench.results import NOT_RUN
 from bench.speed.generation import key_of
 from bench.speed.generation_parts import ENCODERS, IMAGE_ENCODER, LITE, TEXT_ENCODER
 from reducio_codec.generate.config import PRESETS
-
-PUBLISHED = Path(__file__).parents[1] / "published.json"
 
 Rows = list[list[str]]
 

@@ -17,9 +17,10 @@ from typing import Any
 
 from rich.console import Console
 
+from bench.json_files import read_json, write_json
 from bench.machine import describe, load_average, use_threads
 from bench.methods import NotRunError
-from bench.results import NOT_RUN, write_json
+from bench.results import NOT_RUN
 from bench.speed.coders import SUBJECTS, Call, Coder, Operation, Subject
 from bench.speed.peaks import peak_bytes
 from bench.speed.points import VALUES, Point
@@ -101,7 +102,7 @@ class Sweep:
     def start(cls, config: SweepConfig, *, path: Path, console: Console, fresh: bool = False) -> Sweep:
         """A new one, or the one in ``path`` where that has the same protocol and configuration, ``memory`` aside."""
         sweep = cls(config=config, path=path, console=console)
-        data = None if fresh else read(path)
+        data = None if fresh else read_json(path, protocol=PROTOCOL)
         asked = json.loads(json.dumps(config.to_json()))
         if data is not None and {**data["config"], "memory": config.memory} == asked:
             # what failed may run now; what would have taken too long would be timed apart from its round
@@ -195,12 +196,3 @@ class Sweep:
         data = {"protocol": PROTOCOL, "config": self.config.to_json(), "machine": self.machine, "weights": self.weights,
                 "loads": self.loads, "rows": self.rows}  # fmt: skip
         write_json(self.path, data)
-
-
-def read(path: Path) -> dict[str, Any] | None:
-    """A result file of this protocol, or None."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return data if isinstance(data, dict) and data.get("protocol") == PROTOCOL else None

@@ -34,7 +34,9 @@ def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
 @click.option(
     "-o", "--output", metavar="OUT.mp4", required=True, type=click.Path(path_type=Path), help="Video to write."
 )
-@click.option("-m", "--model", default="reducio-dit-lite", show_default=True, help="Name or folder of the transformer.")
+@click.option(
+    "-m", "--model", default="reducio-dit-lite-4step", show_default=True, help="Name or folder of the transformer."
+)
 @click.option("--codec", help="Name or folder of the codec.  [default: the one that the transformer names]")
 @click.option("--text-encoder", metavar="FOLDER|NAME", help="T5 for models that take text.")
 @click.option("--image-encoder", metavar="FOLDER|NAME", help="OpenCLIP model for models that take semantic tokens.")
@@ -47,7 +49,7 @@ def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
     help="Size of the video.  [default: the picture's, reduced to what the model was trained at]",
 )
 @click.option(
-    "--steps", type=click.IntRange(1), help="Steps of the sampler.  [default: 20, or what the model was distilled for]"
+    "--steps", type=click.IntRange(1), help="Steps of the sampler.  [default: what the model was distilled for, or 20]"
 )
 @click.option(
     "--guidance",

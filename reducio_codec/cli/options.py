@@ -194,7 +194,7 @@ def needed_decoders(decoder: str | None) -> tuple[str, ...] | None:
     """What to load for one decoder: itself, and what it adds to. None: all."""
     if decoder is None:
         return None
-    return ("warp", decoder) if decoder == "bidirectional" else (decoder,)
+    return (decoder,)
 
 
 def model_of(source: Path | BinaryIO) -> str:

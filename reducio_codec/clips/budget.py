@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import Literal
 
@@ -10,11 +9,7 @@ import torch
 
 from reducio_codec.config import CLIP_LENGTH, PIXEL_MULTIPLE, TilingConfig
 from reducio_codec.errors import InputError
-
-DEFAULT_PEAK_BYTES_PER_PIXEL = 4096
-"""Memory that a model needs at its peak, per pixel of one frame of the 16 it works on, if it doesn't say so itself by
-an attribute ``peak_bytes_per_pixel``. The paper's decoder holds four tensors of 256 channels in float32 there:
-4 GiB for 16x256x256 pixels, that is 4096 bytes for each of a million pixels."""
+from reducio_codec.io.memory import free_memory
 
 LARGEST_AUTO_TILE = 512
 """Tiles much larger than the 256 px of the training show a grid with models whose statistics depend on the tile."""
@@ -23,14 +18,9 @@ _UNKNOWN_MEMORY = 2 << 30
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that are free now, on the accelerator or in main memory; 2 GiB where the system doesn't tell."""
-    if device.type == "cuda":
-        free, _total = torch.cuda.mem_get_info(device)
-        return int(free)
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not on Windows or macOS
-        return _UNKNOWN_MEMORY
+    """Bytes that are free now; 2 GiB where the system doesn't tell."""
+    free = free_memory(device)
+    return _UNKNOWN_MEMORY if free is None else free
 
 
 def choose_tiling(
@@ -38,7 +28,7 @@ def choose_tiling(
     *,
     device: torch.device,
     budget: int | None = None,
-    peak_bytes_per_pixel: float = DEFAULT_PEAK_BYTES_PER_PIXEL,
+    peak_bytes_per_pixel: float,
 ) -> TilingConfig:
     """Replace ``tile_size`` and ``tile_batch`` by the largest that fit.
 
@@ -48,7 +38,7 @@ def choose_tiling(
         tiling: its ``tile_overlap`` and (as the largest allowed) ``tile_batch`` are used.
         device: whose free memory counts if there is no budget.
         budget: bytes; by default half of what is free.
-        peak_bytes_per_pixel: what the model needs for each pixel of each of the 16 frames.
+        peak_bytes_per_pixel: what the model needs (``CodecModel.peak_bytes_per_pixel``) for each pixel of each of the 16 frames.
 
     Raises:
         InputError: the budget doesn't hold the smallest tile.

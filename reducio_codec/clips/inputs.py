@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError
-from reducio_codec.models.contract import CodecModel, uses_neighbours
+from reducio_codec.models.contract import Decoder
 
 if TYPE_CHECKING:
     from reducio_codec.clips.runner import ClipRunner
@@ -101,10 +101,10 @@ def check_latent(latent: Any, keyframe: Any, *, runner: ClipRunner) -> int:
     return clips
 
 
-def check_neighbours(neighbours: Any, keyframe: Tensor, *, decoder: str, model: CodecModel) -> None:
+def check_neighbours(neighbours: Any, keyframe: Tensor, *, decoder: Decoder) -> None:
     """Refuse key frames beside a part of a video that don't look like its own (B, 3, N, H, W), or have no use."""
-    if not uses_neighbours(model, decoder):
-        raise InputError(f"neighbours are given, and the decoder {decoder!r} has no use for them")
+    if not decoder.uses_neighbours:
+        raise InputError(f"neighbours are given, and the decoder {decoder.name!r} has no use for them")
     if not isinstance(neighbours, tuple | list) or len(neighbours) != 2:
         raise InputError(
             "neighbours must be two: the key frame before the first clip and the one after the last, or None"
@@ -142,10 +142,3 @@ def check_keyframe_index(index: int | None, *, default: int) -> int:
     if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < CLIP_LENGTH:
         raise InputError(f"keyframe_index is {index!r}; allowed: 0 to {CLIP_LENGTH - 1}")
     return index
-
-
-def check_choice(value: str, *, name: str, allowed: tuple[str, ...]) -> str:
-    """One of a few words."""
-    if value not in allowed:
-        raise InputError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
-    return value

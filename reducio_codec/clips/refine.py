@@ -8,13 +8,16 @@ clip's error and the latent's bits together (semi-amortised inference, arXiv 180
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from reducio_codec.clips.runner import ClipRunner, Neighbours
+from reducio_codec.clips.runner import ClipRunner
+from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError
+from reducio_codec.models.contract import Reference
 from reducio_codec.models.precision import fast_autocast
 from reducio_codec.rdc.entropy import LatentCoder, step_units
 
@@ -57,7 +60,7 @@ def plan_refinement(
         raise InputError(f"effort is {effort!r}; allowed: 0 to {MAX_EFFORT} gradient steps")
     if effort == 0:
         return None
-    if getattr(runner.model, "optimized_dtype", None) is not None:
+    if runner.model.optimized_dtype is not None:
         raise InputError("effort needs gradients, which a model optimised for inference hasn't; use dtype float32")
     step_units(latent_step)  # refuses what isn't allowed
     return Refinement(steps=effort, decoder=decoder, widths=coder.steps(latent_step))
@@ -68,11 +71,9 @@ def refine(
     latent: Tensor,
     clip: Tensor,
     *,
-    keyframe: Tensor,
-    keyframe_index: int,
+    references: Sequence[Reference],
     frames: slice,
     refinement: Refinement,
-    neighbours: Neighbours | None = None,
 ) -> Tensor:
     """A better latent of one clip (or a batch of them) than the encoder's. The same input gives the same bits.
 
@@ -83,26 +84,24 @@ def refine(
     Args:
         latent: (B, z, t, h, w), normalised, from ``runner.encode``.
         clip: (B, 3, 16, H, W) uint8, or float in [-1, 1].
-        keyframe: (B, 3, H, W), as the decoder will have it.
+        references: (B, 3, H, W) each, as the decoder will have them.
         frames: the real ones among the 16.
-        neighbours: key frames that a decoder of two references will have.
 
     Returns:
         (B, z, t, h, w) float32, where ``latent`` lies.
     """
     widths = refinement.widths.to(runner.device)
     symbols = latent.to(runner.device, torch.float32) / widths  # in quantiser steps
+    used = runner.model.decoder(refinement.decoder).select(references)
     movement = torch.zeros_like(symbols)
     for step in range(refinement.steps):
         gradient, error = _error_gradient(
             runner,
             symbols * widths,
             clip,
-            keyframe,
-            keyframe_index=keyframe_index,
+            used,
             frames=frames,
             decoder=refinement.decoder,
-            neighbours=neighbours,
         )
         # the gradient of log(error + floor) + rate * bits, each clip for itself, times its number of values
         slope = gradient * widths / (error + _FLOOR)[:, None, None, None, None] * symbols[0].numel()
@@ -117,38 +116,38 @@ def _error_gradient(
     runner: ClipRunner,
     latent: Tensor,
     clip: Tensor,
-    keyframe: Tensor,
+    references: Sequence[Reference],
     *,
-    keyframe_index: int,
     frames: slice,
     decoder: str,
-    neighbours: Neighbours | None,
 ) -> tuple[Tensor, Tensor]:
-    """Mean squared error (B,) of the decoded tiles, weighted as they are blended, and its gradient (B, z, t, h, w)."""
+    """Mean squared error (B,) of the decoded tiles, weighted as they are blended, and its gradient (B, z, t, h, w).
+
+    The latent's alone: the model may be one that somebody trains.
+    """
     height, width = clip.shape[-2:]
     plan = runner.plan(height, width)
     latent_plan = plan.divided(runner.ratio)
     weights = [
         (row[:, None] * column).to(runner.device) for row in plan.rows.weights() for column in plan.columns.weights()
     ]
-    values = 3 * len(range(16)[frames]) * plan.rows.length * plan.columns.length
+    values = 3 * len(range(CLIP_LENGTH)[frames]) * plan.rows.length * plan.columns.length
     leaf = latent.detach().requires_grad_()
+    gradient = torch.zeros_like(leaf)
     error = torch.zeros(latent.shape[0], device=runner.device)
     with torch.enable_grad():
         place = 0
         for corners in runner.batches(plan, batch=latent.shape[0]):
             motion = runner.cut(leaf, [(y // runner.ratio, x // runner.ratio) for y, x in corners], plan=latent_plan)
             target = runner.cut(clip, corners, plan=plan)[:, :, frames]  # (n*B, 3, T, tile, tile)
-            picture = runner.cut(keyframe, corners, plan=plan)
-            around = runner.cut_neighbours(neighbours, corners, plan=plan)
+            pictures = runner.cut_references(references, corners, plan=plan)
             with fast_autocast(runner.device):
-                decoded = runner.model.decode(motion, picture, decoder=decoder, keyframe_index=keyframe_index, **around)
+                decoded = runner.model.decode(motion, pictures, decoder=decoder)
             weight = torch.stack(weights[place : place + len(corners)]).repeat_interleave(latent.shape[0], 0)
             squares = ((decoded[:, :, frames].float() - target).square() * weight[:, None, None]).sum(
                 (1, 2, 3, 4)
             ) / values
-            squares.sum().backward()
+            gradient += torch.autograd.grad(squares.sum(), leaf)[0]
             error += squares.detach().unflatten(0, (len(corners), -1)).sum(0)
             place += len(corners)
-    assert leaf.grad is not None
-    return leaf.grad, error
+    return gradient, error

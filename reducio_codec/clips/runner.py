@@ -7,30 +7,19 @@ compute the same numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from reducio_codec.clips.padding import padded_length, window
-from reducio_codec.clips.spans import ClipSpan, own_keyframe
+from reducio_codec.clips.spans import ClipSpan
 from reducio_codec.clips.tiling import TilePlan, blend_tiles, plan_tiles
 from reducio_codec.config import CLIP_LENGTH, PIXEL_MULTIPLE, TilingConfig
 from reducio_codec.errors import InputError
 from reducio_codec.io.pixels import to_bytes, to_unit
-from reducio_codec.models.contract import CodecModel
+from reducio_codec.models.contract import CodecModel, Reference
 from reducio_codec.models.posterior import Posterior
-
-
-@dataclass(frozen=True, kw_only=True)
-class Neighbours:
-    """Key frames of the clips before and after, ``(B, 3, H, W)`` uint8 or float in [-1, 1], or None."""
-
-    previous: Tensor | None = None
-    next: Tensor | None = None
-    places: tuple[int, int] | None = None
-    """Where they lie, in frames of the clip between them (-9 and 23); by default 16 before and after its key frame."""
 
 
 class ClipRunner:
@@ -81,60 +70,58 @@ class ClipRunner:
             shrink=self.multiple if self.tiling.shrink else None,
         )
 
-    def posterior(self, clip: Tensor, *, keyframe_index: int, keyframe: Tensor | None = None) -> Posterior:
+    def posterior(self, clip: Tensor, *, references: Sequence[Reference]) -> Posterior:
         """The moments of a clip, blended over its tiles.
 
         Args:
             clip: ``(B, 3, 16, H, W)`` uint8, or float in [-1, 1].
-            keyframe_index: 0 to 15.
-            keyframe: ``(B, 3, H, W)``, the picture that the decoder will have; by default the frame itself.
+            references: the pictures inside the clip that the decoder will have, as it will have them: ``(B, 3, H, W)`` uint8,
+                or float in [-1, 1]. Those beside it have no part in a latent.
 
         Returns:
             ``(B, z, t, h, w)`` float32 mean and log variance, where ``clip`` lies.
         """
         plan = self.plan(*clip.shape[-2:])
+        inside = [item for item in references if not item.beside]
         moments = (
-            torch.cat([part.mean, part.logvar], dim=1).to(clip.device, torch.float32)  # (B, 2z, t, tile h, tile w)
-            for part in self._encoded_tiles(clip, plan=plan, keyframe_index=keyframe_index, keyframe=keyframe)
+            torch.cat([part.mean, part.logvar], dim=1).to(torch.float32)  # (B, 2z, t, tile h, tile w)
+            for part in self._encoded_tiles(clip, inside, plan=plan)
         )
         bands = [band.clone() for band in blend_tiles(moments, plan.divided(self.ratio))]
-        mean, logvar = torch.cat(bands, dim=-2).chunk(2, dim=1)  # 2 x (B, z, t, h, w)
+        mean, logvar = torch.cat(bands, dim=-2).to(clip.device).chunk(2, dim=1)  # 2 x (B, z, t, h, w)
         return Posterior(mean, logvar)
 
-    def encode(self, clip: Tensor, *, keyframe_index: int, keyframe: Tensor | None = None) -> Tensor:
+    def encode(self, clip: Tensor, *, references: Sequence[Reference]) -> Tensor:
         """The normalised latent ``(B, z, t, h, w)`` float32 of ``clip``; arguments as for :meth:`posterior`.
 
         The mode is taken, not a sample: two runs give the same bits. The norm sees the whole clip, once.
         """
-        mean = self.posterior(clip, keyframe_index=keyframe_index, keyframe=keyframe).mode()
+        mean = self.posterior(clip, references=references).mode()
         with torch.inference_mode():
             latent = self.model.latent(mean.to(self.device))
         return latent.to(mean.device, torch.float32).clone()
 
     def decode_bands(
-        self,
-        latent: Tensor,
-        keyframe: Tensor,
-        *,
-        decoder: str,
-        keyframe_index: int,
-        neighbours: Neighbours | None = None,
+        self, latent: Tensor, references: Sequence[Reference], *, decoder: str, size: tuple[int, int]
     ) -> Iterator[Tensor]:
         """The clip's pixels from the top down, a band of rows at a time; each is valid until the next.
 
         Args:
             latent: ``(B, z, t, h, w)``.
-            keyframe: ``(B, 3, H, W)`` uint8, or float in [-1, 1]; its size is the clip's.
-            neighbours: key frames of the clips before and after, for a decoder that uses them.
+            references: whatever there is inside the clip and beside it, ``(B, 3, H, W)`` uint8 or float in [-1, 1]; the
+                decoder takes those that it makes use of.
+            size: H and W.
 
         Yields:
-            ``(B, 3, 16, rows, W)`` float32, not clipped.
+            ``(B, 3, 16, rows, W)`` float32, not clipped, where the model is.
         """
-        height, width = keyframe.shape[-2:]
+        height, width = size
+        for item in references:
+            if tuple(item.picture.shape[-2:]) != (height, width):
+                found = "x".join(map(str, item.picture.shape[:-3:-1]))
+                raise InputError(f"a reference is {found}, its clip {width}x{height}; they must have one size")
         plan = self.plan(height, width)
-        tiles = self._decoded_tiles(
-            latent, keyframe, plan=plan, decoder=decoder, keyframe_index=keyframe_index, neighbours=neighbours
-        )
+        tiles = self._decoded_tiles(latent, references, plan=plan, decoder=decoder)
         top = 0
         for band in blend_tiles(tiles, plan):
             rows = min(band.shape[-2], height - top)
@@ -144,66 +131,54 @@ class ClipRunner:
             top += rows
 
     def decode(
-        self,
-        latent: Tensor,
-        keyframe: Tensor,
-        *,
-        decoder: str,
-        keyframe_index: int,
-        span: ClipSpan,
-        out: Tensor,
-        neighbours: Neighbours | None = None,
+        self, latent: Tensor, references: Sequence[Reference], *, decoder: str, span: ClipSpan, out: Tensor
     ) -> None:
-        """Write the real frames of ``span`` into ``out: (B, 3, n, H, W)``, float (clipped to [-1, 1]) or uint8."""
+        """Write the real frames of ``span`` into ``out: (B, 3, n, H, W)``, float (clipped to [-1, 1]) or uint8.
+
+        Tiles are blended and rounded where the model is; what is copied to ``out`` is the finished pixels, once.
+        """
         top = 0
-        for band in self.decode_bands(
-            latent, keyframe, decoder=decoder, keyframe_index=keyframe_index, neighbours=neighbours
-        ):
+        size = (out.shape[-2], out.shape[-1])
+        for band in self.decode_bands(latent, references, decoder=decoder, size=size):
             real = band[:, :, span.keep]  # (B, 3, n, rows, W)
             pixels = to_bytes(real) if out.dtype == torch.uint8 else real.clamp(-1, 1)
             out[..., top : top + band.shape[-2], :] = pixels
             top += band.shape[-2]
 
-    def _encoded_tiles(
-        self, clip: Tensor, *, plan: TilePlan, keyframe_index: int, keyframe: Tensor | None
-    ) -> Iterator[Posterior]:
+    def _encoded_tiles(self, clip: Tensor, references: Sequence[Reference], *, plan: TilePlan) -> Iterator[Posterior]:
         for places in self.batches(plan, batch=clip.shape[0]):
             video = self.cut(clip, places, plan=plan)  # (n*B, 3, 16, tile, tile)
-            picture = None if keyframe is None else self.cut(keyframe, places, plan=plan)
+            pictures = self.cut_references(references, places, plan=plan)
             with torch.inference_mode(), self.autocast():
-                found = self._encode(video, keyframe_index=keyframe_index, keyframe=picture)
+                found = self._encode(video, references=pictures)
             for mean, logvar in zip(found.mean.chunk(len(places)), found.logvar.chunk(len(places)), strict=True):
                 yield Posterior(mean, logvar)
 
     def _decoded_tiles(
-        self,
-        latent: Tensor,
-        keyframe: Tensor,
-        *,
-        plan: TilePlan,
-        decoder: str,
-        keyframe_index: int,
-        neighbours: Neighbours | None,
+        self, latent: Tensor, references: Sequence[Reference], *, plan: TilePlan, decoder: str
     ) -> Iterator[Tensor]:
         latent_plan = plan.divided(self.ratio)
+        used = self.model.decoder(decoder).select(references)
         for places in self.batches(plan, batch=latent.shape[0]):
             corners = [(y // self.ratio, x // self.ratio) for y, x in places]
             motion = self.cut(latent, corners, plan=latent_plan)  # (n*B, z, t, tile h, tile w)
-            picture = self.cut(keyframe, places, plan=plan)  # (n*B, 3, tile, tile)
-            around = self.cut_neighbours(neighbours, places, plan=plan)
+            pictures = self.cut_references(used, places, plan=plan)
             with torch.inference_mode(), self.autocast():
-                video = self._decode(motion, picture, decoder=decoder, keyframe_index=keyframe_index, **around)
-            yield from video.to(latent.device, torch.float32).chunk(len(places))
+                video = self._decode(motion, pictures, decoder=decoder)
+            yield from video.to(torch.float32).chunk(len(places))
 
-    def cut_neighbours(
-        self, neighbours: Neighbours | None, places: list[tuple[int, int]], *, plan: TilePlan
-    ) -> dict[str, Any]:
-        """The model's arguments for neighbours, of the tiles at ``places``; none for None."""
-        if neighbours is None:
-            return {}
-        pictures = (neighbours.previous, neighbours.next)
-        tiles = tuple(None if picture is None else self.cut(picture, places, plan=plan) for picture in pictures)
-        return {"neighbours": tiles, "neighbour_places": neighbours.places}
+    def cut_references(
+        self, references: Sequence[Reference], places: list[tuple[int, int]], *, plan: TilePlan
+    ) -> list[Reference]:
+        """Their tiles at ``places``, as ``cut`` makes them."""
+        return [
+            replace(
+                item,
+                picture=self.cut(item.picture, places, plan=plan),  # (n*B, 3, tile, tile)
+                present=None if item.present is None else item.present.to(self.device).repeat(len(places)),
+            )
+            for item in references
+        ]
 
     def batches(self, plan: TilePlan, *, batch: int) -> Iterator[list[tuple[int, int]]]:
         """Corners of the tiles that run together; ``tile_batch`` counts tiles of all videos of a batch."""
@@ -224,31 +199,3 @@ class ClipRunner:
     def autocast(self) -> torch.autocast:
         """What the model computes in, as a context."""
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
-
-
-def find_neighbours(
-    keyframes: Sequence[Tensor],
-    spans: Sequence[ClipSpan],
-    *,
-    keyframe_index: int,
-    outside: tuple[Tensor | None, Tensor | None] = (None, None),
-) -> list[Neighbours]:
-    """For each clip of a video the key frames of the clips beside it.
-
-    Args:
-        keyframes: ``(B, 3, H, W)`` of each clip.
-        spans: where the clips' frames lie.
-        keyframe_index: which of a clip's 16 frames is its key frame.
-        outside: key frames before the first clip, 16 frames before its own, and after the last, or None.
-    """
-    frames = [span.start + own_keyframe(span.frames, keyframe_index=keyframe_index) for span in spans]
-    frames = [frames[0] - CLIP_LENGTH, *frames, frames[-1] + CLIP_LENGTH]
-    pictures = [outside[0], *keyframes, outside[1]]
-    return [
-        Neighbours(
-            previous=pictures[number],
-            next=pictures[number + 2],
-            places=(span.place(frames[number]), span.place(frames[number + 2])),
-        )
-        for number, span in enumerate(spans)
-    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,60 +12,55 @@ from torch import Tensor
 
 from reducio_codec.clips.inputs import as_frame, check_keyframe_index
 from reducio_codec.clips.latent import Latent
+from reducio_codec.clips.references import Reference, for_model
 from reducio_codec.clips.refine import Refinement, refine
-from reducio_codec.clips.runner import ClipRunner, Neighbours
+from reducio_codec.clips.runner import ClipRunner
 from reducio_codec.clips.scenes import CutFinder
-from reducio_codec.clips.spans import ClipSpan, Cut, clip_span, group_frames, own_keyframe, take_clip
+from reducio_codec.clips.spans import ClipSpan, Cut, clip_span, group_frames, take_clip
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError
 from reducio_codec.io.pixels import to_unit
-from reducio_codec.models.contract import uses_neighbours
+from reducio_codec.models import contract
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EncodedClip:
-    """All that a decoder needs for up to 16 frames. A decoder of two references also takes the key frames of the clips
-    before and after, if there are any."""
+    """All that a decoder needs for up to 16 frames. One that uses the references of the clips before and after takes those
+    of their ``EncodedClip``, if there are any."""
 
     index: int
     """Number of the clip in its video, from 0."""
     latent: Tensor
     """``(z, t, h, w)`` float32, normalised."""
-    keyframe: NDArray[np.uint8]
-    """``(H, W, 3)``, at the video's own size."""
-    num_frames: int
-    """Frames of the video in this clip, 1 to 16."""
-    keyframe_index: int
-    """Which of the model's 16 frames is the key frame."""
+    references: tuple[Reference, ...]
+    """Frames of the clip that are coded as pictures, in order of time, at the video's own size."""
+    span: ClipSpan
+    """Where the real frames lie, in the video and among the model's 16."""
+    size: tuple[int, int]
+    """Height and width in pixels."""
     cut: Cut = Cut.NONE
-    """Whether a scene change keeps this clip and the one before from using each other's key frame."""
+    """Whether a scene change keeps this clip and the one before from using each other's references."""
 
     @property
-    def reference(self) -> Reference:
-        """The key frame as the clips beside it see it."""
-        own = own_keyframe(self.num_frames, keyframe_index=self.keyframe_index)
-        return Reference(picture=self.keyframe, frame=CLIP_LENGTH * self.index + own)
+    def keyframe(self) -> NDArray[np.uint8]:
+        """``(H, W, 3)``: the first of the references."""
+        return self._first.picture
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        height, width, _ = self.keyframe.shape
-        return height, width
+    def keyframe_index(self) -> int:
+        """Which of the model's 16 frames that is."""
+        return self.span.place(self._first.frame)
 
     @property
-    def span(self) -> ClipSpan:
-        """Where the real frames lie among the model's 16."""
-        return clip_span(start=CLIP_LENGTH * self.index, frames=self.num_frames, keyframe_index=self.keyframe_index)
+    def num_frames(self) -> int:
+        """Frames of the video in this clip, 1 to 16."""
+        return self.span.frames
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Reference:
-    """A key frame of a video."""
-
-    picture: NDArray[np.uint8]
-    """``(H, W, 3)``."""
-    frame: int
-    """Its number in the video."""
+    @property
+    def _first(self) -> Reference:
+        if not self.references:
+            raise InputError(f"clip {self.index} has no reference of its own")
+        return self.references[0]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,6 +82,11 @@ class FrameClip:
         """``(H, W, 3)``: the key frame, a view of one of the frames."""
         picture: NDArray[np.uint8] = self.frames[self.own_keyframe]
         return picture
+
+    def reference(self, picture: NDArray[np.uint8] | None = None) -> Reference:
+        """The key frame as a reader sees it, ``(H, W, 3)``; None: as it is."""
+        frame = self.span.start + self.own_keyframe
+        return Reference(frame=frame, picture=self.keyframe if picture is None else picture)
 
     def padded(self) -> Tensor:
         """``(1, 3, 16, H, W)`` uint8, what the model sees."""
@@ -120,31 +120,19 @@ def encode_clip(
     runner: ClipRunner,
     clip: Tensor,
     *,
-    keyframe_index: int,
+    references: Sequence[contract.Reference],
     span: ClipSpan,
     refinement: Refinement | None,
-    keyframe: Tensor | None = None,
-    neighbours: Neighbours | None = None,
 ) -> Tensor:
     """The latent (B, z, t, h, w) of one clip (B, 3, 16, H, W), refined where that is asked for.
 
-    ``span`` says which of the 16 frames are real; ``keyframe`` (B, 3, H, W) is the picture that the decoder will have, by
-    default the frame itself, and ``neighbours`` those of the clips beside it, as far as they are known.
+    ``span`` says which of the 16 frames are real; ``references`` (B, 3, H, W) are the pictures that the decoder will have,
+    inside the clip and, for refinement, beside it, as far as they are known.
     """
-    latent = runner.encode(clip, keyframe_index=keyframe_index, keyframe=keyframe)
+    latent = runner.encode(clip, references=references)
     if refinement is None:
         return latent
-    picture = clip[:, :, keyframe_index] if keyframe is None else keyframe
-    return refine(
-        runner,
-        latent,
-        clip,
-        keyframe=picture,
-        keyframe_index=keyframe_index,
-        frames=span.keep,
-        refinement=refinement,
-        neighbours=neighbours,
-    )
+    return refine(runner, latent, clip, references=references, frames=span.keep, refinement=refinement)
 
 
 def encode_stream(
@@ -172,17 +160,23 @@ def _encode_stream(
     keyframe_index: int,
     refinement: Refinement | None,
 ) -> Iterator[EncodedClip]:
-    finder = CutFinder() if getattr(runner.model, "neighbour_decoders", ()) else None
+    model = runner.model
+    finder = CutFinder() if any(model.decoder(name).uses_neighbours for name in model.decoder_names) else None
     for number, clip in enumerate(cut_clips(frames, keyframe_index=keyframe_index)):
+        own = clip.reference(clip.keyframe.copy())  # a view would keep all 16 frames alive
         latent = encode_clip(
-            runner, clip.padded(), keyframe_index=keyframe_index, span=clip.span, refinement=refinement
+            runner,
+            clip.padded(),
+            references=for_model([own], [], span=clip.span),
+            span=clip.span,
+            refinement=refinement,
         )[0]
         yield EncodedClip(
             index=number,
             latent=latent,
-            keyframe=clip.keyframe.copy(),  # a view would keep all 16 frames alive
-            num_frames=clip.span.frames,
-            keyframe_index=keyframe_index,
+            references=(own,),
+            span=clip.span,
+            size=(clip.frames.shape[1], clip.frames.shape[2]),
             cut=Cut.NONE if finder is None else finder(clip.frames, key=clip.own_keyframe),
         )
 
@@ -203,11 +197,11 @@ def join_clips(clips: Iterable[EncodedClip]) -> tuple[Latent, Tensor]:
 def decode_stream(runner: ClipRunner, clips: Iterable[EncodedClip], *, decoder: str) -> Iterator[NDArray[np.uint8]]:
     """Decode clips as they arrive into frames ``(H, W, 3)`` uint8.
 
-    With one reference a clip is decoded when it arrives. With two it waits for the next one's key frame: one clip more of
-    latency, and of memory. Clips whose numbers follow each other are neighbours; next to a missing one, or at a cut, a
+    A clip is decoded when it arrives; for a decoder that uses references beside it, it waits for the next one's: one clip
+    more of latency, and of memory. Clips whose numbers follow each other are neighbours; next to a missing one, or at a cut, a
     clip does without.
     """
-    both = uses_neighbours(runner.model, decoder)
+    both = runner.model.decoder(decoder).uses_neighbours
     previous: EncodedClip | None = None
     waiting: EncodedClip | None = None
     for clip in clips:
@@ -227,15 +221,12 @@ def decode_stream(runner: ClipRunner, clips: Iterable[EncodedClip], *, decoder: 
 def _decode_between(
     runner: ClipRunner, previous: EncodedClip | None, clip: EncodedClip, after: EncodedClip | None, *, decoder: str
 ) -> NDArray[np.uint8]:
-    before = previous is not None and _adjoin(previous, clip) and not clip.cut & Cut.BACKWARD
-    behind = after is not None and _adjoin(clip, after) and not after.cut & Cut.FORWARD
-    return decode_clip(
-        runner,
-        clip,
-        decoder=decoder,
-        previous=previous.reference if previous is not None and before else None,
-        after=after.reference if after is not None and behind else None,
-    )
+    beside: list[Reference] = []
+    if previous is not None and _adjoin(previous, clip) and not clip.cut & Cut.BACKWARD:
+        beside += previous.references
+    if after is not None and _adjoin(clip, after) and not after.cut & Cut.FORWARD:
+        beside += after.references
+    return decode_clip(runner, clip, decoder=decoder, beside=beside)
 
 
 def _adjoin(first: EncodedClip, second: EncodedClip) -> bool:
@@ -243,49 +234,20 @@ def _adjoin(first: EncodedClip, second: EncodedClip) -> bool:
 
 
 def decode_clip(
-    runner: ClipRunner,
-    clip: EncodedClip,
-    *,
-    decoder: str,
-    previous: Reference | None = None,
-    after: Reference | None = None,
+    runner: ClipRunner, clip: EncodedClip, *, decoder: str, beside: Sequence[Reference] = ()
 ) -> NDArray[np.uint8]:
-    """The real frames of one clip: ``(n, H, W, 3)`` uint8; with the key frames beside it where the decoder uses them."""
+    """The real frames of one clip: ``(n, H, W, 3)`` uint8. Of the references ``beside`` it the decoder takes what it uses."""
     check_clip(runner, clip)
-    frames = torch.empty((clip.num_frames, *clip.keyframe.shape), dtype=torch.uint8)
-    neighbours = None
-    if uses_neighbours(runner.model, decoder):
-        neighbours = as_neighbours(previous, after, span=clip.span, keyframe_index=clip.keyframe_index)
+    frames = torch.empty((clip.num_frames, *clip.size, 3), dtype=torch.uint8)
     runner.decode(
         clip.latent.to("cpu")[None],
-        as_batch(clip.keyframe),
+        for_model(clip.references, beside, span=clip.span),
         decoder=decoder,
-        keyframe_index=clip.keyframe_index,
         span=clip.span,
         out=frames.permute(3, 0, 1, 2)[None],  # (1, 3, n, H, W), a view
-        neighbours=neighbours,
     )
     decoded: NDArray[np.uint8] = frames.numpy()
     return decoded
-
-
-def as_neighbours(
-    previous: Reference | None, after: Reference | None, *, span: ClipSpan, keyframe_index: int
-) -> Neighbours:
-    """The key frames beside a clip, as its model takes them."""
-    return Neighbours(
-        previous=None if previous is None else as_batch(previous.picture),
-        next=None if after is None else as_batch(after.picture),
-        places=(
-            keyframe_index - CLIP_LENGTH if previous is None else span.place(previous.frame),
-            keyframe_index + CLIP_LENGTH if after is None else span.place(after.frame),
-        ),
-    )
-
-
-def as_batch(picture: NDArray[np.uint8]) -> Tensor:
-    """(H, W, 3) to (1, 3, H, W)."""
-    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None]
 
 
 def check_clip(runner: ClipRunner, clip: EncodedClip) -> None:
@@ -294,7 +256,7 @@ def check_clip(runner: ClipRunner, clip: EncodedClip) -> None:
     if tuple(clip.latent.shape) != expected:
         raise InputError(
             f"latent of clip {clip.index} has shape {tuple(clip.latent.shape)}; "
-            f"a key frame of {clip.size[1]}x{clip.size[0]} needs {expected}"
+            f"pictures of {clip.size[1]}x{clip.size[0]} need {expected}"
         )
     if not 1 <= clip.num_frames <= CLIP_LENGTH:
         raise InputError(f"clip {clip.index} has {clip.num_frames} frames; allowed: 1 to {CLIP_LENGTH}")

@@ -11,23 +11,20 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
-from reducio_codec.clips.inputs import check_choice, check_keyframe_index
+from reducio_codec.clips.inputs import check_keyframe_index
+from reducio_codec.clips.references import Reference, for_model
 from reducio_codec.clips.refine import Refinement
-from reducio_codec.clips.runner import Neighbours
 from reducio_codec.clips.scenes import CutFinder
 from reducio_codec.clips.sources import FrameSource, Rate, open_source
 from reducio_codec.clips.spans import Cut
-from reducio_codec.clips.streams import FrameClip, Reference, as_batch, as_neighbours, encode_clip
+from reducio_codec.clips.streams import FrameClip, encode_clip
 from reducio_codec.coding.engine import Engine
 from reducio_codec.coding.rate_control import KeyframeChoice, RateControl, best_keyframe
 from reducio_codec.coding.report import CompressReport
+from reducio_codec.config import check_choice
 from reducio_codec.errors import FormatError, InputError, VideoError
 from reducio_codec.io.audio import AudioTrack
 from reducio_codec.io.files import atomic_write, writing_errors
-from reducio_codec.models.contract import uses_neighbours
 from reducio_codec.rdc.container import RdcWriter
 from reducio_codec.rdc.entropy import step_units
 from reducio_codec.rdc.header import RdcHeader
@@ -262,40 +259,28 @@ class _Job:
             self.writer.write_keyframes(coded, count=len(clips))
         self.keyframe_bytes += len(coded)
         cuts = [Cut.NONE if self._cuts is None else self._cuts(clip.frames, key=clip.own_keyframe) for clip in clips]
-        pictures = [
-            Reference(picture=picture, frame=clip.span.start + clip.own_keyframe)
-            for clip, picture in zip(clips, seen, strict=True)
-        ]
+        pictures = [clip.reference(picture) for clip, picture in zip(clips, seen, strict=True)]
         for number, (clip, (_, times)) in enumerate(zip(clips, waiting, strict=True)):
             self._write(
                 clip,
                 times[:-1],
                 step=step,
-                picture=pictures[number].picture,
+                reference=pictures[number],
                 coded=None if len(clips) > 1 else coded,
                 cut=cuts[number],
-                neighbours=self._neighbours(clip, number, pictures=pictures, cuts=cuts),
+                beside=self._beside(number, pictures=pictures, cuts=cuts),
             )
         self._last = pictures[-1]
         *_, self.last_time, self.end = waiting[-1][1]
         if self._control is not None:
             self._control.spend(self.writer.size - before, seconds=seconds)
 
-    def _neighbours(
-        self, clip: FrameClip, number: int, *, pictures: Sequence[Reference], cuts: Sequence[Cut]
-    ) -> Neighbours | None:
+    def _beside(self, number: int, *, pictures: Sequence[Reference], cuts: Sequence[Cut]) -> list[Reference]:
         """The key frames beside clip ``number`` of a group, for refinement. That behind the group isn't coded yet: the last
         clip does without it here, and still gains from it when it is decoded."""
-        if self._refinement is None or not uses_neighbours(self._engine.runner.model, self._decoder):
-            return None
         before = self._last if number == 0 else pictures[number - 1]
         behind = None if number + 1 == len(pictures) or cuts[number + 1] & Cut.FORWARD else pictures[number + 1]
-        return as_neighbours(
-            None if cuts[number] & Cut.BACKWARD else before,
-            behind,
-            span=clip.span,
-            keyframe_index=clip.keyframe_index,
-        )
+        return [item for item in (None if cuts[number] & Cut.BACKWARD else before, behind) if item is not None]
 
     def _write(
         self,
@@ -303,21 +288,19 @@ class _Job:
         times: list[int],
         *,
         step: float,
-        picture: NDArray[np.uint8],
+        reference: Reference,
         coded: bytes | None,
         cut: Cut,
-        neighbours: Neighbours | None,
+        beside: Sequence[Reference],
     ) -> None:
         """One clip's latent, and its key frame where it isn't coded with others."""
         engine = self._engine
         latent = encode_clip(
             engine.runner,
             clip.padded(),
-            keyframe_index=clip.keyframe_index,
+            references=for_model([reference], beside, span=clip.span),
             span=clip.span,
             refinement=None if self._refinement is None else self._refinement.at(engine.coder.steps(step)),
-            keyframe=as_batch(picture),
-            neighbours=neighbours,
         )[0]
         motion = engine.coder.encode(engine.coder.quantize(latent.numpy(), step=step), step=step)
         guess = None if self._clock is None else self._clock.times(self.frames, len(times))

@@ -13,12 +13,11 @@ from typing import BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reducio_codec.clips.inputs import check_choice
 from reducio_codec.coding.compress import Progress
 from reducio_codec.coding.engine import Engine
 from reducio_codec.coding.rdc_video import RdcVideo, open_rdc
 from reducio_codec.coding.report import DecompressReport
-from reducio_codec.config import CLIP_LENGTH
+from reducio_codec.config import CLIP_LENGTH, check_choice
 from reducio_codec.errors import FormatError, InputError, VideoError
 from reducio_codec.io.audio import AudioTrack
 from reducio_codec.io.writer import VideoWriter

@@ -18,10 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reducio_codec.clips.references import for_model
 from reducio_codec.clips.spans import clip_span
-from reducio_codec.clips.streams import FrameClip, as_batch
+from reducio_codec.clips.streams import FrameClip
 from reducio_codec.coding.engine import Engine
 from reducio_codec.errors import InputError
+from reducio_codec.models.contract import Reference
 from reducio_codec.rdc.keyframe import code_keyframe, code_keyframes
 
 BEST_QUALITY = 95
@@ -202,7 +204,8 @@ def _motion(clip: FrameClip) -> float:
 
 def _encode(engine: Engine, clip: FrameClip, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Latent (z, t, h, w) of a clip whose key frame a reader sees as ``picture`` (H, W, 3)."""
-    latent = engine.runner.encode(clip.padded(), keyframe_index=clip.keyframe_index, keyframe=as_batch(picture))
+    own = for_model([clip.reference(picture)], [], span=clip.span)
+    latent = engine.runner.encode(clip.padded(), references=own)
     values: NDArray[np.float32] = latent[0].numpy()
     return values
 
@@ -218,20 +221,17 @@ def _coded_error(
 ) -> float:
     """``clip_error`` with the key frame that a reader sees as ``picture`` (H, W, 3) and a latent (z, t, h, w) to be coded."""
     _, motion = engine.coder.code(latent, step=step)
-    return clip_error(engine, clip, torch.from_numpy(motion)[None], as_batch(picture), decoder=decoder)
+    own = for_model([clip.reference(picture)], [], span=clip.span)
+    return clip_error(engine, clip, torch.from_numpy(motion)[None], own, decoder=decoder)
 
 
-def clip_error(engine: Engine, clip: FrameClip, latent: Tensor, keyframe: Tensor, *, decoder: str) -> float:
-    """Mean squared error, in grey levels, of a clip decoded from latent (1, z, t, h, w) and key frame (1, 3, H, W)."""
+def clip_error(
+    engine: Engine, clip: FrameClip, latent: Tensor, references: Sequence[Reference], *, decoder: str
+) -> float:
+    """Mean squared error, in grey levels, of a clip decoded from latent (1, z, t, h, w) and references (1, 3, H, W)."""
     frames = torch.empty(clip.frames.shape, dtype=torch.uint8)
-    engine.runner.decode(
-        latent,
-        keyframe,
-        decoder=decoder,
-        keyframe_index=clip.keyframe_index,
-        span=clip.span,
-        out=frames.permute(3, 0, 1, 2)[None],
-    )
+    out = frames.permute(3, 0, 1, 2)[None]
+    engine.runner.decode(latent, references, decoder=decoder, span=clip.span, out=out)
     difference = frames.numpy().astype(np.int32) - clip.frames
     return float(np.square(difference).mean())
 

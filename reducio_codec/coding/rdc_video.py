@@ -12,14 +12,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reducio_codec.clips.spans import Cut, own_keyframe
-from reducio_codec.clips.streams import EncodedClip, Reference, decode_clip
+from reducio_codec.clips.references import Reference
+from reducio_codec.clips.spans import Cut, clip_span, own_keyframe
+from reducio_codec.clips.streams import EncodedClip, decode_clip
 from reducio_codec.coding.engine import Engine
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import FormatError, InputError, WeightsError
 from reducio_codec.io.audio import AudioTrack
 from reducio_codec.io.files import check_input
-from reducio_codec.models.contract import choose_decoder, uses_neighbours
+from reducio_codec.models.contract import choose_decoder
 from reducio_codec.rdc.container import ClipRecord, KeyframeRecord, RdcReader
 from reducio_codec.rdc.keyframe import decode_keyframe
 from reducio_codec.rdc.tables import UNIT
@@ -118,12 +119,14 @@ class RdcVideo:
             symbols = coder.decode(record.latent, shape, step=step)
         except FormatError as error:
             raise FormatError(f"clip {record.index}: {error}") from error
+        own = own_keyframe(record.frames, keyframe_index=record.keyframe_index)
+        start = CLIP_LENGTH * record.index
         return EncodedClip(
             index=record.index,
             latent=torch.from_numpy(coder.dequantize(symbols, step=step)),
-            keyframe=keyframe,
-            num_frames=record.frames,
-            keyframe_index=record.keyframe_index,
+            references=(Reference(frame=start + own, picture=keyframe),),
+            span=clip_span(start=start, frames=record.frames, keyframe_index=record.keyframe_index),
+            size=(self.header.height, self.header.width),
             cut=self._reader.cut(record.index),
         )
 
@@ -153,23 +156,23 @@ class RdcVideo:
         """
         name = self.choose_decoder(decoder, references)
         clip = self.clip(self.record(index))
-        beside: list[Reference | None] = [None, None]
-        if uses_neighbours(self._engine.runner.model, name):
+        beside: list[Reference] = []
+        if self._engine.runner.model.decoder(name).uses_neighbours:
             kept = {number: found for number, found in self._references.items() if abs(number - index) <= 1}
-            self._references = {**kept, index: clip.reference}
+            self._references = {**kept, index: clip.references[0]}
             cuts = (self._reader.cut(index) & Cut.BACKWARD, self._reader.cut(index + 1) & Cut.FORWARD)
-            for side, (other, cut) in enumerate(zip((index - 1, index + 1), cuts, strict=True)):
+            for other, cut in zip((index - 1, index + 1), cuts, strict=True):
                 if cut or not 0 <= other < self.clips:
                     continue
                 try:
-                    beside[side] = self._reference(other)
+                    beside.append(self._reference(other))
                 except FormatError as error:
                     if lost is None:
                         raise FormatError(
                             f"{error}; clip {index} uses that key frame, with references=1 not"
                         ) from error
                     lost(f"{error}; clip {index} is decoded without it")
-        return decode_clip(self._engine.runner, clip, decoder=name, previous=beside[0], after=beside[1])
+        return decode_clip(self._engine.runner, clip, decoder=name, beside=beside)
 
     def _reference(self, index: int) -> Reference:
         """A clip's key frame for its neighbours; the three last used are kept, as each serves three clips."""

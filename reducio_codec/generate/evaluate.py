@@ -46,6 +46,7 @@ from reducio_codec.io.files import atomic_write
 from reducio_codec.io.strips import clip_strip
 from reducio_codec.metrics.frechet import frechet_distance
 from reducio_codec.metrics.fvd import I3d, find_i3d
+from reducio_codec.metrics.psnr import psnr
 from reducio_codec.train.manifest import find_videos
 from reducio_codec.train.scan import ScanOptions, scan
 from reducio_codec.train.store import open_store
@@ -103,7 +104,7 @@ class Tally:
         self.vectors.append(self.features(clip))
         self.motion.append(motion_magnitude(clip, keyframe_index=index))
         self.drift.append(brightness_drift(clip))
-        self.kept.append(_psnr(clip[index], source[index]))
+        self.kept.append(psnr(clip[index], source[index]))
 
     def summary(self, *, real: Tally) -> dict[str, float]:
         """Means over the clips, and the distance to the real ones (which needs two clips)."""
@@ -224,12 +225,6 @@ def compare(
         "keyframe_repeated": found["keyframe_repeated"],
         "settings": settings,
     }
-
-
-def _psnr(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """dB, at most 78: of equal pictures."""
-    error = np.square(first.astype(np.float32) - second).mean()
-    return float(10 * np.log10(255**2 / max(float(error), 1e-3)))
 
 
 def _round(value: Any) -> float:

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from reducio_codec.generate.measure import Clip
 from reducio_codec.io.pixels import to_unit
-from reducio_codec.models.reducio.motion import estimate_flow
+from reducio_codec.models.motion import estimate_flow
 
 NAME = "motion-change-sharpness-2x2 (hand-made stand-in, not FVD)"
 _GRID = 2

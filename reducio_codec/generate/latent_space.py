@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-from torch import nn
-
 from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.generate.config import DiTConfig
 from reducio_codec.models.contract import CodecModel
@@ -21,12 +17,12 @@ def latent_space_id(model: CodecModel) -> str:
     Raises:
         InputError: the model was changed by ``optimize_for_inference``, so its weights aren't those of its file.
     """
-    if getattr(model, "optimized_dtype", None) is not None:
+    if model.optimized_dtype is not None:
         raise InputError(
             "the codec was prepared for reduced precision, so its latent space can't be identified; give its name or "
             "folder, or load it with dtype=torch.float32"
         )
-    return tensors_id(cast(nn.Module, model).state_dict(), model.config)
+    return tensors_id(model.state_dict(), model.config)
 
 
 def check_latent_space(config: DiTConfig, codec: CodecModel, *, codec_name: str) -> None:

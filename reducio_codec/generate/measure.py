@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from reducio_codec.io.pixels import to_unit
-from reducio_codec.models.reducio.motion import estimate_flow
+from reducio_codec.models.motion import estimate_flow
 
 Clip = NDArray[np.uint8]
 """(16, H, W, 3)."""

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reducio_codec.clips.inputs import check_choice
 from reducio_codec.clips.padding import pad
 from reducio_codec.codec import ReducioCodec
+from reducio_codec.config import check_choice
 from reducio_codec.errors import InputError, ReducioError
 from reducio_codec.generate.conditioning import Conditions
 from reducio_codec.generate.config import DiTConfig

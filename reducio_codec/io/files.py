@@ -16,6 +16,9 @@ from typing import BinaryIO
 
 from reducio_codec.errors import InputError, ReducioError, VideoError
 
+VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".gif", ".mpg", ".mpeg", ".ts", ".y4m"})
+"""What counts as a video in a folder; a file that is named itself may be called anything."""
+
 # What a full disk looks like: no space, quota used up, file larger than the file system or the process may write.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

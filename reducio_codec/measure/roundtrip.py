@@ -23,7 +23,7 @@ from reducio_codec.io.writer import VideoWriter
 from reducio_codec.measure.memory import PeakMemory
 from reducio_codec.metrics.psnr import Psnr, PsnrMeter
 from reducio_codec.metrics.ssim import SsimMeter
-from reducio_codec.models.contract import choose_decoder, uses_neighbours
+from reducio_codec.models.contract import choose_decoder
 
 if TYPE_CHECKING:
     from reducio_codec.codec import ReducioCodec
@@ -114,7 +114,7 @@ def roundtrip(
         source,
         paths[0],
         decoder=name if searches else None,
-        references=2 if uses_neighbours(codec.model, name) else 1,
+        references=2 if codec.model.decoder(name).uses_neighbours else 1,
         progress=progress,
         **coding,
     )

@@ -52,12 +52,11 @@ def bootstrap(
     members: dict[Hashable, list[float]] = {}
     for number, value in enumerate(values):
         members.setdefault(number if groups is None else groups[number], []).append(value)
-    sets = [np.array(group) for group in members.values()]
-    random = np.random.default_rng(seed)
-    compute = np.mean if statistic == "mean" else np.median
-    drawn = [
-        float(compute(np.concatenate([sets[i] for i in random.integers(len(sets), size=len(sets))])))
-        for _ in range(resamples)
-    ]
+    table = np.full((len(members), max(map(len, members.values()))), np.nan)  # a row a group, filled up with NaN
+    for row, group in zip(table, members.values(), strict=True):
+        row[: len(group)] = group
+    compute = np.nanmean if statistic == "mean" else np.nanmedian
+    picks = np.random.default_rng(seed).integers(len(table), size=(resamples, len(table)))
+    drawn = compute(table[picks].reshape(resamples, -1), axis=1)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value=float(compute(values)), low=float(low), high=float(high), count=len(values))

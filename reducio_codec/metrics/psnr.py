@@ -16,8 +16,7 @@ from reducio_codec.errors import InputError
 
 PEAK = 255.0
 FLOOR = 1e-8
-"""Added to the error on [0, 1] in the paper's definition; equal frames score 80 dB. The pooled ones use it as the least
-error, so that equal clips score 80 dB as well and not infinity."""
+"""The least error on [0, 1], so that equal pictures score 80 dB and not infinity. The paper's definition adds it instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +46,10 @@ class PsnrMeter:
             )
         errors = np.array([squared_error(a, b) for a, b in zip(reference, decoded, strict=True)])  # (T,)
         self._paper.append(float(np.mean(-10 * np.log10(errors + FLOOR))))
-        self._pooled.append(_decibels(float(errors.mean())))
+        self._pooled.append(decibels(float(errors.mean())))
         others = np.delete(errors, keyframe)
         if others.size:
-            self._others.append(_decibels(float(others.mean())))
+            self._others.append(decibels(float(others.mean())))
 
     def result(self) -> Psnr:
         """Means over the clips so far."""
@@ -64,10 +63,16 @@ class PsnrMeter:
 
 
 def squared_error(reference: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> float:
-    """Mean squared error of two uint8 pictures, on [0, 1]. Summed as integers: the same on every machine."""
+    """Mean squared error of two uint8 arrays of one shape, on [0, 1]. Summed as integers: the same on every machine."""
     difference = reference.astype(np.int32) - decoded
     return int(np.sum(difference * difference, dtype=np.int64)) / (difference.size * PEAK**2)
 
 
-def _decibels(error: float) -> float:
+def psnr(reference: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> float:
+    """dB of two uint8 arrays of one shape, one error over all of it; 80 where they are equal."""
+    return decibels(squared_error(reference, decoded))
+
+
+def decibels(error: float) -> float:
+    """PSNR of a mean squared error on [0, 1]; 80 for none. An error on [-1, 1] is four times as large."""
     return float(-10 * np.log10(max(error, FLOOR)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -27,6 +28,14 @@ def fast_autocast(device: torch.device) -> torch.autocast:
     """The fastest number format as a context, for what needn't be exact: the gradients of a search."""
     dtype = resolve_dtype("auto", device=device)
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def exact(device: torch.device) -> AbstractContextManager[object]:
+    """A context for what bfloat16 would spoil: float32 whatever is in force around it. Where no autocast is, nothing at all:
+    then what is exported holds nothing of it."""
+    if not torch.is_autocast_enabled(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def _has_bfloat16(device: torch.device) -> bool:

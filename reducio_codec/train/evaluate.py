@@ -25,20 +25,16 @@ from reducio_codec.clips.refine import plan_refinement, refine
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.files import atomic_write
-from reducio_codec.models.contract import CodecModel, uses_neighbours
+from reducio_codec.io.pixels import to_bytes
+from reducio_codec.metrics.psnr import psnr
+from reducio_codec.models.contract import CodecModel, Reference
 from reducio_codec.rdc.keyframe import code_keyframe
 from reducio_codec.train.manifest import find_videos
 from reducio_codec.train.scan import ScanOptions, scan
 from reducio_codec.train.store import open_store
-from reducio_codec.train.validate import pooled_psnr, validation_clips
+from reducio_codec.train.validate import validation_clips
 
 Clip = npt.NDArray[np.uint8]
-
-
-def _levels(video: Tensor) -> npt.NDArray[np.float32]:
-    """(1, 3, 16, H, W) in [-1, 1] -> (16, H, W, 3), whole numbers 0 to 255."""
-    levels: npt.NDArray[np.float32] = ((video.clamp(-1, 1) + 1) * 127.5).round()[0].permute(1, 2, 3, 0).numpy()
-    return levels
 
 
 def measure(
@@ -49,38 +45,40 @@ def measure(
     index = model.default_keyframe_index
     others = [i for i in range(CLIP_LENGTH) if i != index]
     video = torch.from_numpy(clip.copy()).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-    found = {"copy": pooled_psnr(np.repeat(clip[index : index + 1], CLIP_LENGTH, 0), clip, others)}
+    found = {"copy": psnr(clip[others], np.repeat(clip[index : index + 1], len(others), 0))}
 
     @torch.inference_mode()
-    def psnr(latent: Tensor, keyframe: Tensor, decoder: str) -> float:
+    def decoded_psnr(latent: Tensor, keyframe: Tensor, decoder: str) -> float:
         with codec.runner.autocast():
-            decoded = model.decode(latent, keyframe, decoder=decoder)
-        return pooled_psnr(_levels(decoded), clip, others)
+            decoded = model.decode(latent, model.decoder(decoder).select(own(keyframe)), decoder=decoder)
+        shown = to_bytes(decoded)[0].permute(1, 2, 3, 0).numpy()  # (16, H, W, 3)
+        return psnr(clip[others], shown[others])
+
+    def own(keyframe: Tensor) -> list[Reference]:
+        return [Reference(picture=keyframe, place=index)]
 
     def encode(keyframe: Tensor) -> Tensor:
-        return codec.runner.encode(video, keyframe_index=index, keyframe=keyframe)
+        return codec.runner.encode(video, references=own(keyframe))
 
     raw = encode(video[:, :, index])
     for name in model.decoder_names:
-        if uses_neighbours(model, name):
+        if model.decoder(name).uses_neighbours:
             continue  # a clip by itself has none: it would be the other decoder's picture (see evaluate_neighbours)
-        found[name] = psnr(raw, video[:, :, index], name)
+        found[name] = decoded_psnr(raw, video[:, :, index], name)
     data, coded = code_keyframe(clip[index], quality=quality)
     keyframe = torch.from_numpy(coded).permute(2, 0, 1)[None].float() / 127.5 - 1
     latent, decoder = encode(keyframe), model.default_decoder
     found["key frame kbit"] = len(data) / 125
-    found["coded key frame"] = psnr(latent, keyframe, decoder)
+    found["coded key frame"] = decoded_psnr(latent, keyframe, decoder)
     for step, effort in product(steps, efforts):
         plan = plan_refinement(effort, runner=codec.runner, coder=codec.coder, decoder=decoder, latent_step=step)
         better = latent
         if plan is not None:
-            better = refine(
-                codec.runner, latent, video, keyframe=keyframe, keyframe_index=index, frames=slice(16), refinement=plan
-            )
+            better = refine(codec.runner, latent, video, references=own(keyframe), frames=slice(16), refinement=plan)
         data, motion = codec.coder.code(better[0].numpy(), step=step)
         name = f"step {step:g}" + (f", effort {effort}" if effort else "")
         found[f"latent kbit, {name}"] = len(data) / 125
-        found[f"coded, {name}"] = psnr(torch.from_numpy(motion)[None], keyframe, decoder)
+        found[f"coded, {name}"] = decoded_psnr(torch.from_numpy(motion)[None], keyframe, decoder)
     return found
 
 

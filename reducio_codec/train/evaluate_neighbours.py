@@ -25,8 +25,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from reducio_codec.clips.references import references_of_clips
 from reducio_codec.clips.refine import plan_refinement
-from reducio_codec.clips.runner import find_neighbours
 from reducio_codec.clips.spans import plan_clips
 from reducio_codec.clips.streams import encode_clip
 from reducio_codec.codec import ReducioCodec
@@ -34,12 +34,13 @@ from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.files import atomic_write
 from reducio_codec.io.pixels import to_unit
 from reducio_codec.io.strips import clip_strip
+from reducio_codec.metrics.psnr import psnr
 from reducio_codec.rdc.keyframe import code_keyframe
 from reducio_codec.train.evaluate import summary
 from reducio_codec.train.manifest import find_videos
 from reducio_codec.train.scan import ScanOptions, scan
 from reducio_codec.train.store import open_store
-from reducio_codec.train.validate import centre_crop, pooled_psnr
+from reducio_codec.train.validate import centre_crop
 
 Frames = npt.NDArray[np.uint8]
 """(T, H, W, 3)."""
@@ -85,18 +86,14 @@ def encode(
             effort, runner=codec.runner, coder=codec.coder, decoder=DECODERS[1], latent_step=step
         )
     latents, kbit = [], []
-    for span, keyframe, neighbours in zip(
-        spans, keyframes, find_neighbours(keyframes, spans, keyframe_index=index), strict=True
-    ):
+    for span, references in zip(spans, references_of_clips(keyframes, spans, keyframe_index=index), strict=True):
         own = frames[span.start : span.start + CLIP_LENGTH]
         latent = encode_clip(
             codec.runner,
             torch.from_numpy(own).permute(3, 0, 1, 2)[None],  # (1, 3, 16, H, W)
-            keyframe_index=index,
+            references=references,
             span=span,
             refinement=refinement,
-            keyframe=keyframe,
-            neighbours=neighbours,
         )
         if step is not None:
             data, motion = codec.coder.code(latent[0].numpy(), step=step)
@@ -136,7 +133,7 @@ def measure(shown: Shown, *, keyframe_index: int) -> list[dict[str, float]]:
     for number, key in enumerate(keys):
         own = range(number * CLIP_LENGTH, (number + 1) * CLIP_LENGTH)
         between = [i for i in own if i != key and keys[0] < i < keys[-1]]
-        rows.append({name: pooled_psnr(x, frames, between) for name, x in shown.items() if name != "source"})
+        rows.append({name: psnr(frames[between], x[between]) for name, x in shown.items() if name != "source"})
     return rows
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from reducio_codec.io.strips import strip
 from reducio_codec.models.contract import CodecModel
+from reducio_codec.models.factory import training_of
 from reducio_codec.models.lite.model import ReducioLite
 from reducio_codec.train.checkpoint import Checkpoints, Progress, check_folder, nothing_left, read_progress
 from reducio_codec.train.export import card_text, export
@@ -79,7 +80,6 @@ def train(
     accelerator = codec_accelerator(recipe)
     checkpoints = Checkpoints(out)
     model = build_model(recipe)
-    codec = cast(CodecModel, model)
     with accelerator.main_process_first(), nothing_left(out, cache=cache):
         if accelerator.is_main_process and not profile:
             check_folder(out, to_document(recipe))
@@ -93,8 +93,8 @@ def train(
         data=recipe.data,
         keyframe=recipe.keyframe,
         seed=recipe.run.seed,
-        keyframe_index=codec.default_keyframe_index,
-        random_keyframe=getattr(recipe.model, "content_frame", "") == "random",
+        keyframe_index=model.default_keyframe_index,
+        random_keyframe=training_of(recipe.model).random_keyframe,
     )
     statistics = partial(statistics_clips, sampler, store, side=recipe.stages[-1].side)
     clips = [] if held_out is None else held_out_clips(recipe, held_out)
@@ -201,7 +201,7 @@ def _finish(session: Session, out: Path, *, statistics: Iterator[Tensor]) -> Pat
         copied, count = session.last.copied, len(session.clips)
         results = f"Over repeating the key frame ({copied:.2f} dB) on {count} validation clips: {gains}."
     folder = export(
-        session.shown,
+        cast(CodecModel, session.shown),
         out / "model",
         recipe=recipe,
         widths=cast(Tensor, objective.widths),

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from reducio_codec.errors import InputError
+from reducio_codec.metrics.ms_ssim import WEIGHTS
+from reducio_codec.metrics.ssim import SIGMA, WINDOW
 
 _CHARBONNIER = 1e-4
 _L1_FLOOR, _L2_FLOOR = 5e-3, 2e-4
@@ -67,17 +69,13 @@ def _details(x: Tensor) -> Tensor:
     return torch.stack((a + b - c - d, a - b + c - d, a - b - c + d)) / 2
 
 
-_SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003
-_WINDOW = 11
-
-
 def ms_ssim_loss(decoded: Tensor, video: Tensor) -> Tensor:
     """1 - MS-SSIM of the frames, with as many of the five scales as fit above the 11 px window."""
     a, b = ((x.float().transpose(1, 2).flatten(0, 1) + 1) / 2 for x in (decoded, video))  # (B*T, 3, H, W), 0 to 1
-    scales = max(1, min(len(_SCALE_WEIGHTS), int(math.log2(min(a.shape[2:]) / _WINDOW)) + 1))
-    weights = torch.tensor(_SCALE_WEIGHTS[:scales], device=a.device)
-    place = torch.arange(_WINDOW, device=a.device) - _WINDOW // 2
-    line = torch.exp(-place.square() / (2 * 1.5**2))
+    scales = max(1, min(len(WEIGHTS), int(math.log2(min(a.shape[2:]) / WINDOW)) + 1))
+    weights = torch.tensor(WEIGHTS[:scales], device=a.device)
+    place = torch.arange(WINDOW, device=a.device) - WINDOW // 2
+    line = torch.exp(-place.square() / (2 * SIGMA**2))
     line = line / line.sum()
     window = (line[:, None] * line).expand(3, 1, -1, -1)
     factors = []

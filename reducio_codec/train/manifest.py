@@ -7,9 +7,7 @@ import json
 from pathlib import Path
 
 from reducio_codec.errors import InputError
-
-SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".gif", ".mpg", ".mpeg", ".ts", ".y4m"})
-"""What counts as a video in a folder; a list may name any file."""
+from reducio_codec.io.files import VIDEO_SUFFIXES
 
 _COLUMNS = ("path", "file", "video")
 
@@ -25,9 +23,9 @@ def find_videos(source: str | Path) -> list[Path]:
     """
     source = Path(source)
     if source.is_dir():
-        found = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        found = sorted(path for path in source.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
         if not found:
-            raise InputError(f"{source} has no videos; looked for {', '.join(sorted(SUFFIXES))}")
+            raise InputError(f"{source} has no videos; looked for {', '.join(sorted(VIDEO_SUFFIXES))}")
         return found
     kind = source.suffix.lower()
     if kind not in (".csv", ".jsonl"):

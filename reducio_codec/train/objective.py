@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.pixels import to_unit
-from reducio_codec.models.contract import CodecModel, uses_neighbours
-from reducio_codec.models.lite.model import ReducioLite
+from reducio_codec.models.contract import CodecModel, Reference
 from reducio_codec.models.posterior import Posterior
 from reducio_codec.train.loading import Batch
 from reducio_codec.train.losses import (
@@ -55,7 +54,6 @@ class Objective(nn.Module):
         self, model: CodecModel, recipe: Recipe, *, widths: Tensor, perceptual: Mapping[str, PerceptualLoss]
     ) -> None:
         super().__init__()
-        assert isinstance(model, nn.Module)
         self.model = model
         self.register_buffer("widths", widths.reshape(-1, 1, 1, 1).clone())
         self._recipe = recipe
@@ -64,9 +62,10 @@ class Objective(nn.Module):
     def forward(self, batch: Batch, stage: Stage, decoders: Sequence[str]) -> Outcome:
         recipe, model = self._recipe, self.model
         frozen = "encoder" in recipe.train.freeze
-        video, keyframe = to_unit(batch.video), to_unit(batch.keyframe)  # (B, 3, 16, H, W), (B, 3, H, W)
+        video = to_unit(batch.video)  # (B, 3, 16, H, W)
+        references = self._references(batch)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            posterior: Posterior = model.encode(video, keyframe=keyframe)
+            posterior: Posterior = model.encode(video, references=[item for item in references if not item.beside])
             clean: Tensor = model.latent(self._draw(posterior, batch))
         latent = self._disturb(clean, batch, stage)
         total = latent.new_zeros((), dtype=torch.float32)
@@ -80,7 +79,7 @@ class Objective(nn.Module):
             parts["bits"] = rate_loss(clean, self.widths)
             total = total + recipe.loss.rate * parts["bits"]
         for name in decoders:
-            out, counted = self._decode(latent, keyframe, batch, decoder=name)
+            out, counted = self._decode(latent, references, batch, decoder=name)
             kind = stage.reconstruction or recipe.loss.reconstruction
             error = parts[f"{name}/{kind}"] = reconstruction_loss(out, video, kind=kind, counted=counted)
             if (look := stage.perceptual or recipe.loss.perceptual) != "none":
@@ -98,18 +97,33 @@ class Objective(nn.Module):
             reconstruction=balance,
         )
 
-    def _decode(self, latent: Tensor, keyframe: Tensor, batch: Batch, *, decoder: str) -> tuple[Tensor, Tensor | None]:
+    def _references(self, batch: Batch) -> list[Reference]:
+        """What the batch has of coded pictures. Clips of a random key frame get the default place: their model knows none."""
+        place = self.model.default_keyframe_index
+        found = [Reference(picture=to_unit(batch.keyframe), place=place)]
+        if batch.neighbours is not None and batch.present is not None:
+            pairs = zip(to_unit(batch.neighbours).unbind(1), batch.present.unbind(1), strict=True)
+            for far, (picture, present) in zip((-CLIP_LENGTH, CLIP_LENGTH), pairs, strict=True):
+                found.append(Reference(picture=picture, place=place + far, beside=True, present=present))
+        return found
+
+    def _decode(
+        self, latent: Tensor, references: Sequence[Reference], batch: Batch, *, decoder: str
+    ) -> tuple[Tensor, Tensor | None]:
         """The clip (B, 3, 16, H, W), and (B, 16) bool, the frames of which the decoder is to be judged by; None: all."""
         frames = torch.arange(CLIP_LENGTH, device=latent.device)
         index = batch.keyframe_index[:, None]
-        counted = frames != index if self._recipe.loss.skip_keyframe else None
-        if not uses_neighbours(self.model, decoder):
-            return self.model.decode(latent, keyframe, decoder=decoder), counted
-        assert batch.neighbours is not None and batch.present is not None
-        pictures = to_unit(batch.neighbours).unbind(1)  # 2 x (B, 3, H, W)
-        out = self.model.decode(latent, keyframe, decoder=decoder, neighbours=pictures, present=batch.present)
-        before, after = batch.present[:, :1], batch.present[:, 1:]
-        return out, (before & (frames < index)) | (after & (frames > index))  # the others are the warp decoder's
+        found = self.model.decoder(decoder)
+        used = found.select(references)
+        out = self.model.decode(latent, used, decoder=decoder)
+        if found.builds_on is None:
+            return out, frames != index if self._recipe.loss.skip_keyframe else None
+        counted = torch.zeros_like(frames != index)  # the others are the frames of the decoder that it builds on
+        for item in used:
+            if item.beside and item.present is not None:
+                between = frames < index if item.place < CLIP_LENGTH // 2 else frames > index
+                counted = counted | (item.present[:, None] & between)
+        return out, counted
 
     def _draw(self, posterior: Posterior, batch: Batch) -> Tensor:
         if not self._recipe.latent.sample:
@@ -141,12 +155,3 @@ class Objective(nn.Module):
         seed = self._recipe.run.seed
         rngs = (np.random.default_rng((seed, stream, batch.step, index)) for index in batch.indices)
         return torch.stack([torch.from_numpy(draw(rng)) for rng in rngs])  # (B, z, t, h, w)
-
-
-def last_layer(model: nn.Module, decoder: str) -> Tensor:
-    """The weight at which the adversarial loss is balanced: the decoder's last convolution."""
-    part = model.get_submodule(f"decoders.{decoder}")
-    layer = part.get_submodule("out_4" if isinstance(model, ReducioLite) else "conv_out")
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
-    return weight

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from reducio_codec.config import PIXEL_MULTIPLE, LiteConfig, ReducioConfig
 from reducio_codec.errors import InputError
+from reducio_codec.models.factory import describe_decoder, training_of
 
 Reconstruction = Literal["l1", "charbonnier", "log-l1", "log-l2"]
 Perceptual = Literal["none", "haar", "ms-ssim", "lpips"]
@@ -394,27 +395,27 @@ class Recipe:
         self._check_combinations()
 
     def _check_combinations(self) -> None:
-        lite = isinstance(self.model, LiteConfig)
-        if lite and self.run.gradient_checkpointing:
-            raise InputError("run.gradient_checkpointing is true; the small model (lite) has none")
-        if not lite and self.start.flow:
-            raise InputError("start.flow is true; only the small model (lite) can start from flow")
-        if lite and self.start.image_vae:
-            raise InputError("start.image_vae is given; only the paper's model (reducio) can start from an image VAE")
-        if self.start.image_vae and getattr(self.model, "conv", "") == "image":
+        can, kind = training_of(self.model), f"this model ({self.model.architecture})"
+        if self.run.gradient_checkpointing and not can.gradient_checkpointing:
+            raise InputError(f"run.gradient_checkpointing is true; {kind} has none")
+        for way, wanted in (("flow", self.start.flow), ("image_vae", self.start.image_vae)):
+            if wanted and way not in can.starts:
+                raise InputError(
+                    f"start.{way} is {wanted!r}; {kind} can't start so, but: {', '.join(can.starts) or 'afresh'}"
+                )
+        if self.loss.kl and not can.learned_variance:
             raise InputError(
-                "start.image_vae is given; a model with conv='image' can't start from it, its widths differ"
+                f"loss.kl is {self.loss.kl}; the posterior of {kind} has a constant variance, it must be 0"
             )
-        if lite and self.loss.kl:
-            raise InputError(f"loss.kl is {self.loss.kl}; lite's posterior has a constant variance, it must be 0")
-        if lite and "content" in self.train.freeze:
-            raise InputError("train.freeze names content; lite's decoders have a content encoder each, there is none")
+        if "content" in self.train.freeze and not can.shared_content:
+            raise InputError(f"train.freeze names content; decoders of {kind} have a content encoder each")
         if "encoder" in self.train.freeze and not self.start.weights:
             raise InputError("train.freeze names encoder, but there are no weights to keep: give start.weights")
-        if self.keyframe.neighbours != (lite and "bidirectional" in self.decoders):
+        using = [name for name in self.decoders if describe_decoder(self.model, name).uses_neighbours]
+        if self.keyframe.neighbours != bool(using):
             raise InputError(
-                f"keyframe.neighbours is {str(self.keyframe.neighbours).lower()}; it must be true if and only if the decoder "
-                "bidirectional is trained"
+                f"keyframe.neighbours is {str(self.keyframe.neighbours).lower()}; it must be true if and only if a decoder "
+                f"is trained that uses references beside the clip, and here {', '.join(using) or 'none'} does"
             )
         names = [stage.perceptual or self.loss.perceptual for stage in self.stages]
         if self.loss.perceptual != "none" and self.loss.perceptual not in names:

@@ -14,12 +14,11 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from reducio_codec.config import LiteConfig, ReducioConfig
 from reducio_codec.errors import InputError
+from reducio_codec.models.factory import CONFIGS
 from reducio_codec.train.recipe import Recipe
 
 _PACKAGE = "reducio_codec.train"
-_CONFIGS = {"lite": LiteConfig, "reducio": ReducioConfig}
 
 
 def bundled_recipes(package: str = _PACKAGE) -> list[str]:
@@ -67,9 +66,9 @@ def build_recipe(document: Mapping[str, Any]) -> Recipe:
     """A recipe from plain values, as TOML or JSON give them."""
     values = dict(document)
     model = values.pop("model", None)
-    if not isinstance(model, Mapping) or model.get("architecture") not in _CONFIGS:
-        raise InputError(f"[model] must name an architecture: {', '.join(_CONFIGS)}")
-    config = _CONFIGS[model["architecture"]]
+    if not isinstance(model, Mapping) or model.get("architecture") not in CONFIGS:
+        raise InputError(f"[model] must name an architecture: {', '.join(CONFIGS)}")
+    config = CONFIGS[model["architecture"]]
     fields = {key: value for key, value in model.items() if key != "architecture"}
     if "run" not in values:
         raise InputError("the recipe has no [run]; it must say how long: steps or minutes")

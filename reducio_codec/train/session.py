@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from reducio_codec.models.contract import CodecModel
 from reducio_codec.models.discriminator import PatchDiscriminator
-from reducio_codec.models.reducio.vae import ReducioVAE
+from reducio_codec.models.factory import training_of
 from reducio_codec.train.checkpoint import Checkpoints, Progress, claim_folder
 from reducio_codec.train.losses import PerceptualLoss, perceptual_loss
 from reducio_codec.train.manifest import find_videos
@@ -92,7 +92,7 @@ def statistics_clips(sampler: ClipSampler, store: FrameStore, *, side: int) -> I
 def set_up(
     recipe: Recipe,
     accelerator: Any,
-    model: nn.Module,
+    model: CodecModel,
     *,
     widths: Tensor,
     progress: Progress,
@@ -103,7 +103,7 @@ def set_up(
     options = recipe.optimizer
     if recipe.run.channels_last:
         to_channels_last(model)
-    if isinstance(model, ReducioVAE):
+    if training_of(recipe.model).gradient_checkpointing:
         model.gradient_checkpointing = recipe.run.gradient_checkpointing
     _freeze(model, recipe)
     average, whole = shown_copies(model, accelerator, options)
@@ -111,11 +111,9 @@ def set_up(
         name: perceptual_loss(name, trunk=recipe.loss.lpips_trunk, device=accelerator.device)
         for name in recipe.perceptual_losses
     }
-    objective = Objective(cast(CodecModel, model), recipe, widths=widths, perceptual=perceptual)
+    objective = Objective(model, recipe, widths=widths, perceptual=perceptual)
     optimizer = make_optimizer(model, options)
-    objective, optimizer = prepare(
-        accelerator, objective, optimizer, layers="ResidualBlock" if isinstance(model, ReducioVAE) else "ResBlock"
-    )
+    objective, optimizer = prepare(accelerator, objective, optimizer, layers=training_of(recipe.model).block)
     discriminator = discriminator_optimizer = None
     if recipe.gan.weight:
         with torch.random.fork_rng(devices=[]):

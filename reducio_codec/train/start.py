@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from reducio_codec.config import CLIP_LENGTH, LiteConfig
+from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.io.pixels import to_unit
-from reducio_codec.models.contract import CodecModel
+from reducio_codec.models import factory
+from reducio_codec.models.contract import CodecModel, Reference
 from reducio_codec.models.lite.blocks import SLOTS
-from reducio_codec.models.lite.decoders import WarpDecoder
 from reducio_codec.models.lite.model import ReducioLite
-from reducio_codec.models.reducio.motion import estimate_flow
+from reducio_codec.models.motion import estimate_flow
 from reducio_codec.models.reducio.vae import ReducioVAE
 from reducio_codec.rdc.entropy import LatentCoder
 from reducio_codec.rdc.tables import UNIT
@@ -36,14 +36,11 @@ _RESIDUAL_STEP = 0.4
 over 127.5 for pixels): a component then costs as much quality as one of flow does."""
 
 
-def build_model(recipe: Recipe) -> nn.Module:
+def build_model(recipe: Recipe) -> CodecModel:
     """The recipe's model with fresh weights; the same ones for the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.run.seed)
-        model: nn.Module = (
-            ReducioLite(recipe.model) if isinstance(recipe.model, LiteConfig) else ReducioVAE(recipe.model)
-        )
-    return model
+        return factory.build_model(recipe.model)
 
 
 def start_from_files(model: nn.Module, recipe: Recipe) -> Tensor:
@@ -82,7 +79,7 @@ def _take_weights(model: nn.Module, name: str, *, channels: int) -> Tensor:
     other, info = load_pretrained(_model_folder(name))
     source, target = other.state_dict(), model.state_dict()
     for key, value in target.items():
-        fresh = key.startswith("decoders.") and key.split(".")[1] not in cast(CodecModel, other).decoder_names
+        fresh = key.startswith("decoders.") and key.split(".")[1] not in other.decoder_names
         if not fresh and (key not in source or source[key].shape != value.shape):
             found = tuple(source[key].shape) if key in source else "missing"
             raise WeightsError(
@@ -125,7 +122,7 @@ def start_from_flow(model: ReducioLite, clips: list[Tensor], *, channels: int) -
     weight = _as_weight(basis.flip(2)[:, :, :channels], model, first=0, side=2)
     model.encoder.flow_in.weight.copy_(weight)
     model.encoder.flow_basis.copy_(weight)
-    for decoder in _warp_decoders(model):
+    for decoder in model.warp_decoders():
         decoder.flow_out.weight.copy_(weight)
     model.latent_std[:channels] = variance.flip(1)[:, :channels].mean(0).clamp_min(1e-4).sqrt()
 
@@ -142,7 +139,8 @@ def start_residual(model: ReducioLite, clips: list[Tensor], *, channels: int) ->
     hook = model.encoder.residual_in.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     for clip in clips:
         video = to_unit(clip)
-        decoded = model.decode(model.latent(model.encode(video).mode()), video[:, :, model.default_keyframe_index])
+        own = model.decoder().select([Reference.of_frame(video, model.default_keyframe_index)])
+        decoded = model.decode(model.latent(model.encode(video).mode()), own)
         rest = F.avg_pool2d(rearrange(video - decoded, "b c t h w -> (b t) c h w"), 4)
         seen.append(_blocks(inputs.pop()))
         left.append(_blocks(rearrange(rest, "(b t) c h w -> b (t c) h w", t=CLIP_LENGTH)))
@@ -157,13 +155,9 @@ def start_residual(model: ReducioLite, clips: list[Tensor], *, channels: int) ->
     moments = torch.stack([c.transpose(1, 2) @ r * w * w for c, r, w in pairs]).sum(0)
     out = torch.linalg.lstsq(gram, moments).solution  # (4, k, 768)
     model.encoder.residual_in.weight.copy_(_as_weight(basis, model, first=channels, side=8))
-    for decoder in _warp_decoders(model):
+    for decoder in model.warp_decoders():
         decoder.residual_out.weight.copy_(_as_weight(out.transpose(1, 2), model, first=channels, side=8))
     model.latent_std[channels:] = torch.cat(codes, 1).square().mean((0, 1)).clamp_min(1e-6).sqrt()
-
-
-def _warp_decoders(model: ReducioLite) -> list[WarpDecoder]:
-    return [decoder for decoder in model.decoders.values() if isinstance(decoder, WarpDecoder)]
 
 
 def _blocks(x: Tensor) -> Tensor:

@@ -6,14 +6,15 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from reducio_codec.models.contract import CodecModel
 from reducio_codec.train.loading import Batch
 from reducio_codec.train.losses import adaptive_weight, hinge_loss
-from reducio_codec.train.objective import Outcome, last_layer
+from reducio_codec.train.objective import Outcome
 from reducio_codec.train.run import check_finite, follow, set_rate, update
 from reducio_codec.train.schedule import discriminator_factor
 from reducio_codec.train.session import Session
@@ -64,7 +65,7 @@ def _with_adversary(session: Session, outcome: Outcome) -> tuple[Tensor, dict[st
     session.discriminator.requires_grad_(False)
     for name, decoded in outcome.decoded.items():
         wrong = -session.discriminator(decoded.float()).float().mean()
-        weight = adaptive_weight(outcome.reconstruction[name], wrong, last_layer(session.model, name))
+        weight = adaptive_weight(outcome.reconstruction[name], wrong, cast(CodecModel, session.model).last_layer(name))
         loss = loss + gan.weight * weight * wrong / len(outcome.decoded)
         parts |= {f"{name}/adversarial": wrong.detach(), f"{name}/adaptive weight": weight}
     session.discriminator.requires_grad_(True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +15,7 @@ from reducio_codec.errors import InputError, ReducioError, VideoError
 from reducio_codec.io.colour import ToRgb
 from reducio_codec.io.containers import open_container, pick_stream
 from reducio_codec.io.decode import probe
+from reducio_codec.io.memory import free_memory
 from reducio_codec.io.video import open_video
 from reducio_codec.train.scan import Video
 
@@ -47,7 +47,7 @@ class MemoryStore:
 
     def __init__(self, videos: Sequence[Video], *, device: torch.device) -> None:
         needed = sum(int(np.prod(video.shape)) for video in videos)
-        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
+        free = free_memory(device)
         if free is not None and needed > 0.9 * free:
             raise InputError(
                 f"the frames take {needed / 1e9:.1f} GB, and {device} has {free / 1e9:.1f} GB free; "
@@ -94,13 +94,6 @@ def _mapped(video: Video) -> npt.NDArray[np.uint8]:
         return np.memmap(video.pixels, dtype=np.uint8, mode="r", shape=video.shape)
     except (OSError, ValueError) as error:
         raise VideoError(f"{video.pixels}, the frames of {video.name}, can't be read: {error}") from error
-
-
-def free_memory() -> int | None:
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):  # not every system tells
-        return None
 
 
 def _seek(path: Path, times: Sequence[int]) -> list[npt.NDArray[np.uint8]] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +12,8 @@ from torch import Tensor
 
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.pixels import to_bytes, to_unit
-from reducio_codec.metrics.psnr import PsnrMeter
-from reducio_codec.models.contract import CodecModel, uses_neighbours
+from reducio_codec.metrics.psnr import PsnrMeter, psnr
+from reducio_codec.models.contract import CodecModel, Reference
 from reducio_codec.train.render import resize
 from reducio_codec.train.scan import Video
 from reducio_codec.train.store import FrameStore
@@ -25,8 +24,6 @@ Picture = npt.NDArray[np.uint8]
 """(H, W, 3)."""
 
 _COPY = "copy"
-_SINGLE = "warp"
-"""The decoder that those with neighbours are measured against."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +92,9 @@ class Validation:
     """Of the key frame repeated."""
     decoders: dict[str, float]
     second: dict[str, float]
-    """Of decoders that use neighbours: how much better than warp the frames between two key frames are, by clips."""
+    """Of decoders that build on another: how much better than that one the frames between two key frames are, by clips."""
+    bases: dict[str, str]
+    """Which decoder that is, for each of them."""
 
     def log(self) -> dict[str, float]:
         """Values by the names of the log."""
@@ -104,15 +103,17 @@ class Validation:
             "val/copy": round(self.copied, 3),
             **{f"val/{k}": round(v, 3) for k, v in self.decoders.items()},
             **gains,
-            **{f"val/{name}/over {_SINGLE}": round(gain, 3) for name, gain in self.second.items()},
+            **{f"val/{name}/over {self.bases[name]}": round(gain, 3) for name, gain in self.second.items()},
         }
 
     def words(self) -> str:
         """All of it in one line for people."""
         found = []
-        for name, psnr in self.decoders.items():
-            over = f", {self.second[name]:+.2f} over {_SINGLE} between key frames" if name in self.second else ""
-            found.append(f"{name} {psnr:.2f} dB ({psnr - self.copied:+.2f}{over})")
+        for name, value in self.decoders.items():
+            over = ""
+            if name in self.second:
+                over = f", {self.second[name]:+.2f} over {self.bases[name]} between key frames"
+            found.append(f"{name} {value:.2f} dB ({value - self.copied:+.2f}{over})")
         return f"{', '.join(found)}; repeating the key frame {self.copied:.2f} dB"
 
 
@@ -126,23 +127,23 @@ def validate(
     autocast: Callable[[], torch.autocast],
 ) -> Validation:
     """Raw key frames, latent as it is."""
-    pairs = [name for name in decoders if uses_neighbours(model, name)]
-    measured = [*decoders, *([_SINGLE] if pairs and _SINGLE not in decoders else [])]
+    bases = {name: base for name in decoders if (base := model.decoder(name).builds_on)}
+    measured = dict.fromkeys((*decoders, *bases.values()))
     meters = {name: PsnrMeter() for name in (_COPY, *decoders)}
-    gains: dict[str, list[float]] = {name: [] for name in pairs}
+    gains: dict[str, list[float]] = {name: [] for name in bases}
     for clip in clips:
         index, frames = clip.keyframe_index, clip.frames
         shown = {_COPY: np.repeat(frames[index : index + 1], CLIP_LENGTH, 0)}
-        shown |= decode_all(model, clip, decoders=measured, device=device, autocast=autocast)
+        shown |= decode_all(model, clip, decoders=list(measured), device=device, autocast=autocast)
         for name, meter in meters.items():
             meter.add(frames, shown[name], keyframe=index)
         if between := clip.between():
-            single = pooled_psnr(shown[_SINGLE], frames, between) if pairs else 0.0
-            for name in pairs:
-                gains[name].append(pooled_psnr(shown[name], frames, between) - single)
+            for name, base in bases.items():
+                gain = psnr(frames[between], shown[name][between]) - psnr(frames[between], shown[base][between])
+                gains[name].append(gain)
     found = {name: meter.result().pooled_without_keyframe or 0.0 for name, meter in meters.items()}
     second = {name: float(np.mean(values)) for name, values in gains.items() if values}
-    return Validation(copied=found.pop(_COPY), decoders=found, second=second)
+    return Validation(copied=found.pop(_COPY), decoders=found, second=second, bases=bases)
 
 
 @torch.inference_mode()
@@ -156,25 +157,20 @@ def decode_all(
 ) -> dict[str, Clip]:
     """The clip as each decoder shows it."""
     video = to_unit(torch.from_numpy(clip.frames).permute(3, 0, 1, 2)[None]).to(device)  # (1, 3, 16, H, W)
-    keyframe = video[:, :, clip.keyframe_index].contiguous()
-    around = [
-        None if picture is None else to_unit(torch.from_numpy(picture).permute(2, 0, 1)[None]).to(device)
-        for picture in clip.neighbours
-    ]
+    index = clip.keyframe_index
+    own = Reference(picture=video[:, :, index].contiguous(), place=index)
+    references = [own]
+    for picture, place in zip(clip.neighbours, (index - CLIP_LENGTH, index + CLIP_LENGTH), strict=True):
+        if picture is not None:
+            unit = to_unit(torch.from_numpy(picture).permute(2, 0, 1)[None]).to(device)
+            references.append(Reference(picture=unit, place=place, beside=True))
     with autocast():
-        latent = model.latent(model.encode(video, keyframe_index=clip.keyframe_index).mode())
+        latent = model.latent(model.encode(video, references=[own]).mode())
         shown = {}
         for name in decoders:
-            extra: dict[str, Any] = {"neighbours": around} if uses_neighbours(model, name) else {}
-            decoded = model.decode(latent, keyframe, decoder=name, keyframe_index=clip.keyframe_index, **extra)
-            shown[name] = _levels(decoded)
+            used = model.decoder(name).select(references)
+            shown[name] = _levels(model.decode(latent, used, decoder=name))
         return shown
-
-
-def pooled_psnr(decoded: npt.NDArray[Any], source: npt.NDArray[Any], frames: Sequence[int]) -> float:
-    """dB over these frames together; both (16, H, W, 3), 0 to 255."""
-    error = np.square(decoded[frames].astype(np.float32) - source[frames]).mean()
-    return float(10 * np.log10(255**2 / max(error, 1e-3)))
 
 
 def _levels(video: Tensor) -> Clip:

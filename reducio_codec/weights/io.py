@@ -21,6 +21,8 @@ from torch import Tensor, nn
 
 from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.io.files import PendingFile, atomic_write, writing_errors
+from reducio_codec.models.contract import CodecModel
+from reducio_codec.models.factory import CONFIGS, build_model, with_bases
 from reducio_codec.weights.card import read_licence
 from reducio_codec.weights.latent_space import tensors_id
 from reducio_codec.weights.layout import CARD_FILE, CONFIG_FILE, ENTROPY_FILE, TENSOR_FILE
@@ -101,10 +103,11 @@ def load_model(
     dtype: torch.dtype | None = None,
     model_id: str | None = None,
     expected_sha256: str | None = None,
-) -> tuple[nn.Module, ModelInfo]:
+) -> tuple[CodecModel, ModelInfo]:
     """Read a model folder: ``(model in eval mode on device, where it came from)``.
 
-    ``decoders`` names the ones to read (None: all). Stored floats become float32, or ``dtype`` where given.
+    ``decoders`` names the ones to read (None: all); those that they build on are read, too.
+    Stored floats become float32, or ``dtype`` where given.
     ``expected_sha256`` is what model.safetensors must hash to. Raises WeightsError for a missing or damaged file, an
     unknown architecture or format, and for the first key that is missing, unknown or of another shape.
     """
@@ -128,7 +131,7 @@ def load_model(
         latent_space=latent_space,
         folder=source,
         licence=read_licence(source),
-        decoders=tuple(cast(Any, model).decoder_names),
+        decoders=model.decoder_names,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
     )
     return model, info
@@ -153,9 +156,9 @@ def _model_hash(folder: Path, *, tensor_digest: str) -> str:
     return total.hexdigest()
 
 
-def _empty_model(path: Path, *, decoders: Sequence[str] | None) -> tuple[nn.Module, tuple[str, ...]]:
+def _empty_model(path: Path, *, decoders: Sequence[str] | None) -> tuple[CodecModel, tuple[str, ...]]:
     """The model that a config.json describes, on the meta device, and the decoders that were left out."""
-    config_class, model_class, fields = _read_config(path)
+    config_class, fields = _read_config(path)
     try:
         config = config_class.from_json(fields)
     except (InputError, TypeError, ValueError) as error:
@@ -166,14 +169,14 @@ def _empty_model(path: Path, *, decoders: Sequence[str] | None) -> tuple[nn.Modu
     if unknown or not wanted:
         asked = repr(unknown[0]) if unknown else "no decoder"
         raise InputError(f"{asked} was asked for; this model has: {', '.join(known)}")
-    kept = tuple(name for name in known if name in wanted)
+    kept = with_bases(config, wanted)
     with torch.device("meta"):  # random values that the file replaces would cost seconds
-        model = model_class(replace(config, decoders=kept))
+        model = build_model(replace(config, decoders=kept))
     return model, tuple(name for name in known if name not in kept)
 
 
-def _read_config(path: Path) -> tuple[Any, Any, dict[str, Any]]:
-    """Configuration class, model class and configuration values of a config.json."""
+def _read_config(path: Path) -> tuple[Any, dict[str, Any]]:
+    """Configuration class and configuration values of a config.json."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -185,19 +188,11 @@ def _read_config(path: Path) -> tuple[Any, Any, dict[str, Any]]:
         hint = "; a newer reducio-codec wrote it" if isinstance(layout, int) and layout > FORMAT else ""
         raise WeightsError(f"{path}: format is {layout!r}; this version reads {FORMAT}{hint}")
     architecture = document.pop("architecture", None)
-    if architecture == "lite":
-        from reducio_codec.config import LiteConfig
-        from reducio_codec.models.lite.model import ReducioLite
-
-        return LiteConfig, ReducioLite, document
-    if architecture == "reducio":
-        from reducio_codec.config import ReducioConfig
-        from reducio_codec.models.reducio.vae import ReducioVAE
-
-        return ReducioConfig, ReducioVAE, document
+    if architecture in CONFIGS:
+        return CONFIGS[architecture], document
     if architecture == "dit":
         raise WeightsError(f"{path}: this is a generator's transformer, not a codec; ReducioDiTPipeline loads it")
-    raise WeightsError(f"{path}: architecture is {architecture!r}; known: lite, reducio")
+    raise WeightsError(f"{path}: architecture is {architecture!r}; known: {', '.join(CONFIGS)}")
 
 
 def _read_tensors(path: Path, *, model: nn.Module, skipped: Iterable[str]) -> dict[str, Tensor]:

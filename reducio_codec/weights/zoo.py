@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from reducio_codec.errors import InputError, WeightsError
+from reducio_codec.models.contract import CodecModel
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from reducio_codec.weights.io import ModelInfo
 
@@ -60,16 +60,8 @@ _ENTRIES = (
         sha256="f9d1c286302cdbf3eb256253b2d476a9ba3cc424b41e6396b8db65a5f5ae3f69",
     ),
     ModelEntry(
-        name="reducio-dit-lite",
-        summary="picture to video on reducio-lite's latents, small and briefly trained: it moves (extra [generate])",
-        licence="MIT",
-        paper="https://arxiv.org/abs/2411.13552",
-        sha256="ebac01b33cba3b111a6dfb89bb80eb20a953ca624bef06d035245e44607cbcae",
-        kind="generator",
-    ),
-    ModelEntry(
         name="reducio-dit-lite-4step",
-        summary="reducio-dit-lite's student: the same in 4 steps, guidance inside (extra [generate])",
+        summary="picture to video on reducio-lite's latents in 4 steps, small and briefly trained: it moves (extra [generate])",
         licence="MIT",
         paper="https://arxiv.org/abs/2411.13552",
         sha256="09bb757ac3af37f30c62c0023ee156b1e3e46c2e223d36d8786ba19fc505e102",
@@ -136,7 +128,7 @@ def load_pretrained(
     revision: str | None = None,
     sha256: str | None = None,
     offline: bool = False,
-) -> tuple[nn.Module, ModelInfo]:
+) -> tuple[CodecModel, ModelInfo]:
     """``resolve`` and ``weights.io.load_model`` in one: ``(model, where it came from)``."""
     from reducio_codec.weights.io import load_model
 

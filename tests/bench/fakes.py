@@ -32,6 +32,14 @@ def video_folder(folder: Path, frames: dict[str, int], *, height: int = 264, wid
     return folder
 
 
+def drop_sample(file: Path, *, point: str, sample: str) -> None:
+    """Take one result out of a method's file."""
+    lines = file.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not (f'"point": "{point}"' in line and f'"sample": "{sample}"' in line)]
+    assert len(kept) == len(lines) - 1
+    file.write_text("".join(kept))
+
+
 @dataclass
 class Noise:
     """A codec whose error and size are set: ``bits`` for each pixel, ``strength`` of noise."""

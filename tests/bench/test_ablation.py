@@ -14,8 +14,9 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from bench.__main__ import main
-from bench.ablation import PUBLISHED, Ablation, presets, recipe_of, rows, tables
+from bench.ablation import Ablation, presets, recipe_of, rows, tables
 from bench.ablation_table import ablation, ablations, kendall_tau
+from bench.json_files import PUBLISHED
 from bench.readme import renew
 from bench.tables import everything
 from reducio_codec.config import ReducioConfig
@@ -26,7 +27,7 @@ from reducio_codec.train.recipe import Recipe, RunOptions, Stage
 from reducio_codec.train.start import build_model
 from tests.bench.fakes import NO_NETWORKS, quiet, video_folder
 
-TINY = {"base_channels": 32, "channel_multipliers": (1, 1, 1, 1, 1, 1), "depth": 1, "content_channels": 32,
+TINY = {"base_channels": 8, "channel_multipliers": (1, 1, 1, 1, 1, 1), "depth": 1, "content_channels": 16,
         "content_multipliers": (1, 1, 1, 1), "content_depth": 1}  # fmt: skip
 
 

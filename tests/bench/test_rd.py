@@ -22,7 +22,8 @@ from bench.rd_curves import bd_rates, read_rd, to_scale
 from bench.tables import everything
 from reducio_codec import ReducioCodec
 from reducio_codec.errors import InputError
-from tests.bench.fakes import NO_NETWORKS, Noise, missing_codec, noisy_codec, quiet, video_folder
+from reducio_codec.metrics.psnr import psnr
+from tests.bench.fakes import NO_NETWORKS, Noise, drop_sample, missing_codec, noisy_codec, quiet, video_folder
 from tests.helpers import TinyModel, moving_video
 
 RATE = Fraction(16)
@@ -31,10 +32,6 @@ RATE = Fraction(16)
 @pytest.fixture(scope="module")
 def frames() -> np.ndarray:
     return moving_video(32, 128, 128, seed=2)
-
-
-def decibels(a: np.ndarray, b: np.ndarray) -> float:
-    return float(10 * np.log10(255**2 / np.square(a.astype(float) - b).mean()))
 
 
 def keyframes(name: str, packets: list[bytes]) -> int:
@@ -62,8 +59,8 @@ def test_encoders_there_and_back(name: str, frames: np.ndarray) -> None:
     ]
     assert all(item.frames.shape == frames.shape for item in coded)
     assert coded[0].bytes > 1.5 * coded[1].bytes
-    assert decibels(coded[0].frames, frames) > decibels(coded[1].frames, frames) + 1
-    assert decibels(coded[0].frames, frames) > 30, "wrong colours would not reach this"
+    assert psnr(coded[0].frames, frames) > psnr(coded[1].frames, frames) + 1
+    assert psnr(coded[0].frames, frames) > 30, "wrong colours would not reach this"
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -144,7 +141,7 @@ def test_our_file_counts_every_byte(frames: np.ndarray, monkeypatch: pytest.Monk
     assert [good.bytes] == sizes and good.parts["container"] > 0 and good.parts["keyframes"] > 0
     poor = File(codec=codec, decoder="mean", quality=10, step=2.0)(frames, rate=RATE)
     assert poor.bytes < good.bytes
-    assert decibels(poor.frames[7], frames[7]) < decibels(good.frames[7], frames[7])
+    assert psnr(poor.frames[7], frames[7]) < psnr(good.frames[7], frames[7])
     together = File(codec=codec, decoder="mean", quality=80, step=0.25, group=2)(frames, rate=RATE)
     assert together.parts["keyframes"] < good.parts["keyframes"] and together.frames.shape == frames.shape
 
@@ -213,11 +210,11 @@ def test_an_incomplete_grid_is_left_out(results: Path, tmp_path: Path) -> None:
 
     copy = tmp_path / "results"
     shutil.copytree(results, copy)
-    (copy / "rd" / "half-the-bits" / "p2" / "a.mp4.json").unlink()
+    drop_sample(copy / "rd" / "half-the-bits.jsonl", point="p2", sample="a.mp4")
     data = read_rd(copy)
     assert "p2 incomplete: 1 of 2" in data.left_out["half-the-bits"]
     with pytest.raises(InputError, match="nothing to draw"):
-        shutil.rmtree(copy / "rd" / "x264-gop16")
+        (copy / "rd" / "x264-gop16.jsonl").unlink()
         plot(read_rd(copy), tmp_path / "plots")
 
 

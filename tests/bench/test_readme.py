@@ -10,8 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from bench.__main__ import main
+from bench.json_files import RESULTS
+from bench.method_file import write_results
 from bench.readme import renew
-from bench.run import RESULTS
 from bench.summaries import summary
 from bench.tables import everything
 from reducio_codec.errors import InputError
@@ -216,9 +217,11 @@ def test_a_file_that_cannot_be_shown_is_named_beside_the_others(tmp_path: Path) 
 
 def test_results_of_an_older_protocol_are_named_and_give_no_number(tmp_path: Path) -> None:
     old = {"protocol": {"name": "rd/0"}, "samples": [], "skipped": {}}
-    (tmp_path / "rd" / "x264-gop16" / "crf26").mkdir(parents=True)
+    (tmp_path / "rd").mkdir()
     write(tmp_path / "rd", "samples.json", old)
-    write(tmp_path / "rd" / "x264-gop16" / "crf26", "a.json", {**old, "metrics": {"psnr_pooled": 77.25}})
+    facts = {"format": 2, "protocol": old["protocol"], "method": "x264-gop16"}
+    row = {"point": "crf26", "sample": "a", "frames": 16, "digest": "0", "metrics": {"psnr_pooled": 77.25}}
+    write_results(tmp_path / "rd" / "x264-gop16.jsonl", [facts | row])
     path = tmp_path / "r.html"
     done = CliRunner().invoke(main, ["report", str(tmp_path), "-o", str(path)])
     assert done.exit_code == 0, done.output

@@ -14,19 +14,21 @@ from click.testing import CliRunner
 import bench.codecs.ours as ours
 from bench.__main__ import main
 from bench.codecs.floors import COEFFICIENTS, floors, zone
+from bench.json_files import PUBLISHED
+from bench.markdown import markdown
 from bench.methods import Candidate, NotRunError
 from bench.quality import METRICS, Quality, pack, unpack
 from bench.reconstruction import PROTOCOL, run
 from bench.results import ResultStore
 from bench.subjects import LITE_TINY
-from bench.tables import PUBLISHED, everything, markdown, reconstruction
+from bench.tables import everything, reconstruction
 from reducio_codec import ReducioCodec
 from reducio_codec.config import ReducioConfig
 from reducio_codec.metrics.frechet import frechet_distance
 from reducio_codec.models.lite.model import ReducioLite
 from reducio_codec.models.reducio.vae import ReducioVAE
 from reducio_codec.weights.io import save_model
-from tests.bench.fakes import NO_NETWORKS, missing_codec, quiet, video_folder
+from tests.bench.fakes import NO_NETWORKS, drop_sample, missing_codec, quiet, video_folder
 from tests.helpers import TinyModel, moving_video
 
 
@@ -132,7 +134,7 @@ def test_an_incomplete_method_gets_no_numbers(results: Path, tmp_path: Path) -> 
 
     copy = tmp_path / "results"
     shutil.copytree(results, copy)
-    (copy / "reconstruction" / "tiny" / "mean" / "b.mp4@00000.json").unlink()
+    drop_sample(copy / "reconstruction" / "tiny.jsonl", point="mean", sample="b.mp4@00000")
     text = everything(copy)
     assert "incomplete: 2 of 3 samples (b.mp4@00000 is missing)" in text
     line = next(line for line in text.splitlines() if "incomplete" in line)

@@ -15,7 +15,6 @@ from click.testing import CliRunner
 
 from bench.__main__ import main
 from bench.report.page import from_markdown
-from bench.report.players import frame_psnr
 from tests.helpers import moving_video
 from tests.train.conftest import write_video
 
@@ -184,10 +183,3 @@ def test_markdown_becomes_a_table() -> None:
     text = from_markdown("| a | b | c | d |\n|---|---|---|---|\n| x |  | not run: needs FILE | 1 |\n| y |  | 2 |  |")
     assert '<tr><td>x</td><td class="words" colspan="2">not run: needs FILE</td><td>1</td></tr>' in text
     assert "<tr><td>y</td><td></td><td>2</td><td></td></tr>" in text
-
-
-def test_psnr_of_frames() -> None:
-    source = np.zeros((2, 4, 4, 3), np.uint8)
-    decoded = source.copy()
-    decoded[1] += 1
-    assert frame_psnr(decoded, source) == [100.0, pytest.approx(48.13, abs=0.01)]

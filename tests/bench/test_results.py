@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,6 +44,15 @@ def run(store: ResultStore, data: Path, noise: Noise, *, name: str = "noise", qu
     runner: Runner = Runner(store=store, samples=samples, quality=quality, measure=measured, console=quiet())
     runner.run([Candidate(name=name, points={"p0": lambda: noise})])
     return runner
+
+
+def change_line(store: ResultStore, sample: str, change: Callable[[dict[str, Any]], str]) -> None:
+    """Replace the line of one sample in the file of ``noise``."""
+    path = store.path("noise")
+    lines = path.read_text().splitlines()
+    (number,) = (number for number, line in enumerate(lines) if f'"sample": "{sample}"' in line)
+    lines[number] = change(json.loads(lines[number]))
+    path.write_text("\n".join(lines) + "\n")
 
 
 # ------------------------------------------------------------------ protocol
@@ -95,12 +106,20 @@ def test_folders_without_videos(tmp_path: Path) -> None:
 
 def test_a_result_says_everything(store: ResultStore, videos: Path) -> None:
     run(store, videos, Noise(5, 0.1))
-    data = json.loads((store.root / "noise" / "p0" / "deep__b.mp4@00000.json").read_text())
+    data = store.load("noise").points["p0"]["deep__b.mp4@00000"]
     assert data["protocol"] == CLIPS.to_json()
     assert data["protocol"]["keyframe_left_out"] == KEYFRAME == 7
     assert (data["method"], data["point"], data["sample"], data["frames"]) == ("noise", "p0", "deep__b.mp4@00000", 16)
     assert data["machine"]["versions"]["torch"] and data["seed"] == 0 and data["settings"] == {"version": 1}
     assert store.skipped().keys() == {"short.mp4", "broken.mp4"}
+
+
+def test_a_method_is_one_file_that_says_shared_facts_once(store: ResultStore, videos: Path) -> None:
+    run(store, videos, Noise(5, 0.1))
+    assert {path.name for path in store.root.iterdir()} == {"samples.json", "noise.jsonl"}
+    lines = [json.loads(line) for line in (store.root / "noise.jsonl").read_text().splitlines()]
+    assert [line.get("sample") for line in lines] == [None, "a.mp4@00000", "a.mp4@00016", "deep__b.mp4@00000"]
+    assert "machine" in lines[0]["facts"] and not any("machine" in line for line in lines[1:])
 
 
 def test_finished_points_are_skipped(store: ResultStore, videos: Path) -> None:
@@ -150,30 +169,29 @@ def test_weights_that_came_since_are_used(store: ResultStore, videos: Path) -> N
 
 def test_an_older_protocol_is_named_and_measured_anew(store: ResultStore, videos: Path) -> None:
     run(store, videos, Noise(5, 0.1))
-    path = store.path("noise", "p0", "a.mp4@00016")
-    data = json.loads(path.read_text())
-    data["protocol"]["name"] = "rd/0"
-    path.write_text(json.dumps(data))
+    change_line(store, "a.mp4@00016", lambda row: json.dumps({**row, "protocol": CLIPS.to_json() | {"name": "rd/0"}}))
     assert len(store.load("noise").points["p0"]) == 2
-    assert store.problems == ["noise/p0/a.mp4@00016.json: protocol rd/0; this is rd/1, unit clip"]
+    assert store.problems == ["noise/p0/a.mp4@00016: protocol rd/0; this is rd/1, unit clip"]
     again = Noise(5, 0.1)
     run(store, videos, again)
     assert again.calls == [16]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"metrics": {}}', "\x00\x01"])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"metrics": {}}', '{"run": 7, "point": "p0"}', "\x00\x01"])
 def test_a_damaged_result_is_named(store: ResultStore, videos: Path, content: str) -> None:
     run(store, videos, Noise(5, 0.1))
-    store.path("noise", "p0", "a.mp4@00016").write_text(content)
-    assert "a.mp4@00016" not in store.load("noise").points["p0"]
-    assert "can't be read" in store.problems[0]
+    change_line(store, "a.mp4@00016", lambda row: content)
+    assert set(store.load("noise").points["p0"]) == {"a.mp4@00000", "deep__b.mp4@00000"}
+    assert "noise.jsonl line 3 can't be read" in store.problems[0]
+    again = Noise(5, 0.1)
+    run(store, videos, again)
+    assert again.calls == [16]
 
 
 @pytest.mark.parametrize(("key", "value"), [("frames", 15), ("digest", "0123456789abcdef")])
 def test_other_frames_are_refused(store: ResultStore, videos: Path, key: str, value: object) -> None:
     run(store, videos, Noise(5, 0.1))
-    path = store.path("noise", "p0", "a.mp4@00000")
-    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    change_line(store, "a.mp4@00000", lambda row: json.dumps(row | {key: value}))
     rows = store.load("noise").points["p0"]
     assert len(rows) == 2 and str(value) in store.problems[0]
     assert "a.mp4@00000 is missing" in str(unfit(rows, samples=store.samples()))

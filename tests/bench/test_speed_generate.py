@@ -13,8 +13,9 @@ from click.testing import CliRunner
 
 import bench.speed.generation_parts as generation_parts
 from bench.__main__ import main
+from bench.json_files import read_json
 from bench.readme import renew
-from bench.speed.generation import PROTOCOL, GenerationConfig, GenerationRun, Wanted, read
+from bench.speed.generation import PROTOCOL, GenerationConfig, GenerationRun, Wanted
 from bench.speed.generation_parts import ENCODERS, IMAGE_ENCODER, TEXT_ENCODER, Opened, parts_of
 from bench.speed.generation_peaks import peak_bytes
 from bench.summaries import summary
@@ -30,7 +31,7 @@ WANTED = Wanted(device="cpu", presets=("lite", "256", "1024"), encoders=True)
 
 def measure(path: Path, wanted: Wanted = WANTED, config: GenerationConfig = TINY) -> dict[str, Any]:
     GenerationRun.start(config, path=path, console=quiet(), memory=False).run(wanted)
-    data = read(path)
+    data = read_json(path)
     assert data is not None
     return data
 
@@ -84,7 +85,7 @@ def test_rows_of_another_machine_are_not_gone_on_with(result_file: Path, tmp_pat
     assert {row["subject"] for row in again["rows"].values()} == {"lite"}
     assert again["machines"]["cpu"]["cpu"] != "another processor"
     path.write_text(json.dumps({**data, "protocol": "speed-generate/0"}))
-    assert read(path) is None
+    assert read_json(path, protocol=PROTOCOL) is None
 
 
 def test_what_takes_too_long_was_not_asked_for_or_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +187,7 @@ def test_the_command(tmp_path: Path) -> None:
     words = ["speed", "--generate", "--quick", "--presets", "lite", "--no-memory", "--device", "cpu"]
     done = CliRunner().invoke(main, ["run", *words, "-o", str(tmp_path)])
     assert done.exit_code == 0, done.output
-    data = read(tmp_path / "speed-generate-quick.json")
+    data = read_json(tmp_path / "speed-generate-quick.json")
     assert data is not None and data["config"]["tiny"] and "Toy networks" in " ".join(done.output.split())
     assert not (tmp_path / "speed-quick.json").exists()
 

@@ -14,11 +14,12 @@ from click.testing import CliRunner
 
 import bench.speed.sweeps as sweeps
 from bench.__main__ import main
+from bench.json_files import read_json
 from bench.speed.coders import SUBJECTS, Repeated, Subject
 from bench.speed.peaks import peak_bytes
 from bench.speed.points import AXES, QUICK, VALUES, Point
 from bench.speed.sweep_table import axis_table, words
-from bench.speed.sweeps import PROTOCOL, Sweep, SweepConfig, cells, read
+from bench.speed.sweeps import PROTOCOL, Sweep, SweepConfig, cells
 from bench.summaries import summary
 from reducio_codec.errors import InputError
 from tests.bench.fakes import quiet
@@ -60,7 +61,7 @@ def test_without_diffusers_image_vaes_do_not_run(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(sys.modules, "diffusers", None)
     sweep = Sweep.start(config(subjects=("sd-vae, sdxl-vae",)), path=tmp_path / "s.json", console=quiet())
     sweep.run()
-    found = read(tmp_path / "s.json")
+    found = read_json(tmp_path / "s.json")
     assert found is not None
     table = axis_table(found, "resolution")
     assert table[1][1] == "not run: needs diffusers: pip install 'reducio-codec[bench]'"

@@ -13,7 +13,12 @@ from reducio_codec import ReducioCodec
 from reducio_codec.config import TilingConfig
 from reducio_codec.errors import InputError
 from reducio_codec.io.video import open_video
+<<<<<<< HEAD
+from reducio_codec.metrics.psnr import psnr
 from tests.helpers import TinyModel, moving_video
+=======
+from tests.helpers import ConvModel, TinyModel, moving_video
+>>>>>>> wt-C
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +27,6 @@ def frames() -> NDArray[np.uint8]:
 
     with open_video(EXAMPLE) as reader:
         return np.stack([frame.rgb[96:192, 160:256] for _, frame in zip(range(20), reader, strict=False)])
-
-
-def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    return float(10 * np.log10(255**2 / np.square(a.astype(np.float64) - b).mean()))
 
 
 def test_effort_gains_at_about_equal_bytes(frames: NDArray[np.uint8]) -> None:
@@ -61,6 +62,18 @@ def test_a_still_video_and_the_key_frame_alone_are_left_in_peace() -> None:
     for count in (1, 16):
         latent, _ = codec.encode(np.full((count, 32, 32, 3), 90, np.uint8), effort=3)
         assert latent.isfinite().all()
+
+
+def test_a_model_in_training_is_left_as_it_is(frames: NDArray[np.uint8]) -> None:
+    """Gradients of the latent alone: none is left in a weight, or added to what training has there."""
+    codec = ReducioCodec(ConvModel(), tiling=TilingConfig(tile_size=64, tile_overlap=32))
+    weights = list(codec.model.parameters())
+    weights[0].grad = torch.ones_like(weights[0])
+    refined = codec.encode(frames[:16], effort=2)[0]
+    assert all(weight.requires_grad for weight in weights)
+    assert torch.equal(weights[0].grad, torch.ones_like(weights[0])) and all(w.grad is None for w in weights[1:])
+    codec.model.requires_grad_(False)
+    assert torch.equal(codec.encode(frames[:16], effort=2)[0], refined)
 
 
 def test_what_is_refused() -> None:

@@ -102,7 +102,7 @@ def test_refusals() -> None:
     (clip,) = codec.encode_stream([frame])
     wrong: list[tuple[object, str]] = [
         (replace(clip, latent=clip.latent[:, :2]), r"latent of clip 0 has shape \(16, 2, 1, 2\)"),
-        (replace(clip, num_frames=17), "has 17 frames; allowed: 1 to 16"),
+        (replace(clip, span=replace(clip.span, frames=17)), "has 17 frames; allowed: 1 to 16"),
         (frame, "clip is a ndarray; allowed: EncodedClip"),
     ]
     for bad, message in wrong:

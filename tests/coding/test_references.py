@@ -354,11 +354,11 @@ def test_commands(folders: tuple[Path, Path], make_video: MakeVideo, tmp_path: P
 def test_effort_sees_the_key_frames_that_the_decoder_will_see(codec: ReducioCodec) -> None:
     """Of 4 clips in groups of 3: all but the one behind the group, which isn't coded yet; none across a cut."""
     video = with_cut(56, 20)
-    seen: list[tuple[list[torch.Tensor | None], tuple[int, int]]] = []
+    seen: list[list[tuple[int, torch.Tensor]]] = []
     decode = codec.model.decode
 
     def watched(*args: Any, **options: Any) -> torch.Tensor:
-        seen.append((list(options["neighbours"]), options["neighbour_places"]))
+        seen.append([(item.place, item.picture) for item in args[1] if item.beside])
         return decode(*args, **options)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -369,12 +369,11 @@ def test_effort_sees_the_key_frames_that_the_decoder_will_see(codec: ReducioCode
         clips(codec, data)
     count = len(encoding) // 4  # batches of tiles
     assert len(encoding) == len(seen) == 4 * count > 0
-    for number, ((known, places), (used, where)) in enumerate(zip(encoding, seen, strict=True)):
+    for number, (known, used) in enumerate(zip(encoding, seen, strict=True)):
         if number // count == 2:
-            assert known[1] is None and used[1] is not None and known[0] is not None
+            assert [place > 7 for place, _ in known] == [False] and [place > 7 for place, _ in used] == [False, True]
             continue
-        assert places == where
-        for first, second in zip(known, used, strict=True):
-            assert (first is None) == (second is None)
-            assert first is None or second is None or torch.equal(first, second)
-    assert [seen[number * count][0][1] is None for number in range(4)] == [True, False, False, True]
+        assert [place for place, _ in known] == [place for place, _ in used]
+        assert all(torch.equal(first, second) for (_, first), (_, second) in zip(known, used, strict=True))
+    behind = [any(place > 7 for place, _ in seen[number * count]) for number in range(4)]
+    assert behind == [False, True, True, False]

@@ -252,9 +252,9 @@ def test_teachers_that_are_refused(
         assert words in str(caught.value), str(caught.value)
         assert not (tmp_path / "run").exists()
 
-    refused(tmp_path / "none", "none', which isn't there or is no folder; bundled: 'reducio-dit-lite'")
+    refused(tmp_path / "none", "none', which isn't there or is no folder; bundled: 'reducio-dit-lite-4step'")
     refused("reducio-lite", "'reducio-lite', which isn't there or is no folder")
-    refused("reducio-dit-lite", "/reducio-dit-lite' makes latents of a08cbc37a4c989b1; the shards hold those of")
+    refused("reducio-dit-lite-4step", "/reducio-dit-lite-4step' is itself a student, distilled for 4 steps")
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "which has neither config.json nor model/config.json")
     refused(codec_folder, "architecture is a codec (lite); a transformer's is", WeightsError)

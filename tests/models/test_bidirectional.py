@@ -7,7 +7,9 @@ from torch import Tensor
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import LiteConfig, TilingConfig
 from reducio_codec.errors import InputError
+from reducio_codec.models.contract import Reference
 from reducio_codec.models.lite.model import ReducioLite
+from tests.helpers import decode
 
 TINY = LiteConfig(channels_4=8, channels_8=8, channels_16=4, channels_32=16, decoders=("warp", "bidirectional", "add"))
 NAME = "bidirectional"
@@ -43,26 +45,23 @@ def trained() -> ReducioLite:
 
 VIDEO = moving_video(48)
 KEYS = VIDEO[:, :, 7], VIDEO[:, :, 23], VIDEO[:, :, 39]
+BESIDE = [(KEYS[0], -9), (KEYS[2], 23)]
 LATENT = torch.randn(1, 16, 4, 2, 2, generator=torch.Generator().manual_seed(1))
 
 
 @torch.no_grad()
 def test_untrained_it_is_the_warp_decoder(fresh: ReducioLite) -> None:
-    single = fresh.decode(LATENT, KEYS[1], decoder="warp")
-    assert torch.equal(fresh.decode(LATENT, KEYS[1], decoder=NAME, neighbours=(KEYS[0], KEYS[2])), single)
+    single = decode(fresh, LATENT, KEYS[1], decoder="warp")
+    assert torch.equal(decode(fresh, LATENT, KEYS[1], decoder=NAME, beside=BESIDE), single)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("index", [0, 7, 15])
 def test_frames_without_a_neighbour_are_the_warp_decoders(trained: ReducioLite, index: int) -> None:
-    def decode(*neighbours: Tensor | None) -> Tensor:
-        return trained.decode(LATENT, KEYS[1], decoder=NAME, keyframe_index=index, neighbours=neighbours or None)
-
-    single = trained.decode(LATENT, KEYS[1], decoder="warp", keyframe_index=index)
-    assert torch.equal(decode(), single)
-    assert torch.equal(decode(None, None), single)
-    for neighbours, changed in (((KEYS[0], None), range(index)), ((None, KEYS[2]), range(index + 1, 16))):
-        found = decode(*neighbours)
+    single = decode(trained, LATENT, KEYS[1], decoder="warp", place=index)
+    assert torch.equal(decode(trained, LATENT, KEYS[1], decoder=NAME, place=index), single)
+    for other, changed in (((KEYS[0], index - 16), range(index)), ((KEYS[2], index + 16), range(index + 1, 16))):
+        found = decode(trained, LATENT, KEYS[1], decoder=NAME, place=index, beside=[other])
         same = [torch.equal(found[:, :, i], single[:, :, i]) for i in range(16)]
         assert same == [i not in changed for i in range(16)]
 
@@ -71,11 +70,14 @@ def test_frames_without_a_neighbour_are_the_warp_decoders(trained: ReducioLite, 
 def test_clips_of_a_batch_may_have_neighbours_or_not(trained: ReducioLite) -> None:
     latent, key = LATENT.expand(3, -1, -1, -1, -1), KEYS[1].expand(3, -1, -1, -1)
     present = torch.tensor([[True, True], [True, False], [False, False]])
-    pictures = [picture.expand(3, -1, -1, -1) for picture in (KEYS[0], KEYS[2])]
-    found = trained.decode(latent, key, decoder=NAME, neighbours=pictures, present=present)
-    for row, (before, after) in zip(found, present.tolist(), strict=True):
-        alone = (KEYS[0] if before else None, KEYS[2] if after else None)
-        expected = trained.decode(LATENT, KEYS[1], decoder=NAME, neighbours=alone)
+    others = [
+        Reference(picture=picture.expand(3, -1, -1, -1), place=place, beside=True, present=there)
+        for (picture, place), there in zip(BESIDE, present.unbind(1), strict=True)
+    ]
+    found = trained.decode(latent, [Reference(picture=key, place=7), *others], decoder=NAME)
+    for row, there in zip(found, present.tolist(), strict=True):
+        alone = [item for item, known in zip(BESIDE, there, strict=True) if known]
+        expected = decode(trained, LATENT, KEYS[1], decoder=NAME, beside=alone)
         assert torch.allclose(row, expected[0], atol=1e-5)
 
 
@@ -96,7 +98,7 @@ def test_a_searched_flow_finds_the_neighbour() -> None:
         latent[0, 2 * (frame % 4), frame // 4] = frame - 7
     video = moving_video(40, shift=1)
     clip, after = video[:, :, :16], video[:, :, 23]
-    found = model.decode(latent, clip[:, :, 7], decoder=NAME, neighbours=(None, after))
+    found = decode(model, latent, clip[:, :, 7], decoder=NAME, beside=[(after, 23)])
     middle = slice(8, 48)
     error = (found - clip)[:, :, 8:, middle, middle].abs().mean()
     still = (after[:, :, None] - clip)[:, :, 8:, middle, middle].abs().mean()
@@ -112,7 +114,7 @@ def test_only_the_added_part_learns() -> None:
     clip = VIDEO[:, :, 16:32]
     for _ in range(3):  # the layers that start at zero open up one after the other
         optimizer.zero_grad()
-        out = model.decode(LATENT, KEYS[1], decoder=NAME, neighbours=(KEYS[0], KEYS[2]))
+        out = decode(model, LATENT, KEYS[1], decoder=NAME, beside=BESIDE)
         (out - clip).square().mean().backward()
         optimizer.step()
     with_gradient = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
@@ -128,14 +130,17 @@ def test_latents_are_those_of_the_model_without_it() -> None:
     clip = VIDEO[:, :, 16:32]
     mean = plain.encode(clip).mode()
     assert torch.equal(wide.encode(clip).mode(), mean)
-    assert torch.equal(wide.decode(mean, KEYS[1], decoder="warp"), plain.decode(mean, KEYS[1]))
+    assert torch.equal(decode(wide, mean, KEYS[1], decoder="warp"), decode(plain, mean, KEYS[1]))
 
 
 def test_wrong_use_is_refused(fresh: ReducioLite) -> None:
     with pytest.raises(InputError, match="bidirectional adds to warp"):
         LiteConfig(decoders=("bidirectional",))
-    with pytest.raises(InputError, match="the decoder 'warp' has no use for them"):
-        fresh.decode(LATENT, KEYS[1], neighbours=(KEYS[0], None))
+    with pytest.raises(
+        InputError, match="1 references before the clip are given; the decoder 'warp' has no use for them"
+    ):
+        fresh.decode(LATENT, [Reference(picture=picture, place=place, beside=place < 0)
+                              for picture, place in zip(KEYS[:2], (-9, 7), strict=True)])  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -146,11 +151,11 @@ def codec(trained: ReducioLite) -> ReducioCodec:
 def test_a_video_of_several_clips_uses_the_key_frames_at_hand(codec: ReducioCodec, trained: ReducioLite) -> None:
     latent, keys = codec.encode(VIDEO)
     found = codec.decode(latent, keys, decoder=NAME)
-    around = [(None, keys[:, :, 1]), (keys[:, :, 0], keys[:, :, 2]), (keys[:, :, 1], None)]
-    for number, neighbours in enumerate(around):
+    around = [[(keys[:, :, 1], 23)], [(keys[:, :, 0], -9), (keys[:, :, 2], 23)], [(keys[:, :, 1], -9)]]
+    for number, beside in enumerate(around):
         part = latent.as_subclass(Tensor)[:, :, 4 * number : 4 * number + 4]
         with torch.inference_mode():
-            expected = trained.decode(part, keys[:, :, number], decoder=NAME, neighbours=neighbours).clamp(-1, 1)
+            expected = decode(trained, part, keys[:, :, number], decoder=NAME, beside=beside).clamp(-1, 1)
         assert torch.allclose(found[:, :, 16 * number : 16 * number + 16], expected, atol=1e-5)
     single = codec.decode(latent, keys, decoder="warp")
     assert torch.equal(found[:, :, :8], single[:, :, :8]) and not torch.equal(found[:, :, 8:16], single[:, :, 8:16])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from reducio_codec.models.reducio.motion import estimate_flow, warp
+from reducio_codec.models.motion import estimate_flow, warp
 from tests.models.test_lite import moving_clip
 
 

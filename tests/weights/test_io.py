@@ -19,6 +19,7 @@ from reducio_codec.models.reducio.vae import ReducioVAE
 from reducio_codec.weights import io
 from reducio_codec.weights.card import ModelCard, read_licence
 from reducio_codec.weights.layout import CARD_FILE, CONFIG_FILE, ENTROPY_FILE, TENSOR_FILE
+from tests.helpers import decode
 
 CONFIG = LiteConfig(channels_4=4, channels_8=4, channels_16=4, channels_32=8, decoders=("warp", "add", "none"))
 CARD = ModelCard(name="tiny", licence="MIT", summary="For tests.", training_data=["nothing"], limits=["all"]).text()
@@ -64,8 +65,8 @@ def test_a_saved_model_comes_back_bit_for_bit(model: ReducioLite, folder: Path) 
     with torch.inference_mode():
         for name in info.decoders:
             assert torch.equal(
-                loaded.decode(latent, keyframe, decoder=name),  # type: ignore[operator]
-                model.decode(latent, keyframe, decoder=name),
+                decode(loaded, latent, keyframe, decoder=name),
+                decode(model, latent, keyframe, decoder=name),
             )
 
 
@@ -114,8 +115,8 @@ def test_one_decoder_loads_without_reading_the_others(
     latent, keyframe = torch.randn(1, 16, 4, 1, 1), torch.zeros(1, 3, 32, 32)
     with torch.inference_mode():
         assert torch.equal(
-            loaded.decode(latent, keyframe),  # type: ignore[operator]
-            model.decode(latent, keyframe, decoder="none"),
+            decode(loaded, latent, keyframe),
+            decode(model, latent, keyframe, decoder="none"),
         )
 
 

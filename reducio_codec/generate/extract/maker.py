@@ -6,7 +6,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from reducio_codec.generate.extract.shards import SUFFIXES, write_shard
 from reducio_codec.generate.semantic import ImageEncoder
 from reducio_codec.generate.text import TextEncoder
 from reducio_codec.io.pixels import to_unit
-from reducio_codec.models.contract import CodecModel
 from reducio_codec.rdc.keyframe import encode_keyframe
 from reducio_codec.train.render import resize
 from reducio_codec.train.scan import Video
@@ -64,9 +63,7 @@ class ShardMaker:
             torch.set_num_threads(encoders.threads)
         self._out, self._options = out, options
         model, info = load_pretrained(encoders.codec)
-        self._codec = ReducioCodec(
-            cast(CodecModel, model), model_id=info.id, device=encoders.device, dtype=encoders.dtype
-        )
+        self._codec = ReducioCodec(model, model_id=info.id, device=encoders.device, dtype=encoders.dtype)
         where: dict[str, Any] = {"device": encoders.device, "dtype": encoders.dtype}
         self._text = self._image = None
         if encoders.text_encoder is not None:

@@ -9,14 +9,13 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from reducio_codec.errors import InputError, ReducioError
 from reducio_codec.generate.extract.maker import Encoders, ShardMaker, ShardResult, read_caption
 from reducio_codec.generate.extract.options import ExtractOptions
 from reducio_codec.generate.extract.plan import Shard, digest, plan_samples, plan_shards
 from reducio_codec.generate.extract.shards import ShardIndex, check_folder, claim_shards, missing_shards
-from reducio_codec.models.contract import CodecModel
 from reducio_codec.train.manifest import find_videos
 from reducio_codec.train.scan import CACHE_FOLDER, ScanOptions, Video, scan
 from reducio_codec.weights.zoo import list_models, load_pretrained
@@ -69,7 +68,7 @@ def extract(
     check_folder(out)
     encoders = replace(encoders, codec=_name(encoders.codec))
     model, info = load_pretrained(encoders.codec)
-    codec = cast(CodecModel, model)
+    codec = model
     store = options.storage == "disk"
     found = scan(
         find_videos(source),

@@ -10,10 +10,10 @@ from typing import Any
 
 from reducio_codec.errors import InputError
 from reducio_codec.generate.protocols.items import Item, Plan
+from reducio_codec.io.files import VIDEO_SUFFIXES
 
 VIDEOS = 2990
 SPLIT = "test"
-_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi")
 
 
 def read_msrvtt(annotations: Path, data: Path, *, count: int, seed: int) -> Plan:
@@ -32,7 +32,7 @@ def read_msrvtt(annotations: Path, data: Path, *, count: int, seed: int) -> Plan
     videos, captions = _read(annotations)
     if not data.is_dir():
         raise InputError(f"{data} isn't a folder; the videos of MSR-VTT are needed, named VIDEO_ID.mp4")
-    files = {path.stem: path for path in sorted(data.rglob("*"), reverse=True) if path.suffix.lower() in _SUFFIXES}
+    files = {path.stem: path for path in sorted(data.rglob("*"), reverse=True) if path.suffix.lower() in VIDEO_SUFFIXES}
     plan = Plan(items=[])
     for name in videos:
         if name not in files:

@@ -27,7 +27,9 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 _GENERATION = (
-    click.option("-m", "--model", default="reducio-dit-lite", show_default=True, help="Transformer, name or folder."),
+    click.option(
+        "-m", "--model", default="reducio-dit-lite-4step", show_default=True, help="Transformer, name or folder."
+    ),
     click.option("--codec", help="Name or folder.  [default: the one that the transformer names]"),
     click.option("--text-encoder", metavar="FOLDER|NAME", help="T5 for models that take text."),
     click.option("--image-encoder", metavar="FOLDER|NAME", help="OpenCLIP model for models that take semantic tokens."),

@@ -12,10 +12,10 @@ import numpy as np
 
 from reducio_codec.errors import InputError
 from reducio_codec.generate.protocols.items import Item, Plan
+from reducio_codec.io.files import VIDEO_SUFFIXES
 
 CLASSES, VIDEOS = 101, 13320
 _NAME = re.compile(r"v_(?P<group>[A-Za-z]+)_g\d+_c\d+")
-_SUFFIXES = (".avi", ".mp4", ".mkv", ".webm")
 
 
 def read_ucf101(data: Path, *, count: int, seed: int, listed: Path | None = None, captions: Path | None = None) -> Plan:
@@ -40,7 +40,7 @@ def read_ucf101(data: Path, *, count: int, seed: int, listed: Path | None = None
     groups: dict[str, list[Item]] = defaultdict(list)
     videos = 0
     for path in sorted(root.glob("*/*")):
-        if path.suffix.lower() not in _SUFFIXES:
+        if path.suffix.lower() not in VIDEO_SUFFIXES:
             continue
         name = path.relative_to(root).as_posix()
         found = _NAME.fullmatch(path.stem)
@@ -120,4 +120,6 @@ def _captions(path: Path) -> dict[str, str]:
         raise InputError(f"{path} can't be read: {error}") from error
     if not isinstance(found, dict) or not all(isinstance(text, str) and text.strip() for text in found.values()):
         raise InputError(f"{path} must be an object from a video's name to its caption")
-    return {Path(name).stem if name.lower().endswith(_SUFFIXES) else name: text for name, text in found.items()}
+    return {
+        Path(name).stem if name.lower().endswith(tuple(VIDEO_SUFFIXES)) else name: text for name, text in found.items()
+    }

@@ -21,11 +21,11 @@ from reducio_codec.errors import FormatError, InputError, ReducioError
 from reducio_codec.generate.buckets import Size
 from reducio_codec.generate.conditioning import Conditions
 from reducio_codec.generate.extract.shards import SUFFIXES, ShardIndex, missing_shards, read_index
+from reducio_codec.io.memory import free_memory
 from reducio_codec.io.pixels import to_unit
 from reducio_codec.rdc.keyframe import decode_keyframe
 from reducio_codec.train.loading import ClipKey
 from reducio_codec.train.sampling import motion_weights
-from reducio_codec.train.store import free_memory
 
 _CODECS = {suffix: codec for codec, suffix in SUFFIXES.items()}
 _DRAW = 3
@@ -228,7 +228,7 @@ def _check_fits(entries: Sequence[Entry]) -> None:
         3 * entry.size[0] * entry.size[1] + sum(size for name, (_, size) in entry.parts.items() if name.endswith("npy"))
         for entry in entries
     )
-    free = free_memory()
+    free = free_memory(torch.device("cpu"))
     if free is not None and needed > 0.9 * free:
         raise InputError(
             f"the samples take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free; "

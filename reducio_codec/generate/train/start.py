@@ -46,7 +46,7 @@ def _codec_name(config: DiTConfig, index: ShardIndex) -> str:
         return config.codec
     if not Path(index.codec).is_absolute():  # a name; folders are stored as whole paths, which say nothing elsewhere
         return index.codec
-    if config.codec and latent_space_id(load_pretrained(config.codec)[0]) == index.latent_space:  # type: ignore[arg-type]
+    if config.codec and latent_space_id(load_pretrained(config.codec)[0]) == index.latent_space:
         return config.codec
     _log.warning("the shards are of the codec %r: this model names none, so its user must", index.codec)
     return ""

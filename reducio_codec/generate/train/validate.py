@@ -87,7 +87,7 @@ class Generator:
     def __init__(self, samples: Samples, options: DitValidationOptions, *, config: Any, device: torch.device) -> None:
         source = resolve(samples.index.codec)
         model, info = load_model(source.folder)
-        self.codec = ReducioCodec(model, model_id=info.id, device=device)  # type: ignore[arg-type]
+        self.codec = ReducioCodec(model, model_id=info.id, device=device)
         check_latent_space(config, self.codec.model, codec_name=samples.index.codec)
         first = samples.entries[0].size
         chosen = spread([entry for entry in samples.entries if entry.size == first], options.clips)

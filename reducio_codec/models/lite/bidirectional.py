@@ -7,16 +7,16 @@ it. Only what is added to the warp decoder lives here; without a neighbour a fra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reducio_codec.config import CLIP_LENGTH, LiteConfig
+from reducio_codec.models.contract import Reference
 from reducio_codec.models.lite.blocks import ResBlock, act, conv, upsample, zero_conv
-from reducio_codec.models.lite.decoders import WarpResult
-from reducio_codec.models.reducio.motion import FLOW_STRIDE, estimate_flow, warp
+from reducio_codec.models.lite.decoders import Parts, WarpResult
+from reducio_codec.models.motion import FLOW_STRIDE, estimate_flow, warp
+from reducio_codec.models.precision import exact
 
 _SHARPNESS = 32.0
 """How much a proposed flow loses against the others for an error of 1 (127.5 grey levels), before training."""
@@ -40,38 +40,23 @@ class BidirectionalDecoder(nn.Module):
         self.blocks_4 = nn.Sequential(ResBlock(c4), ResBlock(c4))
         self.out_4 = zero_conv(c4, 48 + 16)
 
-    def forward(
-        self,
-        single: WarpResult,
-        keyframe: Tensor,
-        *,
-        keyframe_index: int,
-        neighbours: Sequence[Tensor | None],
-        places: Sequence[int],
-        present: Tensor | None,
-    ) -> Tensor:
-        """The clip's frames, (B*16, 3, H, W), from the warp decoder's.
-
-        Args:
-            single: what the warp decoder made of the clip.
-            keyframe: (B, 3, H, W).
-            keyframe_index: which frame the key frame is.
-            neighbours: the key frames (B, 3, H, W) of the clips before and after, or None.
-            places: where those lie, in frames of this clip: -9 and 23 for key frames in the middle.
-            present: (B, 2) bool, which of them a clip really has; None: all.
-        """
+    def forward(self, parts: Parts, single: WarpResult) -> Tensor:
+        """The clip's frames, (B*16, 3, H, W), from what the warp decoder made of the same parts."""
+        own = parts.own
         frames = single.frames.unflatten(0, (-1, CLIP_LENGTH))  # (B, 16, 3, H, W)
-        sides = slice(0, keyframe_index), slice(keyframe_index + 1, CLIP_LENGTH)
-        parts = [frames[:, sides[0]], frames[:, keyframe_index, None], frames[:, sides[1]]]
-        for number, (neighbour, place, between) in enumerate(zip(neighbours, places, sides, strict=True)):
-            if neighbour is None or between.start == between.stop:
+        sides = slice(0, own.place), slice(own.place + 1, CLIP_LENGTH)
+        shown = [frames[:, sides[0]], frames[:, own.place, None], frames[:, sides[1]]]
+        for reference in parts.beside:
+            number = int(reference.place > own.place)
+            between = sides[number]
+            if between.start == between.stop:
                 continue
-            own = _Side(single, keyframe, between=between, keyframe_index=keyframe_index, place=place)
-            better = self._improve(own, neighbour.float())
-            if present is not None:
-                better = torch.where(present[:, number, None, None, None, None], better, parts[2 * number])
-            parts[2 * number] = better
-        return torch.cat(parts, 1).flatten(0, 1)
+            side = _Side(single, own, between=between, place=reference.place)
+            better = self._improve(side, reference.picture.float())
+            if reference.present is not None:
+                better = torch.where(reference.present[:, None, None, None, None], better, shown[2 * number])
+            shown[2 * number] = better
+        return torch.cat(shown, 1).flatten(0, 1)
 
     def _improve(self, own: _Side, neighbour: Tensor) -> Tensor:
         """(B, n, 3, H, W): the frames of one side of the key frame."""
@@ -96,19 +81,16 @@ class BidirectionalDecoder(nn.Module):
 class _Side:
     """The warp decoder's frames on one side of the key frame, folded into the batch: N = B * n."""
 
-    def __init__(
-        self, single: WarpResult, keyframe: Tensor, *, between: slice, keyframe_index: int, place: int
-    ) -> None:
-        self.keyframe = keyframe.float()
+    def __init__(self, single: WarpResult, own: Reference, *, between: slice, place: int) -> None:
+        self.keyframe = own.picture.float()
         self.count = between.stop - between.start
         self.frames, self.flow, self.features_8, self.features_4 = (
             x.unflatten(0, (-1, CLIP_LENGTH))[:, between].flatten(0, 1) for x in single
         )
-        numbers = torch.arange(between.start, between.stop, device=keyframe.device)
-        time = (numbers - keyframe_index) / (place - keyframe_index)
-        self.time = time.repeat(len(keyframe))[
-            :, None, None, None
-        ]  # (N, 1, 1, 1): 0 the key frame's, 1 the neighbour's
+        numbers = torch.arange(between.start, between.stop, device=self.keyframe.device)
+        time = (numbers - own.place) / (place - own.place)
+        # (N, 1, 1, 1): 0 at the key frame's place, 1 at the neighbour's
+        self.time = time.repeat(len(self.keyframe))[:, None, None, None]
 
     def each(self, x: Tensor) -> Tensor:
         """(B, ...) -> (N, ...): a clip's picture, once for each of the frames."""
@@ -127,7 +109,7 @@ def _propose(own: _Side, neighbour: Tensor) -> tuple[Tensor, Tensor]:
     for in the neighbour. Straight: the neighbour's motion from the key frame, at constant speed; it also knows what comes
     into the picture between the two.
     """
-    with torch.autocast(neighbour.device.type, enabled=False):
+    with exact(neighbour.device):
         pair = own.keyframe, neighbour
         both_ways = estimate_flow(torch.cat(pair)[:, :, None], torch.cat(pair[::-1]))[:, 0]  # (2 * B, 2, H/8, W/8)
         ahead, back = both_ways.chunk(2)

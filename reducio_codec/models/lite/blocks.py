@@ -58,7 +58,7 @@ def _shift_in_time(x: Tensor, shift: int) -> Tensor:
     return torch.cat((before, after, y[:, :, 2 * shift :]), 2).flatten(0, 1)
 
 
-class ContentEncoder(nn.Module):
+class KeyframePyramid(nn.Module):
     """The key frame's features at a quarter and an eighth of its size; runs once a clip."""
 
     def __init__(self, config: LiteConfig) -> None:

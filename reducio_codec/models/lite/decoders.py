@@ -6,6 +6,7 @@ the latent's linear flow; "none", which has no key frame, gives grey).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -14,9 +15,10 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from reducio_codec.config import CLIP_LENGTH, LiteConfig
+from reducio_codec.models.contract import Reference
 from reducio_codec.models.lite.blocks import (
     SLOTS,
-    ContentEncoder,
+    KeyframePyramid,
     LatentTrunk,
     ResBlock,
     act,
@@ -26,7 +28,29 @@ from reducio_codec.models.lite.blocks import (
     upsample,
     zero_conv,
 )
-from reducio_codec.models.reducio.motion import warp
+from reducio_codec.models.motion import warp
+from reducio_codec.models.precision import exact
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Parts:
+    """What a clip is decoded from."""
+
+    latent: Tensor
+    """(B, z, 4, h, w), normalised."""
+    raw: Tensor
+    """The same before normalisation: its flow is in pixels."""
+    references: tuple[Reference, ...]
+
+    @property
+    def own(self) -> Reference:
+        """The one that lies in the clip: the latent's flow leads to it."""
+        return next(item for item in self.references if not item.beside)
+
+    @property
+    def beside(self) -> tuple[Reference, ...]:
+        """Those of other clips."""
+        return tuple(item for item in self.references if item.beside)
 
 
 class WarpResult(NamedTuple):
@@ -56,7 +80,7 @@ class WarpDecoder(nn.Module):
         )
         nn.init.zeros_(self.residual_out.weight)
         self.trunk = LatentTrunk(config)
-        self.content = ContentEncoder(config)
+        self.content = KeyframePyramid(config)
         self.in_8 = conv(c16 + 2 * c4 + 2, c8)
         self.blocks_8 = nn.Sequential(ResBlock(c8, temporal=True), ResBlock(c8, temporal=True))
         self.flow_8 = zero_conv(c8, 2)
@@ -65,19 +89,20 @@ class WarpDecoder(nn.Module):
         self.blocks_4 = nn.Sequential(ResBlock(c4), ResBlock(c4))
         self.out_4 = zero_conv(c4, 48 + 16)
 
-    def forward(self, latent: Tensor, raw: Tensor, keyframe: Tensor) -> Tensor:
-        """latent (B, z, 4, h, w) normalised, raw the same before, keyframe (B, 3, H, W) -> (B*16, 3, H, W)."""
-        return self.explain(latent, raw, keyframe).frames
+    def forward(self, parts: Parts) -> Tensor:
+        """The clip's frames, (B*16, 3, H, W)."""
+        return self.explain(parts).frames
 
-    def explain(self, latent: Tensor, raw: Tensor, keyframe: Tensor) -> WarpResult:
+    def explain(self, parts: Parts) -> WarpResult:
         """``forward`` with what led to it."""
-        with torch.autocast(raw.device.type, enabled=False):  # a flow of 30 px in bfloat16 is wrong by 0.1 px
+        raw, keyframe = parts.raw, parts.own.picture
+        with exact(raw.device):  # a flow of 30 px in bfloat16 is wrong by 0.1 px
             flow = self.flow_out(fold_slots(raw.float()))  # (B, 32, H/16, W/16), pixels
             linear = self.residual_out(fold_slots(raw.float()))  # (B, 48, H/4, W/4)
         linear = rearrange(linear, "b (t c) h w -> (b t) c h w", t=CLIP_LENGTH)
         flow = upsample(rearrange(flow, "b (t c) h w -> (b t) c h w", t=CLIP_LENGTH).float(), 2)  # (B*16, 2, H/8, W/8)
         content_4, content_8 = (per_frame(x) for x in self.content(keyframe))
-        x = upsample(self.trunk(latent), 2)  # (B*16, C16, H/8, W/8)
+        x = upsample(self.trunk(parts.latent), 2)  # (B*16, C16, H/8, W/8)
         moved_8 = _warp_features(content_8, flow / 8)
         x = self.in_8(torch.cat((x, moved_8, content_8, (flow / 8).to(x.dtype)), 1))
         x = features_8 = self.blocks_8(act(x))  # (B*16, C8, H/8, W/8)
@@ -116,15 +141,16 @@ class FusionDecoder(nn.Module):
         self.blocks_4 = nn.Sequential(ResBlock(c4), ResBlock(c4))
         self.out_4 = zero_conv(c4, 48)
         if fusion != "none":
-            self.content = ContentEncoder(config)
+            self.content = KeyframePyramid(config)
             self.fuse_8 = _FUSIONS[fusion](c8, c4)
             # at a quarter of the size attention over all pairs is out of reach; it adds there
             self.fuse_4 = _FUSIONS["add" if fusion == "attention" else fusion](c4, c4 // 2)
 
-    def forward(self, latent: Tensor, raw: Tensor, keyframe: Tensor) -> Tensor:
-        """As ``WarpDecoder.forward``; ``raw`` has no part in it."""
-        x = self.before_8(act(self.in_8(upsample(self.trunk(latent), 2))))  # (B*16, C8, H/8, W/8)
+    def forward(self, parts: Parts) -> Tensor:
+        """The clip's frames, (B*16, 3, H, W)."""
+        x = self.before_8(act(self.in_8(upsample(self.trunk(parts.latent), 2))))  # (B*16, C8, H/8, W/8)
         if self.fusion != "none":
+            keyframe = parts.own.picture
             content_4, content_8 = self.content(keyframe)
             x = self.fuse_8(x, content_8)
         x = self.blocks_8(x)
@@ -135,7 +161,7 @@ class FusionDecoder(nn.Module):
         return x if self.fusion == "none" else x + per_frame(keyframe.float())
 
 
-class AddFusion(nn.Module):
+class LiteAddFusion(nn.Module):
     """Content plus an embedding of the frame's time, added, then a convolution."""
 
     def __init__(self, channels: int, content: int) -> None:
@@ -150,7 +176,7 @@ class AddFusion(nn.Module):
         return merged
 
 
-class LinearFusion(nn.Module):
+class LiteLinearFusion(nn.Module):
     """Content as a seventeenth frame; a linear map over time, the same for all channels, refines (Sec. 3.1)."""
 
     def __init__(self, channels: int, content: int) -> None:
@@ -168,7 +194,7 @@ class LinearFusion(nn.Module):
         return x + act(mixed.flatten(0, 1))
 
 
-class AttentionFusion(nn.Module):
+class LiteAttentionFusion(nn.Module):
     """Every position of every frame attends to the whole key frame, by what is there and by how far away it is.
 
     Places enter as rotations of queries and keys (RoPE, arXiv 2104.09864; half of the pairs turn with the row, half with
@@ -212,8 +238,8 @@ def _turn(x: Tensor, angles: Tensor) -> Tensor:
     return torch.cat((first * cosine - second * sine, first * sine + second * cosine), -1).to(x.dtype)
 
 
-_FUSIONS: dict[str, type[AddFusion] | type[LinearFusion] | type[AttentionFusion]] = {
-    "add": AddFusion,
-    "linear": LinearFusion,
-    "attention": AttentionFusion,
+_FUSIONS: dict[str, type[LiteAddFusion] | type[LiteLinearFusion] | type[LiteAttentionFusion]] = {
+    "add": LiteAddFusion,
+    "linear": LiteLinearFusion,
+    "attention": LiteAttentionFusion,
 }

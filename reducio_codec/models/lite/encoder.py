@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from reducio_codec.config import CLIP_LENGTH, LiteConfig
 from reducio_codec.models.lite.blocks import SLOTS, ResBlock, act, conv, per_frame, unfold_slots, upsample, zero_conv
-from reducio_codec.models.reducio.motion import estimate_flow, warp
+from reducio_codec.models.motion import estimate_flow, warp
+from reducio_codec.models.precision import exact
 
 
-class MotionEncoder(nn.Module):
+class LiteMotionEncoder(nn.Module):
     """Clip and key frame -> latent mean, before its statistics are normalised.
 
     ``flow_in`` is a linear map of the searched flow, one for each time position (grouped), and starts as the leading
@@ -47,7 +48,7 @@ class MotionEncoder(nn.Module):
         The first is linear in the flow (pixels) and the residual (pixel values); the second is what learning adds, in
         standard deviations of the latent's channels.
         """
-        with torch.no_grad(), torch.autocast(video.device.type, enabled=False):
+        with torch.no_grad(), exact(video.device):
             flow = estimate_flow(video, keyframe)  # (B, 16, 2, H/8, W/8)
             flow[:, keyframe_index] = 0
             coarse = rearrange(F.avg_pool2d(flow.flatten(0, 1), 2), "(b t) c h w -> b (t c) h w", t=CLIP_LENGTH)
@@ -65,7 +66,7 @@ class MotionEncoder(nn.Module):
         x = self.block_16(act(self.down_16(x)))  # (B*16, C8, H/16, W/16)
         x = act(self.fold(rearrange(x, "(b t) c h w -> b (t c) h w", t=CLIP_LENGTH)))  # (B, C32, H/16, W/16)
         x = self.blocks_32(act(self.down_32(x)))  # (B, C32, H/32, W/32)
-        with torch.autocast(video.device.type, enabled=False):  # a flow of 30 px in bfloat16 is wrong by 0.1 px
+        with exact(video.device):  # a flow of 30 px in bfloat16 is wrong by 0.1 px
             motion = self.flow_in(coarse) + self.residual_in(residual)
         return unfold_slots(motion), unfold_slots(self.out_conv(act(x)).float())
 

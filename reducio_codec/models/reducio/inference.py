@@ -1,4 +1,4 @@
-"""``optimize_for_inference``: the same model, faster and in less memory, at the price of training and saving.
+"""``ReducioVAE.optimize_for_inference``: the same model, faster and in less memory, at the price of training and saving.
 
 What changes (the function is the published one; ``reducio_codec.models.reducio.windows`` has the convolutions):
 
@@ -15,7 +15,7 @@ What changes (the function is the published one; ``reducio_codec.models.reducio.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +23,9 @@ from torch.nn import functional
 
 from reducio_codec.errors import InputError
 from reducio_codec.models.reducio.decoder import MotionDecoder
+from reducio_codec.models.reducio.encoder import MotionEncoder
 from reducio_codec.models.reducio.layers import GroupNorm, ResidualBlock, Upsample
 from reducio_codec.models.reducio.windows import TimeConv, clip_frames, convolve, empty_clip
-
-if TYPE_CHECKING:
-    from reducio_codec.models.reducio.vae import ReducioVAE
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -232,38 +230,25 @@ class FastHead(nn.Module):
         return out
 
 
-def optimize_for_inference(model: ReducioVAE, *, dtype: torch.dtype, winograd: bool | None = None) -> None:
-    """Change ``model`` in place: see the module's text.
-
-    Args:
-        model: as loaded or built; it goes into eval mode. Move it to its device first.
-        dtype: float32 (same result to about 1e-6), bfloat16 or float16.
-        winograd: None chooses: on a CPU.
-
-    Raises:
-        InputError: another dtype, or a model that is optimised already or codes frames one by one (``conv="image"``).
-    """
-    if not model.optimizable:
-        raise InputError("a model with conv='image' has nothing to optimise; run it under autocast")
+def check_dtype(dtype: torch.dtype) -> None:
+    """InputError for a number format that isn't one of ``DTYPES``."""
     if dtype not in DTYPES:
         raise InputError(f"dtype is {dtype}; allowed: {', '.join(map(str, DTYPES))}")
-    if model.optimized_dtype is not None:
-        raise InputError(f"this model is optimised already, for {model.optimized_dtype}; load it again for {dtype}")
-    if winograd is None:
-        winograd = next(model.parameters()).device.type == "cpu"
-    model.float().eval().requires_grad_(False)
-    encoder = model.encoder
+
+
+def optimize_encoder(encoder: MotionEncoder, *, dtype: torch.dtype, winograd: bool) -> None:
+    """Change a motion encoder in place: see the module's text."""
     encoder.conv_in = FastConvIn(encoder.conv_in, dtype=dtype, winograd=winograd)
     _optimize_levels(encoder.down, dtype=dtype, winograd=winograd)
     _optimize(encoder.mid, dtype=torch.float32, winograd=winograd)
-    for module in model.decoders.values():
-        decoder = cast(MotionDecoder, module)
-        _optimize(decoder.mid, dtype=torch.float32, winograd=winograd)
-        _optimize_levels(decoder.up, dtype=dtype, winograd=winograd)
-        decoder.fast_head = FastHead(cast(GroupNorm, decoder.norm_out), decoder.conv_out)
-        decoder.norm_out, decoder.conv_out = nn.Identity(), nn.Identity()
-    model.optimized_dtype = dtype
-    model.register_state_dict_pre_hook(_refuse_saving)  # type: ignore[no-untyped-call]
+
+
+def optimize_decoder(decoder: MotionDecoder, *, dtype: torch.dtype, winograd: bool) -> None:
+    """Change a motion decoder in place: see the module's text."""
+    _optimize(decoder.mid, dtype=torch.float32, winograd=winograd)
+    _optimize_levels(decoder.up, dtype=dtype, winograd=winograd)
+    decoder.fast_head = FastHead(cast(GroupNorm, decoder.norm_out), decoder.conv_out)
+    decoder.norm_out, decoder.conv_out = nn.Identity(), nn.Identity()
 
 
 def _optimize_levels(levels: nn.ModuleList, *, dtype: torch.dtype, winograd: bool) -> None:
@@ -288,7 +273,3 @@ def _optimize(module: nn.Module, *, dtype: torch.dtype, winograd: bool) -> None:
 def _in_format(weight: Tensor, *, dtype: torch.dtype) -> Tensor:
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     return weight.to(dtype).contiguous(memory_format=formats.get(weight.ndim, torch.contiguous_format))
-
-
-def _refuse_saving(module: nn.Module, prefix: str, keep_vars: bool) -> None:
-    raise InputError("this model was optimised for inference, which folds its weights; save it before that")

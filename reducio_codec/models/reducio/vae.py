@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Sequence
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from reducio_codec.config import CLIP_LENGTH, ReducioConfig
 from reducio_codec.errors import InputError
+from reducio_codec.models.contract import Allowed, CodecModel, Decoder, Reference, Training
 from reducio_codec.models.posterior import Posterior, layer_norm_latent
-from reducio_codec.models.reducio.content import ContentEncoder, ContentPyramid
+from reducio_codec.models.reducio.content import ContentEncoder
 from reducio_codec.models.reducio.decoder import MotionDecoder
 from reducio_codec.models.reducio.encoder import MotionEncoder
 from reducio_codec.models.reducio.fusion import AttentionFusion
+from reducio_codec.models.reducio.inference import check_dtype, optimize_decoder, optimize_encoder
 from reducio_codec.models.reducio.layers import (
     ResidualBlock,
     batch_as_frames,
@@ -22,19 +25,18 @@ from reducio_codec.models.reducio.layers import (
 )
 from reducio_codec.models.reducio.start import start_near_identity
 
-if TYPE_CHECKING:
-    from typing import Self
-
 FIXED_KEYFRAMES = {"middle": (CLIP_LENGTH - 1) // 2, "first": 0}
 
 
-class ReducioVAE(nn.Module):
-    """Reducio-VAE, configuration-driven. Satisfies ``CodecModel``.
+class ReducioVAE(CodecModel):
+    """Reducio-VAE, configuration-driven; see ``models.contract.CodecModel``.
 
     Weights of one decoder live under ``decoders.<name>.``; ``encoder.``, ``quant_conv.`` and ``content.`` are shared.
     Inputs may be of any floating type and are computed in the weights' type; with float32 weights the result is the
     published code's within rounding.
     """
+
+    config: ReducioConfig
 
     def __init__(self, config: ReducioConfig) -> None:
         super().__init__()
@@ -46,17 +48,25 @@ class ReducioVAE(nn.Module):
         self.decoders = nn.ModuleDict({name: MotionDecoder(config, fusion=name) for name in config.decoders})
         start_near_identity(self)
         self._gradient_checkpointing = False
-        self.optimized_dtype: torch.dtype | None = None
 
-    @property
-    def decoder_names(self) -> tuple[str, ...]:
-        """Decoders of this model, the default first."""
-        return tuple(self.decoders)
+    @classmethod
+    def describe(cls, config: ReducioConfig, name: str) -> Decoder:
+        """See ``CodecModel``. Norms and attention see the whole tile, so no decoder has a reach."""
+        unused = name == "none" or config.content_frame == "none"
+        return Decoder(name=name, inside=Allowed() if unused else Allowed(least=1, most=1), last_layer="conv_out")
 
-    @property
-    def default_decoder(self) -> str:
-        """The decoder that ``decode`` takes when none is named."""
-        return self.decoder_names[0]
+    @classmethod
+    def training_of(cls, config: ReducioConfig) -> Training:
+        """See ``CodecModel``."""
+        return Training(
+            block="ResidualBlock",
+            # with conv="image" the widths are others than those of the image VAE
+            starts=() if config.conv == "image" else ("image_vae",),
+            gradient_checkpointing=True,
+            learned_variance=True,
+            shared_content=True,
+            random_keyframe=config.content_frame == "random",
+        )
 
     @property
     def default_keyframe_index(self) -> int:
@@ -75,24 +85,20 @@ class ReducioVAE(nn.Module):
             if isinstance(module, ResidualBlock | AttentionFusion):
                 module.checkpointing = value
 
-    def encode(self, video: Tensor, *, keyframe_index: int | None = None, keyframe: Tensor | None = None) -> Posterior:
+    def encode(self, video: Tensor, *, references: Sequence[Reference] | None = None) -> Posterior:
         """The latent's Gaussian: ``mean`` and ``logvar`` are (B, z, 16 / f_t, H / f_s, W / f_s), before the norm.
 
-        The motion encoder does not look at the key frame, so ``keyframe_index`` and ``keyframe`` have no influence on
-        the result; they are checked all the same.
+        The motion encoder does not look at the key frame, so ``references`` have no influence on the result; they are
+        checked all the same.
 
         Args:
             video: (B, 3, 16, H, W) float in [-1, 1], H and W multiples of ``spatial_compression_ratio``.
-            keyframe_index: the key frame's place; None is ``default_keyframe_index``.
-            keyframe: (B, 3, H, W).
-
-        Raises:
-            InputError: a shape or type that the model doesn't take, or a key frame that it wasn't trained with.
+            references: the key frame, where one is given, at a place that the model was trained with.
         """
         batch, height, width = self._check_video(video)
-        self._check_keyframe_index(keyframe_index)
-        if keyframe is not None and tuple(keyframe.shape) != (batch, 3, height, width):
-            raise InputError(f"keyframe has shape {tuple(keyframe.shape)}; it must be {(batch, 3, height, width)}")
+        if references is not None:
+            self._check_places(self.own_references(video, references))
+            self.check_pictures(references, (batch, 3, height, width))
         frames = video.to(self._input_dtype)
         if self.config.conv == "image":
             moments = self.quant_conv(self.encoder(frames_as_batch(frames)))  # (B * 16, 2 z, h, w)
@@ -104,33 +110,25 @@ class ReducioVAE(nn.Module):
         the mean itself: the frames of a clip have nothing in common there."""
         return mean if self.config.conv == "image" else layer_norm_latent(mean)
 
-    def decode(
-        self, latent: Tensor, keyframe: Tensor, *, decoder: str | None = None, keyframe_index: int | None = None
-    ) -> Tensor:
+    def decode(self, latent: Tensor, references: Sequence[Reference], *, decoder: str | None = None) -> Tensor:
         """The clip, (B, 3, 16, H, W) float, not clipped.
 
         Args:
             latent: (B, z, 16 / f_t, H / f_s, W / f_s), normalised.
-            keyframe: (B, 3, H, W) float in [-1, 1]. The decoder ``none`` doesn't use its pixels.
+            references: the key frame, (B, 3, H, W) float in [-1, 1]; none for the decoder ``none``.
             decoder: one of ``decoder_names``; None is ``default_decoder``.
-            keyframe_index: the key frame's place; None is ``default_keyframe_index``.
 
         Raises:
             InputError: a shape, type, decoder or key frame that the model doesn't take.
         """
-        name = self._check_decoder(decoder)
-        self._check_keyframe_index(keyframe_index)
-        self._check_latent(latent, keyframe)
+        name = self.check_decode(latent, references, decoder=decoder).name
+        self._check_places(references)
         latent = latent.to(self._input_dtype)
         if self.config.conv == "image":
             return batch_as_frames(self.decoders[name](frames_as_batch(latent), None), frames=CLIP_LENGTH)
-        return cast(Tensor, self.decoders[name](latent, self.pyramid(keyframe, decoder=name)))
-
-    def pyramid(self, keyframe: Tensor, *, decoder: str) -> ContentPyramid | None:
-        """The key frame's features, (B, 3, H, W) in; None for a decoder that doesn't fuse them."""
-        if decoder == "none" or self.content is None:
-            return None
-        return cast(ContentPyramid, self.content(keyframe.to(self._input_dtype)))
+        content = self.content if references else None
+        pyramid = None if content is None else content(references[0].picture.to(self._input_dtype))
+        return cast(Tensor, self.decoders[name](latent, pyramid))
 
     @property
     def _input_dtype(self) -> torch.dtype:
@@ -146,24 +144,43 @@ class ReducioVAE(nn.Module):
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Posterior]:
         """Encode and decode a clip: (B, 3, 16, H, W) to (the same shape, posterior). Training takes ``sample=True``."""
-        posterior = self.encode(video, keyframe_index=keyframe_index)
+        place = self.default_keyframe_index if keyframe_index is None else keyframe_index
+        own = [Reference.of_frame(video, place)]
+        posterior = self.encode(video, references=own)
         drawn = posterior.sample(generator) if sample else posterior.mode()
-        index = self.default_keyframe_index if keyframe_index is None else keyframe_index
-        return self.decode(self.latent(drawn), video[:, :, index], decoder=decoder, keyframe_index=index), posterior
+        return self.decode(self.latent(drawn), self.decoder(decoder).select(own), decoder=decoder), posterior
 
     @property
     def optimizable(self) -> bool:
         """Whether ``optimize_for_inference`` has anything to offer: not for frames that are coded one by one."""
         return self.config.conv != "image"
 
-    def optimize_for_inference(self, *, dtype: torch.dtype = torch.float32) -> Self:
+    def optimize_for_inference(self, *, dtype: torch.dtype = torch.float32, winograd: bool | None = None) -> Self:
         """Make this model faster and smaller in memory for inference, in place; the model itself is returned.
 
-        See ``reducio_codec.models.reducio.inference``: afterwards it can be neither trained nor saved.
-        """
-        from reducio_codec.models.reducio.inference import optimize_for_inference
+        See ``reducio_codec.models.reducio.inference``: afterwards it can be neither trained nor saved. It goes into eval
+        mode. Move it to its device first.
 
-        optimize_for_inference(self, dtype=dtype)
+        Args:
+            dtype: float32 (same result to about 1e-6), bfloat16 or float16.
+            winograd: None chooses: on a CPU.
+
+        Raises:
+            InputError: another dtype, or a model that is optimised already or codes frames one by one (``conv="image"``).
+        """
+        if not self.optimizable:
+            raise InputError("a model with conv='image' has nothing to optimise; run it under autocast")
+        check_dtype(dtype)
+        if self.optimized_dtype is not None:
+            raise InputError(f"this model is optimised already, for {self.optimized_dtype}; load it again for {dtype}")
+        if winograd is None:
+            winograd = next(self.parameters()).device.type == "cpu"
+        self.float().eval().requires_grad_(False)
+        optimize_encoder(self.encoder, dtype=dtype, winograd=winograd)
+        for decoder in self.decoders.values():
+            optimize_decoder(cast(MotionDecoder, decoder), dtype=dtype, winograd=winograd)
+        self.optimized_dtype = dtype
+        self.register_state_dict_pre_hook(_refuse_saving)  # type: ignore[no-untyped-call]
         return self
 
     def _check_video(self, video: Tensor) -> tuple[int, int, int]:
@@ -177,39 +194,19 @@ class ReducioVAE(nn.Module):
             )
         return video.shape[0], video.shape[3], video.shape[4]
 
-    def _check_latent(self, latent: Tensor, keyframe: Tensor) -> None:
-        ratio, channels = self.config.spatial_compression_ratio, self.config.latent_channels
-        if not latent.is_floating_point() or not keyframe.is_floating_point():
-            raise InputError(f"latent is {latent.dtype} and keyframe {keyframe.dtype}; both must be floating point")
-        if keyframe.ndim != 4 or keyframe.shape[1] != 3 or not _multiples(keyframe.shape[2:], ratio):
-            raise InputError(
-                f"keyframe has shape {tuple(keyframe.shape)}; it must be (B, 3, H, W) "
-                f"with H and W positive multiples of {ratio}"
-            )
-        batch, _, height, width = keyframe.shape
-        frames = CLIP_LENGTH // self.config.temporal_compression_ratio
-        expected = (batch, channels, frames, height // ratio, width // ratio)
-        if tuple(latent.shape) != expected:
-            raise InputError(
-                f"latent has shape {tuple(latent.shape)}; a key frame of shape {tuple(keyframe.shape)} needs {expected}"
-            )
-
-    def _check_decoder(self, decoder: str | None) -> str:
-        name = self.default_decoder if decoder is None else decoder
-        if name not in self.decoders:
-            raise InputError(f"decoder is {name!r}; this model has: {', '.join(self.decoder_names)}")
-        return name
-
-    def _check_keyframe_index(self, index: int | None) -> None:
-        if index is None:
-            return
+    def _check_places(self, references: Sequence[Reference]) -> None:
         fixed = FIXED_KEYFRAMES.get(self.config.content_frame)
-        if fixed is not None and index != fixed:
-            raise InputError(
-                f"keyframe_index is {index}; this model was trained with the {self.config.content_frame} frame, {fixed}"
-            )
-        if index not in range(CLIP_LENGTH):
-            raise InputError(f"keyframe_index is {index}; it must be from 0 to {CLIP_LENGTH - 1}")
+        for place in (item.place for item in references if not item.beside):
+            if fixed is not None and place != fixed:
+                raise InputError(
+                    f"keyframe_index is {place}; this model was trained with the {self.config.content_frame} frame, {fixed}"
+                )
+            if not 0 <= place < CLIP_LENGTH:
+                raise InputError(f"keyframe_index is {place}; it must be from 0 to {CLIP_LENGTH - 1}")
+
+
+def _refuse_saving(module: nn.Module, prefix: str, keep_vars: bool) -> None:
+    raise InputError("this model was optimised for inference, which folds its weights; save it before that")
 
 
 def _multiples(sides: torch.Size, ratio: int) -> bool:
