@@ -168,9 +168,8 @@ def _timing(reader: RdcReader) -> tuple[float, Fraction]:
 
 
 def _describe_video(path: Path) -> MediaInfo:
-    files = (
-        [path] if path.is_file() else [item for item in path.iterdir() if item.is_file()]
-    )  # no link that leads nowhere
+    entries = [path] if path.is_file() else path.iterdir()
+    files = [item for item in entries if item.is_file()]  # a link may lead nowhere
     size = sum(item.stat().st_size for item in files)
     with open_video(path) as reader:
         info = reader.info
