@@ -2,3 +2,7 @@
 
 README.md beside this file shows what was measured, each table under the command that makes it.
 """
+
+from reducio_codec.io.threads import let_waiting_threads_sleep
+
+let_waiting_threads_sleep()  # before anything here loads torch

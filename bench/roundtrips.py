@@ -62,8 +62,8 @@ def _quality(quality: Quality) -> dict[str, float | None]:
 @click.command()
 @click.argument("videos", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @click.option("--model", default="reducio-lite", show_default=True, help="A name or a folder.")
-@click.option("-o", "--results", type=click.Path(path_type=Path, file_okay=False), default=Path("bench/results"),
-              show_default=True, help="roundtrips.json and strips/ go there.")  # fmt: skip
+@click.option("-o", "--results", type=click.Path(path_type=Path, file_okay=False), required=True,
+              help="roundtrips.json and strips/ go there; those in bench/results are README.md's.")  # fmt: skip
 def main(videos: Sequence[Path], model: str, results: Path) -> None:
     codec = ReducioCodec.from_pretrained(model)
     (results / "strips").mkdir(parents=True, exist_ok=True)

@@ -57,7 +57,7 @@ def code(codec: ReducioCodec, frames: Frames, *, places: Sequence[int], quality:
         decoded[own] = to_bytes(video)[0].permute(1, 2, 3, 0).numpy()
     return {
         "psnr": psnr(frames, decoded),
-        "key frame kbit": len(coded) * 8 / 1000 / len(places),
+        "key frame kbit": sum(map(len, coded)) * 8 / 1000 / len(places),
         "latent kbit": latent_bytes * 8 / 1000 / len(places),
     }
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
+from reducio_codec.io.threads import let_waiting_threads_sleep, started_as_module
+
 if TYPE_CHECKING:
     from reducio_codec.clips.latent import Latent
     from reducio_codec.clips.streams import EncodedClip
@@ -32,6 +34,9 @@ _HOMES = {
     "TilingConfig": "reducio_codec.config",
     "list_models": "reducio_codec.weights.zoo",
 }
+
+if started_as_module(__name__):  # by import alone nothing is changed
+    let_waiting_threads_sleep()
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self
 
@@ -19,7 +18,7 @@ from torch import Tensor
 from reducio_codec.clips import streams as streaming
 from reducio_codec.clips.budget import resolve_tiling
 from reducio_codec.clips.inputs import as_video, check_keyframe_index, check_latent, check_neighbours
-from reducio_codec.clips.latent import Latent
+from reducio_codec.clips.latent import Latent, known_facts
 from reducio_codec.clips.references import references_of_clips
 from reducio_codec.clips.refine import Refinement, plan_refinement
 from reducio_codec.clips.runner import ClipRunner
@@ -29,8 +28,9 @@ from reducio_codec.clips.streams import EncodedClip, encode_clip, join_clips
 from reducio_codec.coding.compress import Progress, compress
 from reducio_codec.coding.decompress import OnError, decompress
 from reducio_codec.coding.engine import Engine
+from reducio_codec.coding.open_rdc import open_rdc
 from reducio_codec.coding.rate_control import KeyframeChoice, RateControl
-from reducio_codec.coding.rdc_video import RdcVideo, open_rdc
+from reducio_codec.coding.rdc_video import RdcVideo
 from reducio_codec.coding.report import CompressReport, DecompressReport
 from reducio_codec.config import CLIP_LENGTH, TilingConfig, check_choice
 from reducio_codec.errors import InputError
@@ -38,7 +38,7 @@ from reducio_codec.io.pixels import to_unit
 from reducio_codec.models.contract import CodecModel, Reference, choose_decoder
 from reducio_codec.models.precision import resolve_device, resolve_dtype
 from reducio_codec.rdc.entropy import LatentCoder
-from reducio_codec.rdc.keyframe import KeyframeCodec
+from reducio_codec.rdc.ranges import KeyframeCodec
 from reducio_codec.rdc.tables import LatentTables
 from reducio_codec.weights.zoo import load_pretrained
 
@@ -51,8 +51,9 @@ class ReducioCodec:
     Args:
         model: the bare network; moved to ``device`` and set to eval mode.
         model_id, model_hash: which model this is, for reports. Files name the id.
-        latent_hash: what a file is checked against: encoder and coder's tables, the same for all decoders. By default
-            ``model_hash``.
+        latent_hash: what a file is checked against: the latent's shape, statistics and coder's tables, the same for all
+            decoders and versions. By default ``model_hash``.
+        version: of the model. Files name it; a file of another version with the same ``latent_hash`` is read.
         coder: the entropy coder of this model's latent, for files; by default one with general tables.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
         dtype: what convolutions compute in; results are float32. ``"auto"`` takes bfloat16 where the device multiplies
@@ -72,6 +73,7 @@ class ReducioCodec:
         model_id: str = "unnamed",
         model_hash: str = "",
         latent_hash: str | None = None,
+        version: int = 1,
         coder: LatentCoder | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype | Literal["auto"] = torch.float32,
@@ -90,6 +92,7 @@ class ReducioCodec:
         self.model_id = model_id
         self.model_hash = model_hash
         self.latent_hash = model_hash if latent_hash is None else latent_hash
+        self.version = version
         self.coder = coder or LatentCoder(LatentTables.default(model.config.latent_channels))
         self.tiling = resolve_tiling(
             tiling or model.tiling,
@@ -112,7 +115,7 @@ class ReducioCodec:
         cls,
         name_or_folder: str | Path,
         *,
-        decoders: Sequence[str] | None = None,
+        decoders: Sequence[str] | str | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype | Literal["auto"] = torch.float32,
         tiling: TilingConfig | None = None,
@@ -128,7 +131,7 @@ class ReducioCodec:
 
         Args:
             name_or_folder: ``"reducio-lite"`` ships inside the package; ``list_models()`` has the others.
-            decoders: read only these; by default all that the model has.
+            decoders: read only these, or this one; by default all that the model has.
             revision, sha256, offline: see :func:`reducio_codec.weights.zoo.resolve`.
             device, dtype, tiling, tile_size, tile_overlap, memory_budget, compile: see the class.
 
@@ -144,6 +147,7 @@ class ReducioCodec:
             model_id=info.id,
             model_hash=info.short_hash,
             latent_hash=info.latent_hash,
+            version=info.version,
             coder=LatentCoder.load(info.folder, channels=model.config.latent_channels),
             device=place,
             dtype=dtype,
@@ -203,7 +207,7 @@ class ReducioCodec:
         clips = as_video(video)  # (B, 3, T, H, W)
         batch, _, frames, height, width = clips.shape
         spans = plan_clips(frames, keyframe_index=index)
-        keyframes = torch.empty((batch, 3, len(spans), height, width), device=clips.device)
+        keyframes = torch.empty((batch, 3, len(spans), height, width), dtype=torch.float32, device=clips.device)
         latents = []
         for number, span in enumerate(spans):
             clip = take_clip(clips, span, dim=2)  # (B, 3, 16, H, W)
@@ -233,7 +237,7 @@ class ReducioCodec:
                 the latent is a part of a video and the decoder uses them (``bidirectional``). Between clips it takes the
                 key frames that are here.
             num_frames: frames to give back, ``16 * (N - 1) + 1`` to ``16 * N``. By default what the latent knows
-                from ``encode``; ``16 * N`` for a plain tensor.
+                from ``encode``, also when it was saved and loaded; ``16 * N`` for a plain tensor.
             keyframe_index: by default what the latent knows, then the model's choice.
             output: ``"float"`` or ``"uint8"``.
 
@@ -246,12 +250,13 @@ class ReducioCodec:
         name = self.check_decoder(decoder)
         check_choice(output, name="output", allowed=("float", "uint8"))
         clips = check_latent(latent, keyframe, runner=self.runner)
+        known_frames, known_index = known_facts(latent)
         if num_frames is None:
-            num_frames = latent.num_frames if isinstance(latent, Latent) else clips * CLIP_LENGTH
+            num_frames = clips * CLIP_LENGTH if known_frames is None else known_frames
         if count_clips(num_frames) != clips:
             low, high = (clips - 1) * CLIP_LENGTH + 1, clips * CLIP_LENGTH
             raise InputError(f"num_frames is {num_frames}; a latent of {clips} clips holds {low} to {high}")
-        carried = latent.keyframe_index if isinstance(latent, Latent) else self.model.default_keyframe_index
+        carried = self.model.default_keyframe_index if known_index is None else known_index
         index = check_keyframe_index(keyframe_index, default=carried)
         if neighbours is not None:
             check_neighbours(neighbours, keyframe, decoder=self.model.decoder(name))
@@ -261,7 +266,9 @@ class ReducioCodec:
             result = torch.empty((batch, num_frames, height, width, 3), dtype=torch.uint8, device=latent.device)
             video = result.permute(0, 4, 1, 2, 3)  # (B, 3, T, H, W), a view
         else:
-            result = video = torch.empty((batch, 3, num_frames, height, width), device=latent.device)
+            result = video = torch.empty(
+                (batch, 3, num_frames, height, width), dtype=torch.float32, device=latent.device
+            )
         spans = plan_clips(num_frames, keyframe_index=index)
         pictures = keyframe.detach().unbind(dim=2)
         references = references_of_clips(pictures, spans, keyframe_index=index, outside=neighbours or (None, None))
@@ -310,7 +317,13 @@ class ReducioCodec:
 
     @property
     def _engine(self) -> Engine:
-        return Engine(runner=self.runner, coder=self.coder, model_id=self.model_id, latent_hash=self.latent_hash)
+        return Engine(
+            runner=self.runner,
+            coder=self.coder,
+            model_id=self.model_id,
+            version=self.version,
+            latent_hash=self.latent_hash,
+        )
 
     def compress(
         self,
@@ -429,8 +442,9 @@ class ReducioCodec:
             progress=progress,
         )
 
-    def open_file(self, src: str | os.PathLike[str] | BinaryIO) -> AbstractContextManager[RdcVideo]:
-        """``with codec.open_file("a.rdc") as video:`` any clip of a file by its number."""
+    def open_file(self, src: str | os.PathLike[str] | BinaryIO) -> RdcVideo:
+        """``with codec.open_file("a.rdc") as video:`` any clip and any frame of a file by its number: ``video.decode_clip(2)``,
+        ``video[40]``. Without ``with``, ``video.close()`` closes the file."""
         return open_rdc(src, engine=self._engine)
 
     def decode_clip(

@@ -16,6 +16,10 @@ class InputError(ReducioError, ValueError):
     exit_code = 2
 
 
+class FrameIndexError(InputError, IndexError):
+    """A frame beyond the end was asked for with ``[i]``; also an IndexError, as Python's sequences raise."""
+
+
 class VideoError(ReducioError):
     """A video or picture can't be read or written."""
 

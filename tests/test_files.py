@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,7 +25,12 @@ from reducio_codec.errors import FormatError, InputError, ReducioError, VideoErr
 from reducio_codec.io.video import open_video, read_clip
 from reducio_codec.models.contract import Reference
 from reducio_codec.models.posterior import Posterior
-from reducio_codec.rdc.container import RdcReader, RdcWriter, RecordType
+from reducio_codec.rdc.keyframe import PictureDecoder, encode_keyframe
+from reducio_codec.rdc.layers import index
+from reducio_codec.rdc.layers.index import Index
+from reducio_codec.rdc.reader import RdcReader
+from reducio_codec.rdc.records import LEAST_RECORD
+from reducio_codec.rdc.writer import RdcWriter
 from tests.helpers import TinyModel, moving_frames, moving_video
 
 MakeVideo = Callable[..., Path]
@@ -53,9 +59,20 @@ def shown(data: bytes, *, conceal: bool = False) -> tuple[np.ndarray, Damage]:
         return np.stack([f for f, _, _ in decoded_frames(video, decoder="mean", damage=damage)]), damage
 
 
+def payload_of(data: bytes, *, clip: int, part: str) -> bytes:
+    """The coded latent or picture of a clip."""
+    reader = RdcReader(io.BytesIO(data))
+    record = reader.read_clip(clip)
+    if part == "latent":
+        assert record.latent
+        return record.latent
+    group, place = reader.pictures.group(record.references[0])
+    return reader.read_pictures(group)[place]
+
+
 def damaged(data: bytes, *, clip: int, part: str) -> bytes:
     """One byte of a clip's record changed."""
-    payload = getattr(RdcReader(io.BytesIO(data)).read_clip(clip), part)
+    payload = payload_of(data, clip=clip, part=part)
     assert data.count(payload) == 1
     place = data.index(payload) + len(payload) // 2
     return data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :]
@@ -123,21 +140,25 @@ def test_closed_loop(codec: str, group: int) -> None:
             assert (codec == "png") == np.array_equal(picture, source[[7, 17][number]])
 
 
+def grouped(data: bytes) -> list[int]:
+    """Each clip's place in the group of pictures that its own lies in."""
+    reader = RdcReader(io.BytesIO(data))
+    return [reader.pictures.group(record.references[0])[1] for record in reader]
+
+
 def test_key_frames_in_groups() -> None:
     """Five clips in groups of two: the last is alone. Fewer bytes, and every clip can still be read by itself."""
     options = {"keyframe_codec": "avif", "keyframe_quality": 60, "latent_step": 0.5}
     alone, data = (compressed(70, 96, 128, **options, keyframe_group=group) for group in (1, 2))
     assert len(data) < len(alone)
-    kinds = [record.keyframe_place for record in RdcReader(io.BytesIO(data))]
-    assert kinds == [0, 1, 0, 1, 0]
+    assert grouped(data) == [0, 1, 0, 1, 0]
     frames, _ = shown(data)
     assert np.abs(frames.astype(int) - shown(alone)[0]).mean() < 3
     with CODEC.open_file(io.BytesIO(data)) as video:
         for index in (3, 0, 4, 2, 1):
             assert np.array_equal(video.decode_clip(index, decoder="mean"), frames[16 * index : 16 * index + 16])
     assert compressed(70, 96, 128, **options, keyframe_group=2) == data
-    places = [record.keyframe_place for record in RdcReader(io.BytesIO(compressed(70, **options)))]
-    assert places == [0, 1, 2, 3, 0], "the default"
+    assert grouped(compressed(70, **options)) == [0, 1, 2, 3, 0], "the default"
     bad, damage = shown(damaged(data, clip=2, part="keyframe"), conceal=True)
     assert damage.clips == [2, 3] and np.array_equal(bad[:32], frames[:32]) and np.array_equal(bad[64:], frames[64:])
 
@@ -349,8 +370,8 @@ def test_damaged_key_frame_shows_the_nearest() -> None:
     data = compressed()
     good, _ = shown(data)
     found, damage = shown(damaged(data, clip=1, part="keyframe"), conceal=True)
-    assert damage.clips == [1] and "the key frame of clip 0 is shown" in damage.problems[-1]
-    assert np.array_equal(found[16:32], np.repeat(good[7:8], 16, 0))
+    assert damage.clips == [1] and "the key frame of clip 2 is shown" in damage.problems[-1], "frame 35, 12 behind"
+    assert np.array_equal(found[16:32], np.repeat(good[35:36], 16, 0))
     found, _ = shown(damaged(damaged(data, clip=1, part="keyframe"), clip=0, part="keyframe"), conceal=True)
     assert np.array_equal(found[:32], np.repeat(good[35:36], 32, 0))
 
@@ -358,21 +379,108 @@ def test_damaged_key_frame_shows_the_nearest() -> None:
 def test_no_key_frame_left(tmp_path: Path) -> None:
     data = compressed(16)
     (tmp_path / "a.rdc").write_bytes(damaged(data, clip=0, part="keyframe"))
-    with pytest.raises(FormatError, match="no key frame"):
+    with pytest.raises(FormatError, match="no picture in the file is intact"):
         CODEC.decompress(tmp_path / "a.rdc", tmp_path / "a.mkv", on_error="conceal")
     assert not (tmp_path / "a.mkv").exists()
 
 
-def test_impossible_number_of_clips(tmp_path: Path) -> None:
-    (tmp_path / "a.rdc").write_bytes(compressed(16))
-    with (tmp_path / "a.rdc").open("r+b") as file:
-        header = RdcReader(file).header
-        writer = RdcWriter(io.BytesIO(), header)
-        file.seek(0, io.SEEK_END)
-        writer._file = file
-        writer.record(RecordType.INDEX, bytes([0x80, 0x80, 0x80, 0x04]))  # 8,388,608
-    with pytest.raises(FormatError, match=r"claims 8388608 clips; its [0-9]+ bytes can't hold them"):
-        CODEC.decompress(tmp_path / "a.rdc", tmp_path / "a.mkv", on_error="conceal")
+def test_an_impossible_number_of_clips_is_damage(tmp_path: Path) -> None:
+    """An index of a million clips costs nothing and hides nothing."""
+    data = compressed(16)
+    file = io.BytesIO()
+    writer = RdcWriter(file, RdcReader(io.BytesIO(data)).header)
+    start = writer.size
+    writer.record(Index.KIND, index.pack(clips=1 << 20, frames=1 << 24, end=None))
+    last = len(index.pack(clips=1, frames=16, end=None)) + LEAST_RECORD
+    bad = data[:-last] + file.getvalue()[start:]
+    with pytest.raises(FormatError, match="the index claims 1048576 clips; the file's bytes hold at most"):
+        shown(bad)
+    found, damage = shown(bad, conceal=True)
+    assert np.array_equal(found, shown(data)[0]) and not damage.clips
+
+
+def test_a_flipped_byte_or_a_cut_leaves_what_came_before() -> None:
+    """A file of 4 seconds whose key frames are one group: the clips before the damage decode as ever."""
+    data = compressed(64, 96, 128, keyframe_codec="avif", keyframe_group=4, latent_step=0.5)
+    good, _ = shown(data)
+    for clip in range(4):
+        found, damage = shown(damaged(data, clip=clip, part="keyframe"), conceal=True) if clip else (good, None)
+        assert np.array_equal(found[: 16 * clip], good[: 16 * clip])
+        assert damage is None or damage.clips == list(range(clip, 4))
+    found, damage = shown(data[: 2 * len(data) // 3], conceal=True)
+    intact = min(damage.clips, default=len(found) // 16)
+    assert intact >= 1 and np.array_equal(found[: 16 * intact], good[: 16 * intact])
+    reader = RdcReader(io.BytesIO(data))
+    group, _ = reader.pictures.group(reader.read_clip(0).references[0])
+    inside = group.places[2][0] + 3  # in the third picture
+    with CODEC.open_file(io.BytesIO(data[:inside])) as video:
+        assert video.clips == 2
+        assert np.array_equal(video.decode_clip(1, decoder="mean"), good[16:32])
+
+
+def test_pictures_of_a_group_are_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    decode = PictureDecoder.decode
+
+    def watched(self: PictureDecoder, place: int) -> np.ndarray:
+        asked.append(place)
+        return decode(self, place)
+
+    data = compressed(128, 40, 56, keyframe_codec="avif", keyframe_group=8, latent_step=0.5)
+    monkeypatch.setattr(PictureDecoder, "decode", watched)
+    whole, _ = shown(data)
+    assert asked == list(range(8))
+    asked.clear()
+    with CODEC.open_file(io.BytesIO(data)) as video:
+        for index in reversed(range(8)):
+            assert np.array_equal(video.decode_clip(index, decoder="mean"), whole[16 * index : 16 * index + 16])
+    assert asked == list(range(8)), "backwards, too"
+
+
+def test_what_no_coder_can_do_is_damage_of_that_clip(tmp_path: Path) -> None:
+    """A quantiser step out of range isn't a wrong argument of the reader's."""
+    data = compressed(40)
+    reader = RdcReader(io.BytesIO(data))
+    file = io.BytesIO()
+    writer = RdcWriter(file, reader.header)
+    for record in reader:
+        writer.write_picture(payload_of(data, clip=record.index, part="keyframe"), frame=record.references[0])
+        step = 1 << 16 if record.index == 1 else None
+        writer.write_clip(frames=record.frames, latent_bytes=record.latent, step=step)
+    writer.close()
+    (tmp_path / "a.rdc").write_bytes(file.getvalue())
+    with pytest.raises(
+        FormatError, match="clip 1: its latent record claims a quantiser step of 65536; allowed: 16 to 16384"
+    ):
+        CODEC.decompress(tmp_path / "a.rdc", tmp_path / "a.mkv")
+    report = CODEC.decompress(tmp_path / "a.rdc", tmp_path / "a.mkv", on_error="conceal", lossless=True)
+    assert report.concealed_clips == (1,)
+    good, _ = shown(data)
+    assert np.array_equal(read_clip(tmp_path / "a.mkv")[:16], good[:16])
+
+
+def test_clips_of_any_length_anywhere(tmp_path: Path) -> None:
+    """Shorter clips in the middle of a file, with pictures where they lie: starts, times and parts follow from them."""
+    source = moving_video(29, 40, 56)
+    file = io.BytesIO()
+    header = replace(RdcReader(io.BytesIO(compressed(16))).header, frame_duration=1)
+    writer = RdcWriter(file, header)
+    start = 0
+    for frames, own in ((5, 4), (16, 0), (1, 0), (7, 3)):
+        writer.write_picture(encode_keyframe(source[start + own], codec="png"), frame=start + own)
+        writer.write_clip(frames=frames, latent_bytes=b"")
+        start += frames
+    writer.close()
+    decoded, damage = shown(file.getvalue())
+    assert not damage.problems and len(decoded) == 29
+    assert np.array_equal(decoded[[4, 5, 21, 25]], source[[4, 5, 21, 25]])
+    (tmp_path / "a.rdc").write_bytes(file.getvalue())
+    for first, count in ((0, 6), (4, 2), (5, 16), (20, 9), (21, 1), (28, 1)):
+        report = CODEC.decompress(tmp_path / "a.rdc", tmp_path / "a.mkv", lossless=True, start=first, frames=count)
+        assert np.array_equal(read_clip(tmp_path / "a.mkv"), decoded[first : first + count])
+        assert report.frames == count
+    with CODEC.open_file(tmp_path / "a.rdc") as video:
+        assert [video.times(video.record(index))[0] for index in range(4)] == [0, 5, 21, 22]
 
 
 def test_variable_times_that_are_lost_still_increase() -> None:
@@ -418,11 +526,27 @@ GROUPED = compressed(20, 20, 24, keyframe_codec="avif", keyframe_group=2, latent
 def test_another_model_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.rdc").write_bytes(compressed())
     other = ReducioCodec(TinyModel(), model_id="large", model_hash="ffff")
-    with pytest.raises(WeightsError, match=r"a.rdc: the file needs model 'tiny' \(hash 0011.*loaded is 'large'"):
+    with pytest.raises(WeightsError, match=r"a.rdc: the file needs model 'tiny' version 1 \(.*0011.*loaded is 'large'"):
         other.decompress(tmp_path / "a.rdc", tmp_path / "a.mp4")
     with pytest.raises(WeightsError, match="loaded is another version of it"):
         tiny_codec("ffff").decode_clip(tmp_path / "a.rdc", 0)
     assert not (tmp_path / "a.mp4").exists()
+
+
+def test_another_version_of_the_same_latent_space_reads_the_file_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.rdc").write_bytes(compressed())
+    later = ReducioCodec(TinyModel(), model_id="tiny", latent_hash="0011223344556677", version=2)
+    with later.open_file(tmp_path / "a.rdc") as video:
+        assert "model 'tiny' version 1; it is decoded with 'tiny' version 2" in video.notes[0]
+        assert video.decode_clip(0).shape == (16, 40, 56, 3)
+    assert "version 2" in caplog.text
+    with CODEC.open_file(tmp_path / "a.rdc") as video:
+        assert video.notes == ()
+    file = io.BytesIO()
+    later.compress(moving_frames(3, 32, 32), file, rate=16)
+    assert RdcReader(file).header.version == 2
 
 
 # ------------------------------------------------------------------ refusals leave nothing

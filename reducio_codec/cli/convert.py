@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from reducio_codec.cli.group import traceback_option
-from reducio_codec.cli.options import check_new, force_option
+from reducio_codec.cli.options import force_option
+from reducio_codec.cli.paths import STORED, check_new
 from reducio_codec.weights.layout import CARD_FILE, CONFIG_FILE, TENSOR_FILE
 
 
 @click.command()
-@click.argument("checkpoint", metavar="CKPT", type=click.Path(path_type=Path))
-@click.argument("folder", metavar="OUTDIR", type=click.Path(path_type=Path))
+@click.argument("checkpoint", metavar="CKPT", type=STORED)
+@click.argument("folder", metavar="OUTDIR", type=STORED)
 @force_option
 @traceback_option
 def command(checkpoint: Path, folder: Path, force: bool) -> None:

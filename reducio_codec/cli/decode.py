@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
-from reducio_codec.cli.group import traceback_option
+from reducio_codec.cli.group import traceback_option, warn
 from reducio_codec.cli.options import (
-    STANDARD,
-    check_new,
     codec_options,
     force_option,
     model_of,
     needed_decoders,
     open_codec,
     references_option,
-    standard_input,
 )
+from reducio_codec.cli.paths import NEW_VIDEO, RDC, STANDARD, beside, check_new, standard_input
 from reducio_codec.cli.progress import progress_bar
 from reducio_codec.errors import InputError
 
 
 @click.command()
-@click.argument("source", metavar="IN.rdc", type=click.Path(path_type=Path))
+@click.argument("source", metavar="IN.rdc", type=RDC)
 @click.option(
     "-o",
     "--output",
     metavar="OUT.mp4",
-    type=click.Path(path_type=Path),
+    type=NEW_VIDEO,
     help="Video to write, .mp4 or .mkv.  [default: IN with the suffix .decoded.mp4, .decoded.mkv with --lossless]",
 )
 @click.option("-m", "--model", help="Name or folder of the model.  [default: the bundled one that the file names]")
@@ -61,23 +60,20 @@ def command(
     if output is None and source == STANDARD:
         raise InputError("standard input has no name to derive the output's from; give -o OUT.mp4")
     suffix = ".decoded.mkv" if lossless else ".decoded.mp4"
-    target = source.with_suffix(suffix) if output is None else output
-    if target == STANDARD:
-        raise InputError("a video can't be written to standard output; give -o OUT.mp4")
+    target = beside(source, suffix) if output is None else output
     check_new(target, force=force)
-    stream = standard_input() if source == STANDARD else None
-    name = model_of(source if stream is None else stream) if model is None else model
-    codec = open_codec(name, decoders=needed_decoders(decoder), **run)
-    with progress_bar("decoding") as (progress,):
-        report = codec.decompress(
-            source if stream is None else stream,
-            target,
-            decoder=decoder,
-            references=references,
-            lossless=lossless,
-            on_error=on_error,
-            progress=progress,
-        )
+    with standard_input() if source == STANDARD else nullcontext(source) as origin:
+        codec = open_codec(model_of(origin) if model is None else model, decoders=needed_decoders(decoder), **run)
+        with progress_bar("decoding") as (progress,):
+            report = codec.decompress(
+                origin,
+                target,
+                decoder=decoder,
+                references=references,
+                lossless=lossless,
+                on_error=on_error,
+                progress=progress,
+            )
     for problem in report.problems:
-        click.echo(f"warning: {problem}", err=True)
+        warn(problem)
     click.echo(f"{target}: {report.frames} frames")

@@ -7,28 +7,26 @@ from typing import Any
 
 import click
 
-from reducio_codec.cli.group import traceback_option
+from reducio_codec.cli.group import traceback_option, warn
 from reducio_codec.cli.options import (
-    STANDARD,
-    check_new,
     codec_options,
     force_option,
     model_option,
     open_codec,
     rate_options,
     references_option,
-    standard_output,
 )
+from reducio_codec.cli.paths import RDC, STANDARD, VIDEO, beside, check_new, standard_output
 from reducio_codec.cli.progress import progress_bar
 
 
 @click.command()
-@click.argument("source", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("source", metavar="IN", type=VIDEO)
 @click.option(
     "-o",
     "--output",
     metavar="OUT.rdc",
-    type=click.Path(path_type=Path),
+    type=RDC,
     help="File to write, - for standard output.  [default: IN with the suffix .rdc]",
 )
 @model_option
@@ -49,7 +47,7 @@ def command(
     **run: Any,
 ) -> None:
     """Compress IN (a video, a GIF, or a folder of pictures) into an .rdc file."""
-    target = source.with_suffix(".rdc") if output is None else output
+    target = beside(source, ".rdc") if output is None else output
     check_new(target, force=force)
     destination = standard_output() if target == STANDARD else target
     codec = open_codec(model, **run)
@@ -63,4 +61,4 @@ def command(
         err=target == STANDARD,
     )
     if result.missed is not None:
-        click.echo(f"warning: {result.missed}", err=True)
+        warn(result.missed)

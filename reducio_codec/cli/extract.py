@@ -8,20 +8,21 @@ from typing import Any
 import click
 
 from reducio_codec.cli.group import traceback_option
+from reducio_codec.cli.paths import STORED
 from reducio_codec.cli.progress import progress_bar
 
 
 @click.command()
-@click.argument("videos", metavar="VIDEOS")
+@click.argument("videos", metavar="VIDEOS", type=STORED)
 @click.option("--codec", required=True, metavar="MODEL", help="Bundled name or folder of the codec.")
-@click.option("--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Where the shards go.")
+@click.option("--out", required=True, metavar="DIR", type=STORED, help="Where the shards go.")
 @click.option(
     "--recipe", default="dit-lite", show_default=True, help="Its section [extract] says which samples are made."
 )
 @click.option(
     "--set", "changes", multiple=True, metavar="OPTION=VALUE", help="Change an option of [extract], such as flip=true."
 )
-@click.option("--cache", metavar="DIR", type=click.Path(path_type=Path), help="Decoded videos.  [default: OUT/cache]")
+@click.option("--cache", metavar="DIR", type=STORED, help="Decoded videos.  [default: OUT/cache]")
 @click.option("--workers", type=click.IntRange(0), default=0, help="Processes; 0 works in this one.  [default: 0]")
 @click.option(
     "--runner",
@@ -43,7 +44,7 @@ from reducio_codec.cli.progress import progress_bar
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of each process.  [default: torch's own choice]")
 @traceback_option
 def command(
-    videos: str,
+    videos: Path,
     out: Path,
     recipe: str,
     changes: tuple[str, ...],

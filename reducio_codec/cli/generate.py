@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from reducio_codec.cli.group import traceback_option
-from reducio_codec.cli.options import check_new, force_option
+from reducio_codec.cli.options import force_option
+from reducio_codec.cli.paths import NEW_VIDEO, PICTURE, check_new
 from reducio_codec.cli.progress import progress_bar
 from reducio_codec.errors import InputError
 
@@ -29,11 +30,9 @@ def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
 
 
 @click.command()
-@click.option("--image", metavar="PICTURE", type=click.Path(path_type=Path), help="The picture to make move.")
+@click.option("--image", metavar="PICTURE", type=PICTURE, help="The picture to make move.")
 @click.option("--prompt", metavar="TEXT", help="What shall happen; without --image, also what shall be seen.")
-@click.option(
-    "-o", "--output", metavar="OUT.mp4", required=True, type=click.Path(path_type=Path), help="Video to write."
-)
+@click.option("-o", "--output", metavar="OUT.mp4", required=True, type=NEW_VIDEO, help="Video to write.")
 @click.option(
     "-m", "--model", default="reducio-dit-lite-4step", show_default=True, help="Name or folder of the transformer."
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import logging
+import re
 import sys
 import traceback
 import warnings
@@ -15,8 +16,11 @@ from typing import Any, NoReturn
 import click
 
 from reducio_codec import __version__
+from reducio_codec.cli.paths import fill_closed_streams
+from reducio_codec.cli.wording import spell
 from reducio_codec.errors import ReducioError
 from reducio_codec.io.termination import exit_on_sigterm
+from reducio_codec.io.threads import let_waiting_threads_sleep
 
 EXIT_INTERRUPTED = 130
 """What a shell gives a program that Ctrl-C ended: 128 + SIGINT."""
@@ -40,6 +44,8 @@ class ReducioGroup(click.Group):
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
     ) -> NoReturn:
         extra["standalone_mode"] = False
+        fill_closed_streams()
+        let_waiting_threads_sleep()
         try:
             code = super().main(args, prog_name, **extra)
         except click.ClickException as error:
@@ -63,7 +69,8 @@ class ReducioGroup(click.Group):
                 raise  # click ends quietly: the reader of our output has seen enough
             if ctx.meta.get(_TRACEBACK):
                 traceback.print_exc()
-            message, code = _explain(error)
+            command = self.get_command(ctx, ctx.invoked_subcommand) if ctx.invoked_subcommand else None
+            message, code = _explain(error, command)
             _say(f"error: {message}")
             ctx.exit(code)
 
@@ -71,15 +78,35 @@ class ReducioGroup(click.Group):
 _TRACEBACK = "reducio_codec.cli.traceback"
 
 
-def _explain(error: Exception) -> tuple[str, int]:
+_MEMORY = re.compile(
+    r"out of memory|failed to map segment|(can't|cannot) allocate memory|not enough memory|alloc_failed|bad_alloc",
+    re.IGNORECASE,
+)
+"""What torch's allocators and libraries say when there is no more, and the linker that loads them."""
+
+
+def _explain(error: Exception, command: click.Command | None) -> tuple[str, int]:
     if isinstance(error, ReducioError):
-        return _one_line(str(error)), error.exit_code
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "out of memory; a smaller --tile-size needs less", 1
+        return spell(_one_line(str(error)), command), error.exit_code
+    if _is_about_memory(error):
+        options = () if command is None else tuple(parameter.name for parameter in command.params)
+        less = next((f"; {hint}" for name, hint in _SMALLER.items() if name in options), "")
+        return f"out of memory{less}", 1
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror, 1
     kind = type(error).__name__
     return f"unexpected {kind}: {_one_line(str(error))} (a bug; --traceback shows where)", 1
+
+
+_SMALLER = {"tile_size": "a smaller --tile-size needs less", "offload": "--offload needs less"}
+
+
+def _is_about_memory(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError | ImportError) and _MEMORY.search(str(error)) is not None
 
 
 def _one_line(text: str) -> str:
@@ -96,16 +123,25 @@ def _say(line: str) -> None:
     click.echo(line, file=sys.stderr, err=True)
 
 
+def warn(message: str) -> None:
+    """A warning of the command that runs, in its words."""
+    context = click.get_current_context(silent=True)
+    _say(f"warning: {spell(_one_line(message), None if context is None else context.command)}")
+
+
 def _show_warning(message: Warning | str, *_args: Any, **_more: Any) -> None:
-    _say(f"warning: {_one_line(str(message))}")
+    warn(str(message))
 
 
 class _EchoHandler(logging.Handler):
     """Log records as lines of this program. Looks stderr up at each record, so that it works under test runners."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        prefix = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
-        _say(f"{prefix}{_one_line(record.getMessage())}")
+        if record.levelno == logging.WARNING:
+            warn(record.getMessage())
+        else:
+            prefix = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
+            _say(f"{prefix}{_one_line(record.getMessage())}")
 
 
 _messages = _EchoHandler()
@@ -152,15 +188,21 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool)
 
 @click.group(
     cls=ReducioGroup,
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option(
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Show the version."
 )
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Compress video into a key frame and a small motion latent per 16 frames.
 
     Exit codes: 0 done, 1 a file or a model is bad or damaged, 2 wrong usage, 130 interrupted, 143 terminated.
     """
+    if ctx.invoked_subcommand is None:
+        _say(ctx.get_help())
+        ctx.exit(2)
     _set_up_messages()
     exit_on_sigterm()

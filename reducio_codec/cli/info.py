@@ -8,28 +8,39 @@ from typing import TYPE_CHECKING
 
 import click
 
-from reducio_codec.cli.group import traceback_option
-from reducio_codec.cli.options import STANDARD, standard_input
+from reducio_codec.cli.group import traceback_option, warn
+from reducio_codec.cli.paths import RDC, STANDARD, standard_input
 
 if TYPE_CHECKING:
     from reducio_codec.rdc.info import MediaInfo, RdcInfo
 
 
 @click.command()
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("file", metavar="FILE", type=RDC)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: bytes, seconds, kbit/s, bits per pixel.")
 @traceback_option
-def command(file: Path, as_json: bool) -> None:
-    """Show what is in an .rdc file (- for standard input) or a video, and what its parts cost."""
+def command(file: Path, as_json: bool) -> int:
+    """Show what is in an .rdc file (- for standard input) or a video, and what its parts cost.
+
+    A damaged file is shown as far as it is intact; then comes what is damaged, and exit code 1.
+    """
     from reducio_codec.rdc.info import RdcInfo, describe_file, describe_rdc
 
-    found = describe_rdc(standard_input()) if file == STANDARD else describe_file(file)
+    if file == STANDARD:
+        with standard_input() as spool:
+            found: RdcInfo | MediaInfo = describe_rdc(spool)
+    else:
+        found = describe_file(file)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=1))
     elif isinstance(found, RdcInfo):
         _show_rdc(found)
     else:
         _show_video(found)
+    damage = found.damage if isinstance(found, RdcInfo) else ()
+    for line in damage:
+        warn(line)
+    return 1 if damage else 0
 
 
 def _show_rdc(info: RdcInfo) -> None:
@@ -41,7 +52,8 @@ def _show_rdc(info: RdcInfo) -> None:
         f"{info.duration_s:.2f} s"
     )
     click.echo(
-        f"model {info.model} ({info.model_hash}), key frames {info.keyframe_codec}, latent step {_range(info.latent_step_range)}"
+        f"model {info.model} {info.model_version} (latent space {info.latent_space}), "
+        f"key frames {info.keyframe_codec}, latent step {_range(info.latent_step_range)}"
     )
     if info.references > 1:
         click.echo(f"{info.references} references, cuts before {len(info.cuts)} of {info.clips} clips")
@@ -58,8 +70,6 @@ def _show_rdc(info: RdcInfo) -> None:
             table.add_row(name, f"{part.bytes:,}", f"{part.share:.1%}", f"{part.kbit_s:.2f}", f"{part.bpp:.5f}")
         table.add_section()
     Console(width=None if Console().is_terminal else 100).print(table)
-    for line in info.damage:
-        click.echo(f"warning: {line}", err=True)
 
 
 def _show_video(info: MediaInfo) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,12 +17,6 @@ if TYPE_CHECKING:
     from reducio_codec import ReducioCodec
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-STANDARD = Path("-")
-"""Standard input or output, where a command reads or writes an .rdc file."""
-
-_SPOOL_BYTES = 64 << 20
-"""How much of standard input is kept in memory before it goes to a temporary file."""
 
 
 def _tile_size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | Literal["auto"] | None:
@@ -200,46 +192,21 @@ def needed_decoders(decoder: str | None) -> tuple[str, ...] | None:
 def model_of(source: Path | BinaryIO) -> str:
     """The bundled model that an .rdc file names. A file can't make this program open or fetch any other."""
     from reducio_codec.errors import FormatError, WeightsError
-    from reducio_codec.io.files import check_input
-    from reducio_codec.rdc.container import RdcReader
-    from reducio_codec.weights.zoo import list_models
+    from reducio_codec.io.files import check_file
+    from reducio_codec.rdc.reader import RdcReader
+    from reducio_codec.weights.zoo import find_entry
 
     name = "standard input" if not isinstance(source, Path) else str(source)
-    with check_input(source).open("rb") if isinstance(source, Path) else nullcontext(source) as file:
+    opened = check_file(source, allowed="an .rdc file").open("rb") if isinstance(source, Path) else nullcontext(source)
+    with opened as file:
         try:
             header = RdcReader(file).header
         except FormatError as error:
             raise FormatError(f"{name}: {error}") from error
-    if header.model not in [entry.name for entry in list_models()]:
+    newest, exact = find_entry(header.model), find_entry(f"{header.model}@{header.version}")
+    if newest is None:
         raise WeightsError(
-            f"{name} was made with the model {header.model!r} (hash {header.model_hash}), which isn't bundled; "
+            f"{name} was made with the model {header.model!r} (latent space {header.latent_space}), which isn't bundled; "
             "give its folder or hub name with --model"
         )
-    return header.model
-
-
-def check_new(*paths: Path, force: bool) -> None:
-    """Refuse to replace files without ``--force``, before any work is done."""
-    for path in paths:
-        if path != STANDARD and path.exists() and not path.is_dir() and not force:
-            raise InputError(f"{path} exists; --force replaces it")
-
-
-def standard_input() -> BinaryIO:
-    """All of standard input as a file that can seek, as readers need it."""
-    source = sys.stdin.buffer
-    if source.isatty():
-        raise InputError("standard input is a terminal; pipe an .rdc file into '-'")
-    spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115 - lives as long as its reader
-    while block := source.read(1 << 20):
-        spool.write(block)
-    spool.seek(0)
-    return cast(BinaryIO, spool)
-
-
-def standard_output() -> BinaryIO:
-    """Standard output for bytes; refused where it is a terminal, which bytes would garble."""
-    target = sys.stdout.buffer
-    if target.isatty():
-        raise InputError("standard output is a terminal; redirect '-o -' into a file or a pipe")
-    return target
+    return header.model if exact is None or exact == newest else f"{header.model}@{header.version}"

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from reducio_codec.cli.group import traceback_option
+from reducio_codec.cli.group import traceback_option, warn
 from reducio_codec.cli.options import (
-    check_new,
     codec_options,
     force_option,
     model_option,
@@ -18,6 +17,7 @@ from reducio_codec.cli.options import (
     rate_options,
     references_option,
 )
+from reducio_codec.cli.paths import STORED, VIDEO, check_new
 from reducio_codec.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ FOLDER = Path("roundtrip")
 
 
 @click.command()
-@click.argument("source", metavar="[IN]", type=click.Path(path_type=Path), required=False)
+@click.argument("source", metavar="[IN]", type=VIDEO, required=False)
 @click.option(
     "-o",
     "--output",
     metavar="DIR",
-    type=click.Path(path_type=Path),
+    type=STORED,
     help="Folder for the results.  [default: roundtrip, where older results are replaced]",
 )
 @model_option
@@ -66,7 +66,7 @@ def command(
 
     video = EXAMPLE if source is None else source
     folder = FOLDER if output is None else output
-    check_new(*output_paths(folder, name=video.stem or video.name), force=force or output is None)
+    check_new(*output_paths(folder, source=video), force=force or output is None)
     codec = open_codec(model, decoders=needed_decoders(decoder), **run)
     with progress_bar("encoding", "decoding") as (encoding, decoding):
         result = roundtrip(
@@ -94,7 +94,7 @@ def _show(result: Roundtrip, *, title: str, model: str) -> None:
     for path in result.outputs:
         click.echo(f"  {path}")
     if file.missed is not None:
-        click.echo(f"warning: {file.missed}", err=True)
+        warn(file.missed)
 
 
 def _table(result: Roundtrip, *, model: str) -> Table:

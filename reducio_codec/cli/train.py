@@ -11,6 +11,7 @@ import click
 
 from reducio_codec.cli.group import show_information, traceback_option
 from reducio_codec.cli.options import Function
+from reducio_codec.cli.paths import STORED
 from reducio_codec.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ def run_options(show: Callable[[click.Context, click.Parameter, bool], None]) ->
 
     def add(function: Function) -> Function:
         options = (
-            click.option(
-                "--out", required=True, metavar="DIR", type=click.Path(path_type=Path), help="Where the run lives."
-            ),
+            click.option("--out", required=True, metavar="DIR", type=STORED, help="Where the run lives."),
             click.option(
                 "--set",
                 "changes",
@@ -83,17 +82,23 @@ def _show_options(ctx: click.Context, _parameter: click.Parameter, value: bool) 
 
 @click.command()
 @click.argument("recipe", metavar="RECIPE")
-@click.option("--data", required=True, metavar="PATH", help="Videos to learn from: a folder, or a .csv or .jsonl list.")
-@click.option("--val", metavar="PATH", help="Videos to validate on, none of them in --data.")
-@click.option("--cache", metavar="DIR", type=click.Path(path_type=Path), help="Decoded videos.  [default: OUT/cache]")
+@click.option(
+    "--data",
+    required=True,
+    metavar="PATH",
+    type=STORED,
+    help="Videos to learn from: a folder, or a .csv or .jsonl list.",
+)
+@click.option("--val", metavar="PATH", type=STORED, help="Videos to validate on, none of them in --data.")
+@click.option("--cache", metavar="DIR", type=STORED, help="Decoded videos.  [default: OUT/cache]")
 @click.option("--decoder", "decoders", multiple=True, metavar="NAME", help="Train this decoder alone (repeatable).")
 @click.option("--freeze", multiple=True, type=click.Choice(["encoder", "content"]), help="A part that doesn't learn.")
 @click.option("--weights", metavar="MODEL", help="Start from a bundled model, a model folder, or another run's --out.")
 @run_options(_show_options)
 def command(
     recipe: str,
-    data: str,
-    val: str | None,
+    data: Path,
+    val: Path | None,
     out: Path,
     cache: Path | None,
     changes: tuple[str, ...],

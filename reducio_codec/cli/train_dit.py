@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from reducio_codec.cli.paths import STORED
 from reducio_codec.cli.train import run_options, show_options, start_run, tell
 
 
@@ -20,15 +21,22 @@ def _show_options(ctx: click.Context, _parameter: click.Parameter, value: bool) 
 @click.command("train-dit")
 @click.argument("recipe", metavar="RECIPE")
 @click.option(
-    "--latents", required=True, multiple=True, metavar="DIR", help="Shards to learn from (of 'extract'; repeatable)."
+    "--latents",
+    required=True,
+    multiple=True,
+    metavar="DIR",
+    type=STORED,
+    help="Shards to learn from (of 'extract'; repeatable).",
 )
-@click.option("--val", multiple=True, metavar="DIR", help="Shards to validate on, of other videos (repeatable).")
+@click.option(
+    "--val", multiple=True, metavar="DIR", type=STORED, help="Shards to validate on, of other videos (repeatable)."
+)
 @click.option("--weights", metavar="DIR", help="Start from a transformer's name or folder, or another run's --out.")
 @run_options(_show_options)
 def command(
     recipe: str,
-    latents: tuple[str, ...],
-    val: tuple[str, ...],
+    latents: tuple[Path, ...],
+    val: tuple[Path, ...],
     out: Path,
     changes: tuple[str, ...],
     weights: str | None,

@@ -16,8 +16,12 @@ class Latent(Tensor):
     A video of 17 frames makes two clips, as one of 32 frames does: without ``num_frames`` a decoder couldn't know. It
     is carried through torch operations (``to``, ``clone``, ``half``, ``cpu``, arithmetic, slices of the batch) by one
     rule: a result with five axes and the same length of the time axis is a ``Latent`` of the same video, anything
-    else is a plain tensor, and so is what joins latents of different videos. It is kept by ``torch.save``, ``pickle``
-    and ``copy``, not by NumPy or safetensors.
+    else is a plain tensor, and so is what joins latents of different videos. ``copy`` keeps it.
+
+    ``torch.save`` and ``pickle`` write plain data, which ``torch.load`` reads with and without this package: a
+    ``torch.Tensor`` that has both attributes, and that ``decode`` understands as it is. Operations on that one don't carry
+    them on; ``Latent.of(t, num_frames=t.num_frames, keyframe_index=t.keyframe_index)`` is a ``Latent`` again. NumPy and
+    safetensors keep neither: save both numbers beside the values.
     """
 
     num_frames: int
@@ -37,6 +41,15 @@ class Latent(Tensor):
         """The same values as a plain tensor."""
         return self.as_subclass(Tensor)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        values = self.plain()
+        if hasattr(self, "num_frames"):
+            values.__dict__.update(num_frames=self.num_frames, keyframe_index=self.keyframe_index)
+        return values.__reduce_ex__(protocol)
+
+    def __copy__(self) -> Latent:
+        return Latent.of(self.plain(), num_frames=self.num_frames, keyframe_index=self.keyframe_index)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Latent:
         # torch's own wants new_empty() of any shape to stay in the subclass
         values = copy.deepcopy(self.plain(), memo)
@@ -54,6 +67,11 @@ class Latent(Tensor):
         result = super().__torch_function__(func, types, args, kwargs)  # type: ignore[no-untyped-call]
         with torch._C.DisableTorchFunctionSubclass():
             return _mark(result, list(_latents((args, tuple(kwargs.values())))))
+
+
+def known_facts(latent: Tensor) -> tuple[int | None, int | None]:
+    """The number of frames and the key frame's place that a latent knows, loaded ones included; None where it doesn't."""
+    return getattr(latent, "num_frames", None), getattr(latent, "keyframe_index", None)
 
 
 def _latents(value: Any) -> Iterator[Latent]:
@@ -76,7 +94,3 @@ def _mark(result: Any, sources: list[Latent]) -> Any:
         return result if any(result is source for source in sources) else result.as_subclass(Tensor)
     _, result.num_frames, result.keyframe_index = facts.pop()
     return result
-
-
-# without this, torch.load refuses a saved latent by default
-torch.serialization.add_safe_globals([Latent])

@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from reducio_codec.clips.spans import Cut
 from reducio_codec.config import CLIP_LENGTH
+from reducio_codec.rdc.layers.cuts import Cut
 
 Thumbnails = npt.NDArray[np.float32]
 """(T, 12, 16, 3), grey levels 0 to 255; fewer rows or columns for frames that have fewer."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,14 +66,17 @@ def open_source(
         audio: read the sound of a file.
     """
     if isinstance(src, str | os.PathLike):
-        with open_video(Path(src), rate=_exact(rate)) as reader:
+        with ExitStack() as stack:
+            reader = stack.enter_context(open_video(src, rate=_exact(rate)))
             info = reader.info
+            track = read_audio(src) if audio and info.has_audio else None
+            stack.callback(lambda: None if track is None else track.file.close())
             yield FrameSource(
                 frames=iter(reader),
                 time_base=info.time_base,
                 rate=info.rate,
                 expected_frames=info.frames,
-                audio=read_audio(Path(src)) if audio and info.has_audio else None,
+                audio=track,
                 colour=info.colour,
                 sample_aspect_ratio=info.sample_aspect_ratio,
             )

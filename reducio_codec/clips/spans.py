@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import IntFlag
 from typing import TypeVar
 
 import torch
@@ -23,16 +22,6 @@ def own_keyframe(frames: int, *, keyframe_index: int) -> int:
     """
     last = CLIP_LENGTH - 1
     return (2 * keyframe_index * (frames - 1) + last) // (2 * last)
-
-
-class Cut(IntFlag):
-    """Why two clips, one after the other, can't use each other's key frame: the scene changes. Numbers are those in files."""
-
-    NONE = 0
-    BACKWARD = 1
-    """The later clip doesn't use the earlier one's: the scene changes between that and the later clip's first frame."""
-    FORWARD = 2
-    """The earlier clip doesn't use the later one's: the scene changes between its last frame and that."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,11 +16,12 @@ from reducio_codec.clips.references import Reference, for_model
 from reducio_codec.clips.refine import Refinement, refine
 from reducio_codec.clips.runner import ClipRunner
 from reducio_codec.clips.scenes import CutFinder
-from reducio_codec.clips.spans import ClipSpan, Cut, clip_span, group_frames, take_clip
+from reducio_codec.clips.spans import ClipSpan, clip_span, group_frames, take_clip
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError
 from reducio_codec.io.pixels import to_unit
 from reducio_codec.models import contract
+from reducio_codec.rdc.layers.cuts import Cut
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

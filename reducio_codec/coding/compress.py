@@ -16,7 +16,6 @@ from reducio_codec.clips.references import Reference, for_model
 from reducio_codec.clips.refine import Refinement
 from reducio_codec.clips.scenes import CutFinder
 from reducio_codec.clips.sources import FrameSource, Rate, open_source
-from reducio_codec.clips.spans import Cut
 from reducio_codec.clips.streams import FrameClip, encode_clip
 from reducio_codec.coding.engine import Engine
 from reducio_codec.coding.rate_control import KeyframeChoice, RateControl, best_keyframe
@@ -25,12 +24,13 @@ from reducio_codec.config import check_choice
 from reducio_codec.errors import FormatError, InputError, VideoError
 from reducio_codec.io.audio import AudioTrack
 from reducio_codec.io.files import atomic_write, writing_errors
-from reducio_codec.rdc.container import RdcWriter
 from reducio_codec.rdc.entropy import step_units
 from reducio_codec.rdc.header import RdcHeader
 from reducio_codec.rdc.keyframe import check_keyframe_codec, check_keyframe_group, code_keyframes
-from reducio_codec.rdc.tables import UNIT
+from reducio_codec.rdc.layers.cuts import Cut
+from reducio_codec.rdc.ranges import UNIT
 from reducio_codec.rdc.timing import Clock, clock_of_header, fit_clock
+from reducio_codec.rdc.writer import RdcWriter
 
 _AUDIO_BLOCK = 1 << 20
 
@@ -107,7 +107,6 @@ def compress(
             clock=clock,
             step=units,
             codec=keyframe_codec,
-            keyframe_index=index,
             references=references,
         )
         job = _Job(
@@ -157,7 +156,6 @@ def _header(
     clock: Clock | None,
     step: int,
     codec: str,
-    keyframe_index: int,
     references: int,
 ) -> RdcHeader:
     clip, times = first
@@ -171,7 +169,8 @@ def _header(
     try:
         return RdcHeader(
             model=engine.model_id,
-            model_hash=engine.latent_hash,
+            version=engine.version,
+            latent_space=engine.latent_hash,
             width=width,
             height=height,
             time_base=source.time_base,
@@ -179,7 +178,6 @@ def _header(
             start=times[0],
             step=step,
             keyframe_codec=codec,
-            keyframe_index=keyframe_index,
             latent=(engine.runner.latent_channels, engine.runner.latent_frames),
             sample_aspect_ratio=source.sample_aspect_ratio,
             rate=rate,
@@ -255,18 +253,17 @@ class _Job:
             ]
         # closed loop: the encoder sees the key frame that the decoder will have, so the latent can mend it
         coded, seen = code_keyframes([clip.keyframe for clip in clips], codec=codec, quality=quality)
-        if len(clips) > 1:
-            self.writer.write_keyframes(coded, count=len(clips))
-        self.keyframe_bytes += len(coded)
+        self.keyframe_bytes += sum(map(len, coded))
         cuts = [Cut.NONE if self._cuts is None else self._cuts(clip.frames, key=clip.own_keyframe) for clip in clips]
         pictures = [clip.reference(picture) for clip, picture in zip(clips, seen, strict=True)]
         for number, (clip, (_, times)) in enumerate(zip(clips, waiting, strict=True)):
+            after = pictures[number - 1].frame if number else None
+            self.writer.write_picture(coded[number], frame=pictures[number].frame, after=after)
             self._write(
                 clip,
                 times[:-1],
                 step=step,
                 reference=pictures[number],
-                coded=None if len(clips) > 1 else coded,
                 cut=cuts[number],
                 beside=self._beside(number, pictures=pictures, cuts=cuts),
             )
@@ -289,11 +286,10 @@ class _Job:
         *,
         step: float,
         reference: Reference,
-        coded: bytes | None,
         cut: Cut,
         beside: Sequence[Reference],
     ) -> None:
-        """One clip's latent, and its key frame where it isn't coded with others."""
+        """One clip's latent."""
         engine = self._engine
         latent = encode_clip(
             engine.runner,
@@ -306,11 +302,10 @@ class _Job:
         guess = None if self._clock is None else self._clock.times(self.frames, len(times))
         self.writer.write_clip(
             frames=len(times),
-            keyframe=coded,
-            latent=motion,
+            latent_bytes=motion,
+            lead=clip.span.lead,
             timestamps=None if guess == times else times,
             step=step_units(step),
-            keyframe_index=clip.keyframe_index,
             cut=cut,
         )
         self.frames += len(times)

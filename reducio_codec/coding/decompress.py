@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from reducio_codec.coding.compress import Progress
 from reducio_codec.coding.engine import Engine
-from reducio_codec.coding.rdc_video import RdcVideo, open_rdc
+from reducio_codec.coding.open_rdc import open_rdc
+from reducio_codec.coding.rdc_video import RdcVideo
 from reducio_codec.coding.report import DecompressReport
 from reducio_codec.config import CLIP_LENGTH, check_choice
 from reducio_codec.errors import FormatError, InputError, VideoError
@@ -47,8 +48,9 @@ def decoded_frames(
     """Frames ``(H, W, 3)`` uint8, each with its time and how long it is shown, from frame ``start`` on; holds one clip."""
     last_time: int | None = None
     left = video.frames - start if frames is None else frames
-    skip = start % CLIP_LENGTH
-    for index in range(start // CLIP_LENGTH, video.clips):
+    first = video.clip_at(start)
+    skip = start - video.record(first).start
+    for index in range(first, video.clips):
         record = video.record(index)
         try:
             pictures = video.decode_clip(index, decoder=decoder, lost=damage.report if damage.conceal else None)
@@ -118,7 +120,7 @@ def decompress(
         width=header.width,
         height=header.height,
         frames=total,
-        clips=(start + total - 1) // CLIP_LENGTH - start // CLIP_LENGTH + 1,
+        clips=video.clip_at(start + total - 1) - video.clip_at(start) + 1,
         decoder=name,
         elapsed_s=time.perf_counter() - began,
         problems=tuple(damage.problems),

@@ -15,5 +15,7 @@ class Engine:
     runner: ClipRunner
     coder: LatentCoder
     model_id: str
+    version: int
+    """Of the model."""
     latent_hash: str
-    """Files name both; a file is read only with a model that has this hash, whatever its decoders."""
+    """Files name all three; a file is read with any model that has this hash, whatever its version."""

@@ -104,7 +104,7 @@ class RateControl:
             if not latents:
                 latents.extend(_encode(engine, clip, picture) for clip, picture in zip(clips, seen, strict=True))
             motion = sum(len(engine.coder.code(latent, step=step_for(quality))[0]) for latent in latents)
-            return 8 * (len(coded) + motion) + len(clips) * _CONTAINER_BITS
+            return 8 * (sum(map(len, coded)) + motion) + len(clips) * _CONTAINER_BITS
 
         tried = search_quality(bits, allowed, start=self._quality, rising=True)
         quality = min(tried, key=lambda quality: abs(tried[quality] - allowed))

@@ -1,55 +1,65 @@
-"""An open ``.rdc`` file with its model: any clip by its number."""
+"""An open ``.rdc`` file with its model: any clip and any frame by its number."""
 
 from __future__ import annotations
 
-import os
-import tempfile
+import logging
+import operator
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import IO, BinaryIO, cast
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from reducio_codec.clips.references import Reference
-from reducio_codec.clips.spans import Cut, clip_span, own_keyframe
+from reducio_codec.clips.spans import ClipSpan
 from reducio_codec.clips.streams import EncodedClip, decode_clip
 from reducio_codec.coding.engine import Engine
-from reducio_codec.config import CLIP_LENGTH
-from reducio_codec.errors import FormatError, InputError, WeightsError
+from reducio_codec.coding.gallery import Gallery
+from reducio_codec.errors import FormatError, FrameIndexError, InputError, WeightsError
 from reducio_codec.io.audio import AudioTrack
-from reducio_codec.io.files import check_input
+from reducio_codec.io.files import temporary_file
 from reducio_codec.models.contract import choose_decoder
-from reducio_codec.rdc.container import ClipRecord, KeyframeRecord, RdcReader
-from reducio_codec.rdc.keyframe import decode_keyframe
-from reducio_codec.rdc.tables import UNIT
+from reducio_codec.rdc.ranges import UNIT
+from reducio_codec.rdc.reader import ClipRecord, RdcReader
 from reducio_codec.rdc.timing import clock_of_header, mean_rate
 
-_AUDIO_IN_MEMORY = 16 << 20
-
-_LEAST_CLIP_BYTES = 8
-"""The head of a clip's latent record alone is longer."""
+logger = logging.getLogger(__name__)
 
 
 class RdcVideo:
-    """What is in a file, and what its clips decode to. Get one from ``ReducioCodec.open_file``.
+    """What is in a file, and what its clips decode to. Get one from ``ReducioCodec.open_file``; ``with``, or ``close``,
+    closes the file.
+
+    It is a sequence of frames: ``len(video)``, ``video[i]`` is a frame ``(H, W, 3)`` uint8, negative ``i`` counts from the
+    end, a slice ``(n, H, W, 3)``, and a loop gives frame after frame; all with the default decoder. The clip that was decoded
+    last is kept, so frames in order cost a clip's decoding once in 16.
 
     Raises:
         FormatError: not an ``.rdc`` file, or its header is damaged. WeightsError: it needs another model.
     """
 
-    def __init__(self, file: BinaryIO, *, engine: Engine) -> None:
+    def __init__(self, file: BinaryIO, *, engine: Engine, opened: ExitStack | None = None) -> None:
+        self._opened = opened or ExitStack()
+        try:
+            self._read(file, engine)
+        except BaseException:
+            self._opened.close()
+            raise
+
+    def _read(self, file: BinaryIO, engine: Engine) -> None:
         self._engine = engine
+        self._file = file
+        self._closed = False
+        self._shown: tuple[int, NDArray[np.uint8]] | None = None  # the clip decoded last for [i], and its frames
         self._reader = RdcReader(file)
         self.header = self._reader.header
         _check_model(self._reader, engine)
         self.clips = self._reader.clips
-        size = sum(self.bytes_by_part().values())
         if not self.clips:
             raise FormatError("the file holds no clip")
-        if self.clips * _LEAST_CLIP_BYTES > size:  # concealing them all would take forever
-            raise FormatError(f"the file claims {self.clips} clips; its {size} bytes can't hold them")
         self.frames = self._reader.frames
         header = self.header
         self._clock = clock_of_header(header)
@@ -60,26 +70,94 @@ class RdcVideo:
         nominal = 1 / (self._clock.step * header.time_base)
         self.rate = mean_rate(self.frames, seconds=self.duration, time_base=header.time_base, nominal=nominal)
         """Frames per second, the mean where times vary."""
-        self._references: dict[int, Reference] = {}  # of the clips around the last one decoded
+        self._gallery = Gallery(self._reader)
+        for note in self.notes:
+            logger.warning(note)
+
+    def close(self) -> None:
+        """Close what was opened for this video: its file, unless it was given open, and temporary ones."""
+        self._closed = True
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        """Frames, as ``frames``."""
+        return self.frames
+
+    def __getitem__(self, index: int | slice) -> NDArray[np.uint8]:
+        """A frame ``(H, W, 3)``, or those of a slice ``(n, H, W, 3)``. FrameIndexError beyond the end, InputError for what
+        is no number, FormatError for a damaged clip."""
+        if isinstance(index, slice):
+            numbers = range(self.frames)[_whole_slice(index)]
+            frames = np.empty((len(numbers), self.header.height, self.header.width, 3), np.uint8)
+            for place, number in enumerate(numbers):
+                frames[place] = self._frame(number)
+            return frames
+        number = _whole(index, name="frame")
+        if not -self.frames <= number < self.frames:
+            raise FrameIndexError(f"frame {number} was asked for; the video has frames 0 to {self.frames - 1}")
+        return self._frame(number % self.frames).copy()
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        """All frames ``(H, W, 3)``, one by one."""
+        for number in range(self.frames):
+            yield self._frame(number).copy()
+
+    def _frame(self, number: int) -> NDArray[np.uint8]:
+        self._check_open()
+        clip = self.clip_at(number)
+        if self._shown is None or self._shown[0] != clip:
+            self._shown = clip, self.decode_clip(clip)
+        frame: NDArray[np.uint8] = self._shown[1][number - self.record(clip).start]
+        return frame
+
+    def _check_open(self) -> None:
+        if self._closed or getattr(self._file, "closed", False):
+            raise InputError("the video's file is closed; use the video inside its with block, or before close()")
+
+    def _check_record(self, record: Any) -> None:
+        if not isinstance(record, ClipRecord):
+            raise InputError(f"record is a {type(record).__name__}; allowed: what record(number) gives")
+        self._check_open()
 
     @property
     def damage(self) -> tuple[str, ...]:
         """What is wrong with the file as a whole; damage to single clips shows when they are read."""
         return tuple(self._reader.damage)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What else there is to know: the file was made with another version of the model, and is read all the same."""
+        header, engine = self.header, self._engine
+        if (header.model, header.version) == (engine.model_id, engine.version):
+            return ()
+        return (
+            f"the file was made with model {header.model!r} version {header.version}; it is decoded with "
+            f"{engine.model_id!r} version {engine.version}, so pictures can differ from what its maker saw",
+        )
+
     def bytes_by_part(self) -> dict[str, int]:
         """Where the file's bytes go."""
         return self._reader.byte_report()
 
     def record(self, index: int) -> ClipRecord:
-        """A clip as it lies in the file, damage included."""
-        return self._reader.read_clip(index)
+        """A clip as it lies in the file, damage included; InputError beyond the end."""
+        self._check_open()
+        return self._reader.read_clip(_whole(index, name="clip"))
 
     def times(self, record: ClipRecord) -> list[int]:
         """Time of each of a clip's frames, in ticks of ``header.time_base``."""
+        self._check_record(record)
         if record.timestamps is not None:
             return list(record.timestamps)
-        return self._clock.times(CLIP_LENGTH * record.index, record.frames)
+        return self._clock.times(record.start, record.frames)
 
     def end(self, record: ClipRecord) -> int:
         """When a clip's last frame stops being shown, in ticks of ``header.time_base``."""
@@ -87,31 +165,34 @@ class RdcVideo:
         if record.index + 1 < self.clips:
             end = self.times(self.record(record.index + 1))[0]
         else:
-            number = CLIP_LENGTH * record.index + record.frames - 1
+            number = record.start + record.frames - 1
             end = self._clock.end(number, time=last) if self._reader.end is None else self._reader.end
         return max(end, last + 1)  # a time that was lost is guessed, and a guess may fall behind
 
-    def keyframe(self, record: KeyframeRecord) -> NDArray[np.uint8]:
-        """A clip's key frame ``(H, W, 3)``; FormatError if it is damaged."""
-        if record.keyframe is None:
-            raise FormatError(f"clip {record.index}: its keyframe record is damaged or missing")
-        header = self.header
+    def clip_at(self, frame: int) -> int:
+        """The clip that shows a frame of the video, by number."""
+        return self._reader.clip_at(frame)
+
+    def keyframe(self, record: ClipRecord) -> NDArray[np.uint8]:
+        """A clip's key frame ``(H, W, 3)``; FormatError if it is damaged or there is none."""
+        if not record.references:
+            raise FormatError(f"clip {record.index}: its picture is damaged or missing")
+        return self._picture(record.index, record.references[0])
+
+    def _picture(self, index: int, frame: int) -> NDArray[np.uint8]:
         try:
-            return decode_keyframe(
-                record.keyframe,
-                codec=header.keyframe_codec,
-                width=header.width,
-                height=header.height,
-                place=record.keyframe_place,
-            )
+            return self._gallery.picture(frame)
         except FormatError as error:
-            raise FormatError(f"clip {record.index}: {error}") from error
+            raise FormatError(f"clip {index}: {error}") from error
 
     def clip(self, record: ClipRecord) -> EncodedClip:
         """A clip ready to decode; FormatError if any of it is damaged."""
+        self._check_record(record)
         if record.damage:
             raise FormatError(record.damage[0])
-        keyframe = self.keyframe(record)
+        pictures = tuple(
+            Reference(frame=frame, picture=self._picture(record.index, frame)) for frame in record.references
+        )
         assert record.latent is not None
         coder, step = self._engine.coder, record.step / UNIT
         shape = (*self.header.latent, *self._engine.runner.grid(self.header.height, self.header.width))
@@ -119,13 +200,11 @@ class RdcVideo:
             symbols = coder.decode(record.latent, shape, step=step)
         except FormatError as error:
             raise FormatError(f"clip {record.index}: {error}") from error
-        own = own_keyframe(record.frames, keyframe_index=record.keyframe_index)
-        start = CLIP_LENGTH * record.index
         return EncodedClip(
             index=record.index,
             latent=torch.from_numpy(coder.dequantize(symbols, step=step)),
-            references=(Reference(frame=start + own, picture=keyframe),),
-            span=clip_span(start=start, frames=record.frames, keyframe_index=record.keyframe_index),
+            references=pictures,
+            span=ClipSpan(start=record.start, frames=record.frames, lead=record.lead),
             size=(self.header.height, self.header.width),
             cut=self._reader.cut(record.index),
         )
@@ -156,31 +235,33 @@ class RdcVideo:
         """
         name = self.choose_decoder(decoder, references)
         clip = self.clip(self.record(index))
-        beside: list[Reference] = []
-        if self._engine.runner.model.decoder(name).uses_neighbours:
-            kept = {number: found for number, found in self._references.items() if abs(number - index) <= 1}
-            self._references = {**kept, index: clip.references[0]}
-            cuts = (self._reader.cut(index) & Cut.BACKWARD, self._reader.cut(index + 1) & Cut.FORWARD)
-            for other, cut in zip((index - 1, index + 1), cuts, strict=True):
-                if cut or not 0 <= other < self.clips:
-                    continue
-                try:
-                    beside.append(self._reference(other))
-                except FormatError as error:
-                    if lost is None:
-                        raise FormatError(
-                            f"{error}; clip {index} uses that key frame, with references=1 not"
-                        ) from error
-                    lost(f"{error}; clip {index} is decoded without it")
-        return decode_clip(self._engine.runner, clip, decoder=name, beside=beside)
+        beside = []
+        if self._engine.runner.model.decoder(name).uses_neighbours or not clip.references:
+            beside = self._beside(index, lost)
+        try:
+            return decode_clip(self._engine.runner, clip, decoder=name, beside=beside)
+        except InputError as error:
+            if clip.references:
+                raise
+            raise FormatError(f"clip {index} has no picture of its own, and {error}") from error
 
-    def _reference(self, index: int) -> Reference:
-        """A clip's key frame for its neighbours; the three last used are kept, as each serves three clips."""
-        if index not in self._references:
-            record = self._reader.read_keyframe(index)
-            own = own_keyframe(record.frames, keyframe_index=record.keyframe_index)
-            self._references[index] = Reference(picture=self.keyframe(record), frame=CLIP_LENGTH * index + own)
-        return self._references[index]
+    def _beside(self, index: int, lost: Callable[[str], object] | None) -> list[Reference]:
+        """The pictures before and behind a clip, as far as they are intact."""
+        found = self._reader.beside(index)
+        problems: list[str] = list(found.lost)
+        pictures: list[Reference] = []
+        for frame in (found.before, found.after):
+            if frame is None:
+                continue
+            try:
+                pictures.append(Reference(frame=frame, picture=self._picture(self.clip_at(frame), frame)))
+            except FormatError as error:
+                problems.append(str(error))
+        for problem in problems:
+            if lost is None:
+                raise FormatError(f"{problem}; clip {index} uses that key frame, with references=1 not")
+            lost(f"{problem}; clip {index} is decoded without it")
+        return pictures
 
     def conceal_clip(self, index: int) -> tuple[NDArray[np.uint8], str]:
         """Stand-in frames ``(n, H, W, 3)`` for a damaged clip, and what they are: the nearest key frame, repeated.
@@ -188,53 +269,46 @@ class RdcVideo:
         Raises:
             FormatError: no key frame in the file is intact.
         """
-        frames = self.record(index).frames
-        for other in sorted(range(self.clips), key=lambda number: abs(number - index)):
-            try:
-                picture = self.keyframe(self._reader.read_keyframe(other))
-            except FormatError:
-                continue
-            shown = "its own key frame" if other == index else f"the key frame of clip {other}"
-            return np.broadcast_to(picture, (frames, *picture.shape)), shown
-        raise FormatError("no key frame in the file is intact, so nothing can be shown")
+        record = self.record(index)
+        middle = record.references[0] if record.references else record.start + (record.frames - 1) // 2
+        frame, picture = self._gallery.nearest(middle)
+        other = self.clip_at(frame)
+        shown = "its own key frame" if other == index else f"the key frame of clip {other}"
+        return np.broadcast_to(picture, (record.frames, *picture.shape)), shown
 
     def audio(self) -> AudioTrack | None:
-        """The sound, or None; VideoError if it is damaged."""
-        file = cast(IO[bytes], tempfile.SpooledTemporaryFile(max_size=_AUDIO_IN_MEMORY))  # noqa: SIM115  # track keeps it
+        """The sound, or None, for as long as the video is open; VideoError if it is damaged."""
+        self._check_open()
+        file = self._opened.enter_context(temporary_file())
         for chunk in self._reader.audio():
             file.write(chunk)
         return AudioTrack.from_file(file) if file.tell() else None
 
 
-@contextmanager
-def open_rdc(src: str | os.PathLike[str] | BinaryIO, *, engine: Engine) -> Iterator[RdcVideo]:
-    """A path or a binary file object as an :class:`RdcVideo`."""
-    if isinstance(src, str | os.PathLike):
-        path = check_input(src)
-        if path.is_dir():
-            raise InputError(f"{path} is a folder; allowed: an .rdc file")
-        with path.open("rb") as file:
-            yield _named(file, str(path), engine=engine)
-    elif callable(getattr(src, "read", None)):
-        yield _named(src, str(getattr(src, "name", "the input")), engine=engine)
-    else:
-        raise InputError(f"source is a {type(src).__name__}; allowed: a path or a binary file object")
-
-
-def _named(file: BinaryIO, name: str, *, engine: Engine) -> RdcVideo:
+def _whole(value: Any, *, name: str) -> int:
+    """A whole number of any type that is one."""
     try:
-        return RdcVideo(file, engine=engine)
-    except (FormatError, WeightsError) as error:
-        raise type(error)(f"{name}: {error}") from error
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise InputError(f"{name} {value!r} was asked for; allowed: a whole number" + (", or a slice" * (name == "frame")))
+
+
+def _whole_slice(given: slice) -> slice:
+    parts = [None if part is None else _whole(part, name="frame") for part in (given.start, given.stop, given.step)]
+    if parts[2] == 0:
+        raise InputError("a slice's step is 0; allowed: any other whole number")
+    return slice(*parts)
 
 
 def _check_model(reader: RdcReader, engine: Engine) -> None:
     header = reader.header
-    if header.model_hash != engine.latent_hash:
+    if header.latent_space != engine.latent_hash:
         other = "another version of it" if header.model == engine.model_id else f"{engine.model_id!r}"
         raise WeightsError(
-            f"the file needs model {header.model!r} (hash {header.model_hash}); "
-            f"loaded is {other} (hash {engine.latent_hash})"
+            f"the file needs model {header.model!r} version {header.version} (latent space {header.latent_space}); "
+            f"loaded is {other}, version {engine.version} (latent space {engine.latent_hash})"
         )
     found = (engine.runner.latent_channels, engine.runner.latent_frames)
     if header.latent != found:

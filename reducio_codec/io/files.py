@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from reducio_codec.errors import InputError, ReducioError, VideoError
 
@@ -22,10 +24,42 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".g
 # What a full disk looks like: no space, quota used up, file larger than the file system or the process may write.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+SPOOL_BYTES = 16 << 20
+"""A temporary file that is larger goes to disk."""
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def given_path(path: str | os.PathLike[str]) -> Path:
+    """A path as somebody gave it, before it is anything else: ``Path("")`` would be the current folder, and an address
+    would lose a slash. InputError for both, and for what is no path."""
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"a path is needed; this is a {type(path).__name__}")
+    text = os.fspath(path)
+    if not text:
+        raise InputError("the path is empty; give a file or a folder ('.' is the current one)")
+    if isinstance(text, str) and _ADDRESS.match(text) and not os.path.lexists(text):
+        raise InputError(f"{text} is an address; download it first and give the file's name")
+    return Path(path)
+
+
+def temporary_file() -> BinaryIO:
+    """Without a name, in memory as long as it is small; the caller closes it."""
+    return cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES))
+
+
+def output_stem(source: Path) -> Path:
+    """What an output beside ``source`` is called, less its suffix: ``a/clip`` for a/clip.mp4, a folder's own name for a
+    folder, its real one where it was given as ``.`` or ``..``. InputError for the root, which has none."""
+    place = source.resolve() if source.name in ("", "..") else source
+    if not place.name:
+        raise InputError(f"{source} has no name that the output's could be made of; give the output's name")
+    return place if place.is_dir() else place.with_suffix("")
+
 
 def check_input(path: str | os.PathLike[str]) -> Path:
     """The path of a file or folder that exists and may be read; an empty file is refused here too."""
-    found = Path(path)
+    found = given_path(path)
     try:
         mode = found.stat()
         if stat.S_ISDIR(mode.st_mode):
@@ -39,10 +73,20 @@ def check_input(path: str | os.PathLike[str]) -> Path:
         raise InputError(f"{found} doesn't exist") from None
     except PermissionError:
         raise InputError(f"no permission to read {found}") from None
+    except ReducioError:
+        raise
     except (OSError, ValueError) as error:  # name too long, a link to itself, a null byte in the name
         raise InputError(f"{str(path)!r} can't be opened: {error}") from None
     if stat.S_ISREG(mode.st_mode) and mode.st_size == 0:
         raise VideoError(f"{found} is empty (0 bytes)")
+    return found
+
+
+def check_file(path: str | os.PathLike[str], *, allowed: str) -> Path:
+    """As ``check_input``, for what is one file; ``allowed`` says which."""
+    found = check_input(path)
+    if found.is_dir():
+        raise InputError(f"{found} is a folder; allowed: {allowed}")
     return found
 
 
@@ -51,7 +95,7 @@ def check_output(path: str | os.PathLike[str], *, inputs: Iterable[str | os.Path
 
     ``inputs`` are the files that are read meanwhile: none of them may be the output.
     """
-    given = Path(path)
+    given = given_path(path)
     target = Path(os.path.realpath(given))
     parent = target.parent
     try:

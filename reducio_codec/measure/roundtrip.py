@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from reducio_codec.clips.spans import own_keyframe
 from reducio_codec.coding.compress import Progress
 from reducio_codec.coding.rdc_video import RdcVideo
 from reducio_codec.coding.report import CompressReport
 from reducio_codec.errors import InputError, VideoError
-from reducio_codec.io.files import atomic_write
+from reducio_codec.io.files import atomic_write, given_path, output_stem
 from reducio_codec.io.strips import SideBySide, strip
 from reducio_codec.io.video import open_video
 from reducio_codec.io.writer import VideoWriter
@@ -70,8 +69,9 @@ class _Meters:
         return Quality(psnr=self.psnr.result(), ssim=self.ssim.result())
 
 
-def output_paths(folder: Path, *, name: str) -> tuple[Path, ...]:
+def output_paths(folder: Path, *, source: Path) -> tuple[Path, ...]:
     """Where :func:`roundtrip` writes: file, decoded video, side-by-side video, strip."""
+    name = output_stem(source).name
     return tuple(folder / f"{name}{end}" for end in (".rdc", ".decoded.mp4", ".side-by-side.mp4", ".strip.png"))
 
 
@@ -94,7 +94,7 @@ def roundtrip(
     Raises:
         InputError, VideoError: as ``ReducioCodec.compress``; InputError also if ``folder`` is a file.
     """
-    source, target = Path(src), Path(folder)
+    source, target = given_path(src), given_path(folder)
     name = choose_decoder(codec.model, decoder=decoder, references=references)
     if target.exists() and not target.is_dir():
         raise InputError(f"{target} is a file; the results need a folder")
@@ -103,7 +103,7 @@ def roundtrip(
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"can't make the folder {target}: {error.strerror}") from error
-    paths = output_paths(target, name=source.stem or source.name)
+    paths = output_paths(target, source=source)
     searches = (
         coding.get("effort")
         or coding.get("keyframe") == "best"
@@ -158,7 +158,7 @@ def _compare(
                     raise VideoError(f"{source} gave fewer frames when it was read a second time")
                 keyframe = video.keyframe(record)
                 copied = np.repeat(keyframe[None], len(decoded), 0)
-                place = own_keyframe(len(decoded), keyframe_index=record.keyframe_index)
+                place = record.references[0] - record.start
                 decoded_meters.add(original, decoded, keyframe=place)
                 copied_meters.add(original, copied, keyframe=place)
                 motion = float(np.abs(original.astype(np.int16) - copied).mean())

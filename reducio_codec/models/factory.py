@@ -5,13 +5,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import cast
 
-from reducio_codec.config import LiteConfig, ReducioConfig
+from reducio_codec.config import AlignedConfig, LiteConfig, ReducioConfig
 from reducio_codec.models.contract import CodecModel, Decoder, ModelConfig, Training
 
-CONFIGS: dict[str, type[LiteConfig] | type[ReducioConfig]] = {"lite": LiteConfig, "reducio": ReducioConfig}
+CONFIGS: dict[str, type[AlignedConfig] | type[LiteConfig] | type[ReducioConfig]] = {
+    "aligned": AlignedConfig,
+    "lite": LiteConfig,
+    "reducio": ReducioConfig,
+}
 """Configuration class of each architecture."""
 
 _MODELS = {
+    "aligned": ("reducio_codec.models.lite.aligned_model", "AlignedLite"),
     "lite": ("reducio_codec.models.lite.model", "ReducioLite"),
     "reducio": ("reducio_codec.models.reducio.vae", "ReducioVAE"),
 }  # imported when they are built: a name is asked for more often than a model

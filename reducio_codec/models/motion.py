@@ -16,15 +16,18 @@ FLOW_STRIDE = 8
 """Pixels between neighbouring positions of an estimated flow field."""
 
 _RADIUS = 6  # full search reaches 6 positions of the 1/8 picture: 48 pixels each way
+_FAR_RADIUS = 12  # the far search 12 positions of the 1/16 picture: 192 pixels
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def estimate_flow(video: Tensor, keyframe: Tensor) -> Tensor:
+def estimate_flow(video: Tensor, keyframe: Tensor, *, far: bool = False) -> Tensor:
     """Backward flow from every frame to the key frame.
 
     Args:
         video: (B, 3, T, H, W) in [-1, 1]; H and W are multiples of 32.
         keyframe: (B, 3, H, W) in [-1, 1].
+        far: also find motion of 48 to 192 pixels each way, by a coarser search whose finds count where they clearly match
+            better; elsewhere, and in a clip without any, nothing changes.
 
     Returns:
         (B, T, 2, H/8, W/8): x and y displacement in pixels; frame[y, x] looks like keyframe[y + dy, x + dx].
@@ -37,7 +40,8 @@ def estimate_flow(video: Tensor, keyframe: Tensor) -> Tensor:
     current4, key4 = F.avg_pool2d(current2, 2), F.avg_pool2d(key2, 2)
     current8, key8 = F.avg_pool2d(current4, 2), F.avg_pool2d(key4, 2)
 
-    flow = _full_search(current8, key8, frames)  # (B*T, 2, H/16, W/16), pixels of the 1/8 picture
+    start = _far_search(current8, key8, frames) if far else None
+    flow = _full_search(current8, key8, frames, start=start)  # (B*T, 2, H/16, W/16), pixels of the 1/8 picture
     flow = _refine(current4, key4, 2 * flow, node=4, steps=4, smooth=16.0)
     flow = _refine(current2, key2, 2 * flow, node=8, steps=2, smooth=24.0)
     flow = _resize(flow, height // FLOW_STRIDE, width // FLOW_STRIDE)
@@ -70,28 +74,74 @@ def _resize(x: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(x, (height, width), mode="bilinear", align_corners=False)
 
 
-def _full_search(current: Tensor, key: Tensor, frames: int) -> Tensor:
-    """Integer displacement with the least absolute difference, every second position, outliers pulled to the median."""
-    height, width = current.shape[-2:]
-    side = 2 * _RADIUS + 1
-    padded = F.pad(key, (_RADIUS,) * 4, mode="replicate")[:, 0]
-    shifted = padded.unfold(1, height, 1).unfold(2, width, 1)  # (B, side, side, H, W), a view
-    shifted = shifted.reshape(-1, 1, side * side, height, width)
-    cost = (shifted - current.unflatten(0, (-1, frames))).abs_().flatten(0, 1)  # (B*T, side^2, H, W)
-    cost = F.avg_pool2d(F.pad(cost, (2, 2, 2, 2), mode="replicate"), 6, 2)  # (B*T, side^2, H/2, W/2)
+def _full_search(current: Tensor, key: Tensor, frames: int, *, start: Tensor | None = None) -> Tensor:
+    """Displacement with the least absolute difference, every second position, outliers pulled to the median.
 
-    offset = torch.arange(-_RADIUS, _RADIUS + 1, device=current.device, dtype=torch.float32)
-    shift = torch.stack((offset.repeat(side), offset.repeat_interleave(side)))[:, :, None, None]  # (2, side^2, 1, 1)
-    cost += 0.5 * shift.square().sum(0).sqrt()  # of equal matches, the shortest
-    flow = _displacement(cost.argmin(1), side)
+    It is whole positions around ``start`` (B*T, 2, H/2, W/2), or around none.
+    """
+    height, width = current.shape[-2:]
+    shift = _shifts(_RADIUS, current.device)  # (2, side^2, 1, 1)
+    if start is None:
+        cost = _costs(current, key, frames, radius=_RADIUS)  # (B*T, side^2, H/2, W/2)
+        total = shift[None]
+    else:
+        key = warp(key.repeat_interleave(frames, 0), F.interpolate(start, (height, width)))
+        cost = _costs(current, key, 1, radius=_RADIUS)
+        total = start[:, :, None] + shift[None]  # (B*T, 2, side^2, H/2, W/2)
+    cost += 0.5 * total.square().sum(1).sqrt()  # of equal matches, the shortest
+    flow = _chosen(total, cost)
     for _ in range(4):
-        away = (shift[None] - _median(flow)[:, :, None]).abs().sum(1)  # (B*T, side^2, H/2, W/2)
-        flow = _displacement((cost + 2.0 * away).argmin(1), side)
+        away = (total - _median(flow)[:, :, None]).abs().sum(1)  # (B*T, side^2, H/2, W/2)
+        flow = _chosen(total, cost + 2.0 * away)
     return flow
 
 
-def _displacement(index: Tensor, side: int) -> Tensor:
-    return torch.stack((index % side - _RADIUS, index // side - _RADIUS), 1).float()
+def _far_search(current: Tensor, key: Tensor, frames: int) -> Tensor:
+    """Where the full search has to start to find motion beyond its reach: (B*T, 2, H/2, W/2), zero nearly everywhere.
+
+    A full search over half the picture. What it finds beyond the near one's reach counts where it matches much better,
+    there and around: a single position is chance.
+    """
+    height, width = current.shape[-2:]
+    half, key_half = F.avg_pool2d(current, 2), F.avg_pool2d(key, 2)  # 1/16
+    cost = _costs(half, key_half, frames, radius=_FAR_RADIUS, window=4)  # (B*T, side^2, H/4, W/4)
+    shift = _shifts(_FAR_RADIUS, current.device)
+    cost += 0.5 * shift.square().sum(0).sqrt()
+    found = 2 * _chosen(shift[None], cost)  # (B*T, 2, H/4, W/4), positions of the 1/8 picture
+    within = (shift.abs() <= _RADIUS // 2).all(0)[None]  # what the near search reaches
+    gain = cost.masked_fill(~within, torch.inf).amin(1) - cost.amin(1)  # (B*T, H/4, W/4)
+    better = (gain > 4.0 + 0.3 * cost.amin(1)).float()[:, None]
+    agreed = F.avg_pool2d(better, 3, 1, 1, count_include_pad=False) > 0.5
+    start = torch.where(agreed & (better > 0), found, torch.zeros_like(found))
+    return F.interpolate(start, (height // 2, width // 2))
+
+
+def _costs(current: Tensor, key: Tensor, frames: int, *, radius: int, window: int = 6) -> Tensor:
+    """Mean absolute difference around every second position for each shift: (B*T, side^2, H/2, W/2).
+
+    ``key`` is one picture for every ``frames`` of ``current``.
+    """
+    height, width = current.shape[-2:]
+    side, rim = 2 * radius + 1, window // 2 - 1
+    padded = F.pad(key, (radius,) * 4, mode="replicate")[:, 0]
+    shifted = padded.unfold(1, height, 1).unfold(2, width, 1)  # (N, side, side, H, W), a view
+    shifted = shifted.reshape(-1, 1, side * side, height, width)
+    cost = (shifted - current.unflatten(0, (-1, frames))).abs_().flatten(0, 1)  # (B*T, side^2, H, W)
+    return F.avg_pool2d(F.pad(cost, (rim,) * 4, mode="replicate"), window, 2)
+
+
+def _shifts(radius: int, device: torch.device) -> Tensor:
+    """(2, side^2, 1, 1): x and y of every shift."""
+    side = 2 * radius + 1
+    offset = torch.arange(-radius, radius + 1, device=device, dtype=torch.float32)
+    return torch.stack((offset.repeat(side), offset.repeat_interleave(side)))[:, :, None, None]
+
+
+def _chosen(shifts: Tensor, cost: Tensor) -> Tensor:
+    """The shift of least cost: (1 or B*T, 2, side^2, 1 or h, 1 or w) and (B*T, side^2, h, w) to (B*T, 2, h, w)."""
+    index = cost.argmin(1)[:, None, None].expand(-1, 2, -1, -1, -1)  # (B*T, 2, 1, h, w)
+    every = shifts.expand(cost.shape[0], -1, -1, *cost.shape[-2:])
+    return every.gather(2, index)[:, :, 0]
 
 
 def _median(flow: Tensor) -> Tensor:

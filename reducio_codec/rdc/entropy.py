@@ -22,7 +22,9 @@ import torch
 from torch import Tensor
 
 from reducio_codec.errors import FormatError, InputError, WeightsError
-from reducio_codec.rdc.tables import FREQUENCY_TOTAL, LADDER, THRESHOLDS, UNIT, LatentTables, frequencies
+from reducio_codec.rdc.ranges import STEPS, UNIT
+from reducio_codec.rdc.tables import FREQUENCY_TOTAL, LADDER, THRESHOLDS, LatentTables, frequencies
+from reducio_codec.rdc.varint import read_varint, write_varint
 
 Symbols = npt.NDArray[np.int32]
 Whole = npt.NDArray[np.int64]
@@ -30,7 +32,7 @@ Whole = npt.NDArray[np.int64]
 LARGEST_MAGNITUDE = 1 << 20
 """Symbols of larger magnitude can't be written."""
 
-STEP_RANGE = (1 / 64, 16.0)
+STEP_RANGE = (STEPS[0] / UNIT, STEPS[1] / UNIT)
 """Allowed ``latent_step``."""
 
 
@@ -96,7 +98,9 @@ class LatentCoder:
         return self.encode(symbols, step=step), self.dequantize(symbols, step=step)
 
     def encode(self, symbols: Symbols, *, step: float) -> bytes:
-        """Symbols (z, t, h, w) to bytes. Neither shape nor step is stored."""
+        """Symbols (z, t, h, w) to bytes: none where all are 0. Neither shape nor step is stored."""
+        if not symbols.any():
+            return b""
         coder = constriction.stream.queue.RangeEncoder()
         escapes = bytearray()
         for group in self.groups(symbols, step=step):
@@ -120,6 +124,8 @@ class LatentCoder:
         """
         if shape[0] != self.channels:
             raise FormatError(f"the file's latent has {shape[0]} channels; the model's has {self.channels}")
+        if not data:
+            return np.zeros(shape, dtype=np.int32)
         size, start = read_varint(data, 0)
         if size > len(data) - start:
             raise FormatError("a latent is damaged: its escapes reach past its end")
@@ -231,28 +237,6 @@ def step_units(step: float) -> int:
     if not STEP_RANGE[0] <= step <= STEP_RANGE[1]:
         raise InputError(f"latent_step is {step}; allowed: {STEP_RANGE[0]} to {STEP_RANGE[1]:g}")
     return round(step * UNIT)
-
-
-def write_varint(out: bytearray, value: int) -> None:
-    """Seven bits a byte, the lowest first."""
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-
-
-def read_varint(data: bytes, place: int) -> tuple[int, int]:
-    """(value, place behind it); FormatError at the end of the data or beyond 63 bits."""
-    value = 0
-    for shift in range(0, 63, 7):
-        if place >= len(data):
-            raise FormatError("a number reaches past the end of its record")
-        byte = data[place]
-        place += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, place
-    raise FormatError("a number has more than nine bytes")
 
 
 _BORDERS = np.array(THRESHOLDS, dtype=np.int64)

@@ -10,11 +10,13 @@ from typing import Any
 
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import FormatError
-from reducio_codec.rdc.tables import MAX_CHANNELS
+from reducio_codec.rdc.ranges import KEYFRAME_CODECS, LATEST_TIME, MAX_CHANNELS, MAX_SIDE, STEPS
 
-MAX_SIDE = 16384
-MAX_HEADER = 1 << 20
-"""Bytes of an inflated header."""
+MAGIC = b"\x89RDC\r\n\x1a\n"
+VERSION = 1
+MAX_HEADER = 1 << 16
+"""Bytes of a header, deflated or not."""
+MAX_VERSION = 1 << 31
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +25,17 @@ class RdcHeader:
 
     model: str
     """Model id, as ``ReducioCodec.from_pretrained`` takes it."""
-    model_hash: str
-    """What the latent depends on, 16 hex digits: encoder, statistics and tables. A model's decoders all share it."""
+    version: int = 1
+    """Of the model. Another version reads the file as long as its latent space is the same."""
+    latent_space: str
+    """What has to be known to read a latent, 16 hex digits: the latent's shape, its statistics and the coder's tables. Models
+    that have it in common read each other's files."""
     width: int
     height: int
     time_base: Fraction
     """Seconds a tick."""
     frame_duration: int = 0
-    """Ticks between frames; 0: each clip has a TIMESTAMPS record."""
+    """Ticks between frames; 0: each clip has a TIMES record."""
     start: int = 0
     """Timestamp of the first frame, in ticks."""
     step: int
@@ -38,8 +43,6 @@ class RdcHeader:
     keyframe_codec: str = "avif"
     colour: str = "bt709"
     """What the decoded RGB values mean: full-range R'G'B' with BT.709's primaries. Writers convert to it; there is no other."""
-    keyframe_index: int = 7
-    """Which of a clip's 16 frames is its key frame."""
     latent: tuple[int, int] = (16, 4)
     """Channels and time positions of a clip's latent."""
     sample_aspect_ratio: Fraction = Fraction(1)
@@ -56,13 +59,18 @@ class RdcHeader:
         for name in ("width", "height"):
             if not _whole(getattr(self, name), 1, MAX_SIDE):
                 raise bad(name, f"1 to {MAX_SIDE}")
-        for name, low, high in (("frame_duration", 0, 1 << 40), ("start", -(1 << 60), 1 << 60), ("step", 1, 1 << 16)):
+        for name, low, high in (
+            ("version", 1, MAX_VERSION),
+            ("frame_duration", 0, 1 << 40),
+            ("start", -LATEST_TIME, LATEST_TIME),
+            ("step", *STEPS),
+        ):
             if not _whole(getattr(self, name), low, high):
                 raise bad(name, f"{low} to {high}")
         if not _whole(self.references, 1, 2):
             raise bad("references", "1 or 2")
-        if not _whole(self.keyframe_index, 0, CLIP_LENGTH - 1):
-            raise bad("keyframe_index", f"0 to {CLIP_LENGTH - 1}")
+        if self.keyframe_codec not in KEYFRAME_CODECS:
+            raise bad("keyframe_codec", ", ".join(KEYFRAME_CODECS))
         if (
             len(self.latent) != 2
             or not _whole(self.latent[0], 1, MAX_CHANNELS)
@@ -76,7 +84,7 @@ class RdcHeader:
                 raise bad(name, "a positive fraction of 31-bit numbers")
         if self.colour != "bt709":
             raise bad("colour", "bt709")
-        for name in ("model", "model_hash", "keyframe_codec"):
+        for name in ("model", "latent_space"):
             value = getattr(self, name)
             if not isinstance(value, str) or len(value) > 256 or not value.isprintable():
                 raise bad(name, "a printable string of at most 256 characters")
@@ -127,9 +135,9 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 _DICTIONARY = (
-    b'"sample_aspect_ratio":[4,3]"rate":[30000,1001]"latent":[16,4]"keyframe_index":"keyframe_codec":"png"jpeg"webp"'
+    b'"sample_aspect_ratio":[4,3]"rate":[30000,1001]"latent":[16,4]"references":2"version":2,"keyframe_codec":"png"jpeg"webp"'
     b'"start":0"frame_duration":512"frame_duration":1001,"time_base":[1,90000]"time_base":[1,1000]"time_base":[1,15360]'
-    b'"time_base":[1,16384],"time_base":[1,12288],{"model":"reducio-lite","model_hash":"0123456789abcdef",'
+    b'"time_base":[1,16384],"time_base":[1,12288],{"model":"reducio-lite","latent_space":"0123456789abcdef",'
     b'"width":1920,"height":1080,"width":1280,"height":720,"width":256,"height":256,"time_base":[1,30],'
     b'"frame_duration":1,"step":512}'
 )

@@ -7,12 +7,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.extent import measure
 from reducio_codec.io.files import check_input
 from reducio_codec.io.images import PICTURE_SUFFIXES
 from reducio_codec.io.video import open_video
-from reducio_codec.rdc.container import MAGIC, RdcReader
+from reducio_codec.rdc.header import MAGIC
+from reducio_codec.rdc.layers.audio import Audio
+from reducio_codec.rdc.layers.pictures import Pictures
+from reducio_codec.rdc.reader import RdcReader
 from reducio_codec.rdc.timing import clock_of_header, mean_rate
 
 
@@ -43,7 +45,8 @@ class RdcInfo:
     rate: Fraction
     """Frames per second, the mean where times vary."""
     model: str
-    model_hash: str
+    model_version: int
+    latent_space: str
     keyframe_codec: str
     colour: str
     """``bt709``: what the decoded RGB values mean."""
@@ -56,7 +59,8 @@ class RdcInfo:
     cuts: tuple[int, ...]
     """Clips that a scene change keeps from the key frame of the clip before, or that one from theirs."""
     parts: dict[str, Part]
-    """``keyframe``, ``latent``, ``audio``, ``timestamps``, ``index``, ``cut``, ``container``, and ``unknown`` records."""
+    """By the layers' names: ``pictures``, ``latent``, ``times``, ``audio``, ``cuts``, ``index``; ``container`` is the rest, and
+    ``unknown`` what records hold that this program doesn't know."""
     total: Part
     video: Part
     """All but the sound: what other reports give as the rate."""
@@ -113,7 +117,7 @@ def describe_rdc(file: BinaryIO) -> RdcInfo:
     pixels = frames * header.width * header.height
     sizes = reader.byte_report()
     total = sum(sizes.values())
-    video = total - sizes.get("audio", 0)
+    video = total - sizes.get(Audio.NAME, 0)
     damage, steps = [*reader.damage], []
     for clip in reader:
         damage += clip.damage
@@ -137,7 +141,8 @@ def describe_rdc(file: BinaryIO) -> RdcInfo:
         duration_s=duration,
         rate=rate,
         model=header.model,
-        model_hash=header.model_hash,
+        model_version=header.version,
+        latent_space=header.latent_space,
         keyframe_codec=header.keyframe_codec,
         colour=header.colour,
         latent_step=header.step / 1024,
@@ -147,7 +152,7 @@ def describe_rdc(file: BinaryIO) -> RdcInfo:
         parts={name: part(size) for name, size in sizes.items()},
         total=part(total),
         video=part(video),
-        without_keyframe=part(video - sizes.get("keyframe", 0)),
+        without_keyframe=part(video - sizes.get(Pictures.NAME, 0)),
         damage=tuple(damage),
     )
 
@@ -159,7 +164,7 @@ def _timing(reader: RdcReader) -> tuple[float, Fraction]:
     if not reader.clips:
         return 0.0, nominal
     clip = reader.read_clip(reader.clips - 1)
-    number = CLIP_LENGTH * clip.index + clip.frames - 1
+    number = clip.start + clip.frames - 1
     last = clip.timestamps[-1] if clip.timestamps else clock(number)
     end = clock.end(number, time=last) if reader.end is None else reader.end
     seconds = max(1, end - header.start) * header.time_base

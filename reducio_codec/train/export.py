@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reducio_codec.io.pixels import to_unit
 from reducio_codec.models.contract import CodecModel
-from reducio_codec.rdc.tables import fit_tables
+from reducio_codec.rdc.fit import fit_tables
 from reducio_codec.train.recipe import Recipe
 from reducio_codec.weights.card import ModelCard
 from reducio_codec.weights.io import save_model

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from reducio_codec.errors import InputError
-from reducio_codec.io.files import VIDEO_SUFFIXES
+from reducio_codec.io.files import VIDEO_SUFFIXES, given_path
 
 _COLUMNS = ("path", "file", "video")
 
@@ -21,7 +21,7 @@ def find_videos(source: str | Path) -> list[Path]:
     Raises:
         InputError: it doesn't exist, is of another kind, or lists nothing.
     """
-    source = Path(source)
+    source = given_path(source)
     if source.is_dir():
         found = sorted(path for path in source.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
         if not found:

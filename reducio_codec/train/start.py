@@ -23,7 +23,7 @@ from reducio_codec.models.lite.model import ReducioLite
 from reducio_codec.models.motion import estimate_flow
 from reducio_codec.models.reducio.vae import ReducioVAE
 from reducio_codec.rdc.entropy import LatentCoder
-from reducio_codec.rdc.tables import UNIT
+from reducio_codec.rdc.ranges import UNIT
 from reducio_codec.train.recipe import Recipe
 from reducio_codec.weights.layout import ENTROPY_FILE
 from reducio_codec.weights.sd_init import start_from_image_vae

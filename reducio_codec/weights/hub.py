@@ -9,13 +9,11 @@ from __future__ import annotations
 import importlib
 import logging
 import re
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from reducio_codec.errors import MissingDependencyError, WeightsError
-from reducio_codec.weights.layout import CARD_FILE, CONFIG_FILE, ENTROPY_FILE, TENSOR_FILE
-from reducio_codec.weights.zoo import ModelSource
+from reducio_codec.weights.layout import CARD_FILE, CONFIG_FILE, ENTROPY_FILE, TENSOR_FILE, ModelSource
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -40,6 +38,8 @@ def fetch(
     except (hub.errors.RepositoryNotFoundError, hub.errors.RevisionNotFoundError) as error:
         at = "" if revision is None else f" at revision {revision!r}"
         raise WeightsError(f"the hub has no public model {repository!r}{at}; bundled models need no hub") from error
+    except hub.errors.HFValidationError as error:
+        raise WeightsError(f"{repository!r} is no name that the hub allows: {error}") from error
     except _connection_errors(hub) as error:
         logger.info("hub not reached (%s), looking in the cache", error)
         return _from_cache(hub, repository, revision=revision, sha256=sha256)
@@ -67,7 +67,7 @@ def _from_cache(hub: Any, repository: str, *, revision: str | None, sha256: str 
             name: Path(hub.hf_hub_download(repository, name, revision=revision, local_files_only=True))
             for name in (CONFIG_FILE, TENSOR_FILE)
         }
-    except (hub.errors.LocalEntryNotFoundError, OSError) as error:
+    except _connection_errors(hub) as error:
         raise WeightsError(
             f"{repository} isn't in the local cache, and the hub can't be reached. {_by_hand(repository)}"
         ) from error
@@ -104,8 +104,9 @@ def _huggingface_hub() -> Any:
 
 
 def _connection_errors(hub: Any) -> tuple[type[Exception], ...]:
-    """What the client raises without a network: it changed its HTTP library between major versions."""
-    known: list[type[Exception]] = [OSError, hub.errors.HfHubHTTPError, hub.errors.LocalEntryNotFoundError]
-    with suppress(ImportError):
-        known.append(importlib.import_module("httpx").HTTPError)
-    return tuple(known)
+    """What the client raises without a network, or with one that answers for the hub.
+
+    It has had three HTTP libraries by now. The error of the one it has is what its own HTTP error is derived from, and
+    what connections fail with is derived from that, too, or from OSError. ValueError: an answer that isn't JSON.
+    """
+    return (OSError, ValueError, *hub.errors.HfHubHTTPError.__bases__)

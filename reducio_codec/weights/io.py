@@ -24,7 +24,7 @@ from reducio_codec.io.files import PendingFile, atomic_write, writing_errors
 from reducio_codec.models.contract import CodecModel
 from reducio_codec.models.factory import CONFIGS, build_model, with_bases
 from reducio_codec.weights.card import read_licence
-from reducio_codec.weights.latent_space import tensors_id
+from reducio_codec.weights.latent_space import decoding_id, tensors_id
 from reducio_codec.weights.layout import CARD_FILE, CONFIG_FILE, ENTROPY_FILE, TENSOR_FILE
 
 FORMAT = 1
@@ -42,8 +42,12 @@ class ModelInfo:
     """The name it was asked for by: a bundled name, a folder's name, or ``org/name@commit``."""
     hash: str
     """sha256 (hex) over config.json, model.safetensors and entropy.json."""
+    version: int
+    """Of the model, counted from 1: what config.json says."""
     latent_space: str
-    """Identity of the latent space; see ``weights.latent_space``."""
+    """Identity of the encoder's latents; see ``weights.latent_space``."""
+    latent_hash: str
+    """What an ``.rdc`` file depends on: none of the decoders, and nothing of the encoder."""
     folder: Path
     licence: str
     decoders: tuple[str, ...]
@@ -54,12 +58,6 @@ class ModelInfo:
     @property
     def short_hash(self) -> str:
         return self.hash[:SHORT_HASH]
-
-    @property
-    def latent_hash(self) -> str:
-        """What an ``.rdc`` file depends on: the latent space and the coder's tables, but none of the decoders."""
-        tables = file_sha256(self.entropy_file) if self.entropy_file else ""
-        return hashlib.sha256(f"{self.latent_space} {tables}".encode()).hexdigest()[:SHORT_HASH]
 
     @property
     def entropy_file(self) -> Path | None:
@@ -75,30 +73,32 @@ def save_model(
     card: str,
     dtype: torch.dtype | None = None,
     entropy: Mapping[str, Any] | None = None,
+    version: int = 1,
 ) -> Path:
     """Write ``model`` into ``folder`` (made if missing) and return the folder.
 
     ``card`` is the text of its README.md, ``dtype`` what floating-point tensors are stored as (None: as they are),
-    ``entropy`` the latent coder's tables. The configuration is written last: a killed run leaves no loadable half.
+    ``entropy`` the latent coder's tables, ``version`` the model's. The configuration is written last: a killed run leaves no
+    loadable half.
     """
     target = Path(folder)
     with writing_errors(target):
         target.mkdir(parents=True, exist_ok=True)
     tensors = {key: _stored(value, dtype=dtype) for key, value in model.state_dict().items()}
     config = cast(Any, model).config
-    document = {"architecture": config.architecture, "format": FORMAT, **config.to_json()}
+    document = {"architecture": config.architecture, "format": FORMAT, "version": version, **config.to_json()}
     _write_tensors(target / TENSOR_FILE, tensors)
     if entropy is not None:
         _write_text(target / ENTROPY_FILE, json.dumps(entropy, separators=(",", ":"), sort_keys=True))
     _write_text(target / CARD_FILE, card.rstrip("\n"))
-    _write_text(target / CONFIG_FILE, json.dumps(document, indent=2, sort_keys=True))
+    _write_text(target / CONFIG_FILE, _config_text(document).rstrip("\n"))
     return target
 
 
 def load_model(
     folder: str | Path,
     *,
-    decoders: Sequence[str] | None = None,
+    decoders: Sequence[str] | str | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     model_id: str | None = None,
@@ -106,7 +106,7 @@ def load_model(
 ) -> tuple[CodecModel, ModelInfo]:
     """Read a model folder: ``(model in eval mode on device, where it came from)``.
 
-    ``decoders`` names the ones to read (None: all); those that they build on are read, too.
+    ``decoders`` names the ones to read, or one (None: all); those that they build on are read, too.
     Stored floats become float32, or ``dtype`` where given.
     ``expected_sha256`` is what model.safetensors must hash to. Raises WeightsError for a missing or damaged file, an
     unknown architecture or format, and for the first key that is missing, unknown or of another shape.
@@ -121,6 +121,8 @@ def load_model(
     model, skipped = _empty_model(source / CONFIG_FILE, decoders=decoders)
     tensors = _read_tensors(source / TENSOR_FILE, model=model, skipped=skipped)
     latent_space = tensors_id(tensors, model.config)
+    tables = source / ENTROPY_FILE
+    latent_hash = decoding_id(tensors, model.config, tables=file_sha256(tables) if tables.is_file() else None)
     state = {key: _loaded(value, device=device, dtype=dtype) for key, value in tensors.items()}
     model.load_state_dict(state, strict=True, assign=True)
     _assert_no_meta(model)
@@ -128,7 +130,9 @@ def load_model(
     info = ModelInfo(
         id=source.resolve().name if model_id is None else model_id,
         hash=_model_hash(source, tensor_digest=digest),
+        version=read_version(source / CONFIG_FILE),
         latent_space=latent_space,
+        latent_hash=latent_hash,
         folder=source,
         licence=read_licence(source),
         decoders=model.decoder_names,
@@ -149,14 +153,17 @@ def file_sha256(path: Path) -> str:
 def _model_hash(folder: Path, *, tensor_digest: str) -> str:
     """One hash for everything that changes what a file decodes to: the card is not part of it."""
     total = hashlib.sha256()
+    document = _read_document(folder / CONFIG_FILE)
+    document.pop("version", None)  # a number that says when the rest was made
+    config = hashlib.sha256(_config_text(document).encode()).hexdigest()
     for name in (CONFIG_FILE, TENSOR_FILE, ENTROPY_FILE):
         if (folder / name).is_file():
-            digest = tensor_digest if name == TENSOR_FILE else file_sha256(folder / name)
+            digest = {CONFIG_FILE: config, TENSOR_FILE: tensor_digest}.get(name) or file_sha256(folder / name)
             total.update(f"{name} {digest}\n".encode())
     return total.hexdigest()
 
 
-def _empty_model(path: Path, *, decoders: Sequence[str] | None) -> tuple[CodecModel, tuple[str, ...]]:
+def _empty_model(path: Path, *, decoders: Sequence[str] | str | None) -> tuple[CodecModel, tuple[str, ...]]:
     """The model that a config.json describes, on the meta device, and the decoders that were left out."""
     config_class, fields = _read_config(path)
     try:
@@ -164,7 +171,7 @@ def _empty_model(path: Path, *, decoders: Sequence[str] | None) -> tuple[CodecMo
     except (InputError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: {error}") from error
     known = tuple(config.decoders)
-    wanted = known if decoders is None else tuple(decoders)
+    wanted = known if decoders is None else (decoders,) if isinstance(decoders, str) else tuple(decoders)
     unknown = [name for name in wanted if name not in known]
     if unknown or not wanted:
         asked = repr(unknown[0]) if unknown else "no decoder"
@@ -175,14 +182,28 @@ def _empty_model(path: Path, *, decoders: Sequence[str] | None) -> tuple[CodecMo
     return model, tuple(name for name in known if name not in kept)
 
 
-def _read_config(path: Path) -> tuple[Any, dict[str, Any]]:
-    """Configuration class and configuration values of a config.json."""
+def read_version(path: Path) -> int:
+    """The model's version that a config.json states, 1 where it states none."""
+    version = _read_document(path).get("version", 1)
+    if type(version) is not int or not 1 <= version < 1 << 31:
+        raise WeightsError(f"{path}: version is {version!r}; allowed: whole numbers from 1")
+    return version
+
+
+def _read_document(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} isn't readable JSON: {error}") from error
     if not isinstance(document, dict):
         raise WeightsError(f"{path} holds a {type(document).__name__}; it must hold an object")
+    return document
+
+
+def _read_config(path: Path) -> tuple[Any, dict[str, Any]]:
+    """Configuration class and configuration values of a config.json."""
+    document = _read_document(path)
+    document.pop("version", None)
     layout = document.pop("format", None)
     if layout != FORMAT:
         hint = "; a newer reducio-codec wrote it" if isinstance(layout, int) and layout > FORMAT else ""
@@ -256,6 +277,10 @@ def _umask() -> int:
     current = os.umask(0o022)
     os.umask(current)
     return current
+
+
+def _config_text(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -1,4 +1,8 @@
-"""Which latents a model speaks: all its decoders share them, and a retrained decoder still reads what is there."""
+"""Which latents a model speaks: all its decoders share them, and a retrained decoder still reads what is there.
+
+Two questions, two identities: which encoder made a latent (``tensors_id``: what a generator learns from), and what has to be
+known to read one (``decoding_id``: what a file depends on).
+"""
 
 from __future__ import annotations
 
@@ -15,9 +19,29 @@ ID_DIGITS = 16
 _NO_PART_OF_IT = ("decoders.", "content.")
 """Decoders share the encoder's latent space, and so does what they read the key frame with."""
 
+_STATISTICS = "latent_"
+"""Of each channel: ``latent_mean``, ``latent_std``."""
+
+
+def decoding_id(tensors: Mapping[str, Tensor], config: Any, *, tables: str | None) -> str:
+    """Identity of what decoding a file's latents needs: 16 hex digits.
+
+    It is a hash over the latent's shape, its statistics as float32 and the coder's tables. The encoder's weights play no part,
+    so a better encoder's files are read by every decoder of the space, and the other way round. Only a model without tables of
+    its own, which nothing else tells from others like it, is identified by its encoder.
+
+    Args:
+        tensors, config: as for ``tensors_id``.
+        tables: sha256 of the tables' file, None where there is none.
+    """
+    if tables is None:
+        return tensors_id(tensors, config)
+    kept = {key: value for key, value in tensors.items() if key.startswith(_STATISTICS)}
+    return hashlib.sha256(f"{tensors_id(kept, config)} {tables}".encode()).hexdigest()[:ID_DIGITS]
+
 
 def tensors_id(tensors: Mapping[str, Tensor], config: Any) -> str:
-    """Identity of the space that an encoder writes and its decoders read: 16 hex digits.
+    """Identity of the latents that an encoder writes: 16 hex digits.
 
     It is a hash over the encoder's weights and the latent's statistics as float32, and the latent's shape: another set of
     decoders, or another stored precision of the decoders, does not change it.

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from reducio_codec.errors import InputError, WeightsError
-from reducio_codec.models.contract import CodecModel
+from reducio_codec.weights.hub import fetch
+from reducio_codec.weights.layout import ModelSource
 
 if TYPE_CHECKING:
     import torch
 
+    from reducio_codec.models.contract import CodecModel
     from reducio_codec.weights.io import ModelInfo
 
 BUNDLED = Path(__file__).resolve().parent / "bundled"
@@ -35,12 +37,14 @@ class ModelEntry:
     paper: str
     sha256: str
     """Of model.safetensors; checked whenever the model is loaded."""
+    version: int = 1
+    """Later ones take a name over: ``name`` is the newest, ``name@1`` the first."""
     kind: Literal["codec", "generator"] = "codec"
     """``ReducioCodec`` loads a codec, ``generate.ReducioDiTPipeline`` a generator."""
 
     @property
     def folder(self) -> Path:
-        return BUNDLED / self.name
+        return BUNDLED / (self.name if self.version == 1 else f"{self.name}@{self.version}")
 
 
 _ENTRIES = (
@@ -70,20 +74,16 @@ _ENTRIES = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelSource:
-    """A folder to load from, and what is known about it."""
-
-    folder: Path
-    id: str
-    """Bundled name, folder name, or ``org/name@commit``."""
-    sha256: str | None = None
-    """What model.safetensors must hash to, where that is known."""
-
-
 def list_models() -> list[ModelEntry]:
     """The models that ship inside the package, in the order in which they are recommended."""
     return list(_ENTRIES)
+
+
+def find_entry(name: str) -> ModelEntry | None:
+    """A bundled model by its name, the newest version of it, or by ``name@version``."""
+    plain, _, version = name.partition("@")
+    found = [entry for entry in _ENTRIES if entry.name == plain and version in ("", str(entry.version))]
+    return max(found, key=lambda entry: entry.version, default=None)
 
 
 def resolve(
@@ -99,11 +99,10 @@ def resolve(
     for a folder or the hub. Raises WeightsError, with the bundled names, for a name that is none of the three.
     """
     name = str(name_or_folder)
-    entry = next((entry for entry in _ENTRIES if entry.name == name), None)
+    entry = find_entry(name)
     folder = Path(name_or_folder)
-    if entry is None and not folder.is_dir() and isinstance(name_or_folder, str) and _HUB_NAME.fullmatch(name):
-        from reducio_codec.weights.hub import fetch
-
+    is_folder = bool(name) and folder.is_dir()  # Path("") would be the current one
+    if entry is None and not is_folder and isinstance(name_or_folder, str) and _HUB_NAME.fullmatch(name):
         return fetch(name, revision=revision, sha256=sha256, offline=offline)
     if revision is not None:
         raise InputError(
@@ -113,16 +112,16 @@ def resolve(
         if sha256 is not None and sha256.lower() != entry.sha256:
             raise InputError(f"sha256 is {sha256!r}; the bundled {name} has {entry.sha256!r}")
         return ModelSource(folder=entry.folder, id=entry.name, sha256=entry.sha256 or None)
-    if folder.is_dir():
+    if is_folder:
         return ModelSource(folder=folder, id=folder.resolve().name, sha256=sha256)
-    bundled = ", ".join(entry.name for entry in _ENTRIES)
+    bundled = ", ".join(dict.fromkeys(entry.name for entry in _ENTRIES))
     raise WeightsError(f"no model {name!r}: not bundled ({bundled}), not a folder, and not an org/name on the hub")
 
 
 def load_pretrained(
     name_or_folder: str | Path,
     *,
-    decoders: Sequence[str] | None = None,
+    decoders: Sequence[str] | str | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     revision: str | None = None,

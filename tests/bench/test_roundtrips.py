@@ -5,11 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 from PIL import Image
 
 from bench.roundtrips import main, name_of
 from bench.summaries import summary
+
+
+def test_the_readmes_rows_are_replaced_only_where_that_is_said(
+    make_video: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = tmp_path / "bench" / "results" / "roundtrips.json"
+    rows.parent.mkdir(parents=True)
+    rows.write_text("the readme's")
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, [str(make_video(frames=3)), "--model", "reducio-test"])
+    assert done.exit_code == 2 and "--results" in done.stderr
+    assert rows.read_text() == "the readme's"
 
 
 def test_rows_and_strips(make_video: Callable[..., Path], tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_pipes(model: str, rdc: Path, tmp_path: Path) -> None:
 def test_bytes_are_not_written_to_a_terminal(
     model: str, make_video: MakeVideo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from reducio_codec.cli import options
+    from reducio_codec.cli import paths
     from reducio_codec.errors import InputError
 
     class Terminal(io.BytesIO):
@@ -132,7 +132,7 @@ def test_bytes_are_not_written_to_a_terminal(
 
     monkeypatch.setattr(sys, "stdout", Stream())
     monkeypatch.setattr(sys, "stdin", Stream())
-    for function in (options.standard_output, options.standard_input):
+    for function in (paths.standard_output, paths.standard_input):
         with pytest.raises(InputError, match="terminal"):
             function()
 
@@ -276,7 +276,7 @@ def test_roundtrip_with_a_target_tells_what_is_out_of_reach(model: str, make_vid
     source = make_video("clip.mp4", frames=20)
     done = run("roundtrip", source, "-o", tmp_path / "out", "-m", model, "--target-psnr", 60)
     assert done.exit_code == 0, done.stderr
-    assert "target_psnr 60 is out of reach for 2 of 2 clips" in done.stderr
+    assert "--target-psnr 60 is out of reach for 2 of 2 clips" in done.stderr
 
 
 def test_roundtrip_has_a_clip_of_its_own(

@@ -38,7 +38,16 @@ def run_raising(monkeypatch: pytest.MonkeyPatch, error: BaseException, *argument
         (InputError("quality is 101;\nallowed: 0 to 100"), "error: quality is 101; allowed: 0 to 100", 2),
         (FormatError("record 3 is damaged"), "error: record 3 is damaged", 1),
         (MissingDependencyError("pip install x"), "error: pip install x", 1),
-        (MemoryError(), "error: out of memory; a smaller --tile-size needs less", 1),
+        (MemoryError(), "error: out of memory", 1),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+            ),
+            "error: out of memory",
+            1,
+        ),
+        (RuntimeError("CUDA error: out of memory"), "error: out of memory", 1),
+        (OSError(12, "Cannot allocate memory"), "error: out of memory", 1),
         (FileNotFoundError(2, "No such file", "a.mp4"), "error: a.mp4: No such file", 1),
         (KeyboardInterrupt(), "interrupted", EXIT_INTERRUPTED),
         (click.UsageError("bad"), "error: bad (see 'main models --help')", 2),
@@ -86,6 +95,22 @@ def test_help_of_each_command(command: str) -> None:
     assert done.exit_code == 0
     assert "--traceback" in done.stdout
     assert command in CliRunner().invoke(main, ["--help"]).stdout
+
+
+def test_no_arguments_show_the_help() -> None:
+    done = CliRunner().invoke(main, [])
+    assert done.exit_code == 2
+    assert done.stderr == CliRunner().invoke(main, ["--help"]).stdout
+    assert len(done.stderr.splitlines()) > 15 and "error" not in done.stderr.splitlines()[0]
+
+
+def test_less_memory_is_advised_where_an_option_takes_less() -> None:
+    from reducio_codec.cli import encode, extract, generate
+    from reducio_codec.cli.group import _explain
+
+    assert _explain(MemoryError(), encode.command) == ("out of memory; a smaller --tile-size needs less", 1)
+    assert _explain(MemoryError(), generate.command) == ("out of memory; --offload needs less", 1)
+    assert _explain(MemoryError(), extract.command) == ("out of memory", 1)
 
 
 def test_version() -> None:

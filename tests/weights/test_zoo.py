@@ -14,7 +14,7 @@ import pytest
 
 from reducio_codec.errors import InputError, MissingDependencyError, WeightsError
 from reducio_codec.weights import hub, zoo
-from reducio_codec.weights.layout import CONFIG_FILE, ENTROPY_FILE, TENSOR_FILE
+from reducio_codec.weights.layout import CONFIG_FILE, ENTROPY_FILE, TENSOR_FILE, ModelSource
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -60,7 +60,7 @@ def test_bundled_name_and_folder(tmp_path: Path) -> None:
     assert zoo.resolve("reducio-lite").id == "reducio-lite"
     folder = tmp_path / "mine"
     folder.mkdir()
-    assert zoo.resolve(folder) == zoo.ModelSource(folder=folder, id="mine")
+    assert zoo.resolve(folder) == ModelSource(folder=folder, id="mine")
     assert zoo.resolve(str(folder), sha256="ab" * 32).sha256 == "ab" * 32
 
 
@@ -93,11 +93,14 @@ class FakeHub:
 
         class LocalEntryNotFoundError(FileNotFoundError): ...
 
+        class HFValidationError(ValueError): ...
+
         self.errors = SimpleNamespace(
             HfHubHTTPError=HfHubHTTPError,
             RepositoryNotFoundError=RepositoryNotFoundError,
             RevisionNotFoundError=RevisionNotFoundError,
             LocalEntryNotFoundError=LocalEntryNotFoundError,
+            HFValidationError=HFValidationError,
         )
 
     def HfApi(self) -> FakeHub:
@@ -192,7 +195,7 @@ def test_offline_uses_the_cache_and_the_hash_it_keeps(use_hub: Any) -> None:
     (blobs / digest).write_bytes(b"tensors")
     (fake.cache / TENSOR_FILE).symlink_to(blobs / digest)
     (fake.cache / CONFIG_FILE).write_bytes(b"{}")
-    assert zoo.resolve("org/name") == zoo.ModelSource(folder=fake.cache, id=f"org/name@{COMMIT}", sha256=digest)
+    assert zoo.resolve("org/name") == ModelSource(folder=fake.cache, id=f"org/name@{COMMIT}", sha256=digest)
 
 
 def test_missing_client_names_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,21 +204,50 @@ def test_missing_client_names_the_command_that_installs_it(monkeypatch: pytest.M
         zoo.resolve("org/name")
 
 
-def test_the_real_client_offline(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["HF_HUB_OFFLINE", "nobody answers", "no such host"])
+def test_the_real_client_without_a_network(tmp_path: Path, way: str) -> None:
+    """One model that the cache has, one that it hasn't, and a name that the hub doesn't allow."""
     pytest.importorskip("huggingface_hub", reason="huggingface_hub is in the extras [test] and [hub]")
+    cached = tmp_path / "hub" / "models--org--cached"
+    snapshot = cached / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(COMMIT)
+    for name in (CONFIG_FILE, TENSOR_FILE):
+        (snapshot / name).write_bytes(b"{}")
     code = (
         "import sys\n"
         "from reducio_codec.errors import WeightsError\n"
         "from reducio_codec.weights import zoo\n"
-        "try:\n"
-        "    zoo.resolve('org/name')\n"
-        "except WeightsError as error:\n"
-        "    print(error)\n"
+        "print(zoo.resolve('org/cached'))\n"
+        "for name in ('org/name', 'org/na--me'):\n"
+        "    try:\n"
+        "        zoo.resolve(name)\n"
+        "    except WeightsError as error:\n"
+        "        print(error)\n"
         "assert 'torch' not in sys.modules\n"
     )
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9"}
+    if way == "no such host":
+        environment["HF_ENDPOINT"] = "http://nowhere.invalid"
+    if way == "HF_HUB_OFFLINE":
+        environment |= {"HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=120
     )
-    assert "isn't in the local cache" in done.stdout
-    assert "./name" in done.stdout
+    found, missing, wrong = done.stdout.splitlines()
+    assert f"org/cached@{COMMIT}" in found and str(snapshot) in found
+    assert "isn't in the local cache" in missing and "./name" in missing and TENSOR_FILE in missing
+    assert "org/na--me" in wrong
+
+
+def test_no_name_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(zoo.list_models()[0].folder)
+    assert zoo.resolve(".").id == "reducio-lite"
+    with pytest.raises(WeightsError, match="no model ''"):
+        zoo.resolve("")
+
+
+def test_one_decoder_may_be_given_by_itself() -> None:
+    model, info = zoo.load_pretrained("reducio-test", decoders="warp")
+    assert info.decoders == tuple(model.decoder_names) == ("warp",)

@@ -1,0 +1,209 @@
+"""Decoders on aligned content: every one starts from the latent's linear flow and residual, and training only adds.
+
+The references' features and pixels are moved by that flow before anything is fused, and the last layers start at zero, so an
+untrained decoder gives the hand-made code. They differ in what they spend (Sec. 3.1, Tab. 6: the names are the paper's):
+``linear`` goes the shortest way from one reference to pixels; ``add`` goes a longer one and adds what a second reference
+shows; ``attention`` (and ``sharp``, the same network trained for the eye) also attends to the places around the one that the
+flow names, and searches the second reference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from reducio_codec.config import CLIP_LENGTH, AlignedConfig
+from reducio_codec.models.lite.between import Between, disagreement, moved_small
+from reducio_codec.models.lite.blocks import (
+    SLOTS,
+    KeyframePyramid,
+    LatentTrunk,
+    ResBlock,
+    act,
+    conv,
+    fold_slots,
+    upsample,
+    zero_conv,
+)
+from reducio_codec.models.lite.local_attention import LocalAttention
+from reducio_codec.models.lite.plan import Plan
+from reducio_codec.models.lite.second import SecondReference
+from reducio_codec.models.motion import warp
+
+
+class LatentOnlyDecoder(nn.Module):
+    """``none``: the latent alone, without any reference; untrained it is grey."""
+
+    def __init__(self, config: AlignedConfig) -> None:
+        super().__init__()
+        c4, c8, c16 = config.channels_4, config.channels_8, config.channels_16
+        self.trunk = LatentTrunk(config)
+        self.in_8 = conv(c16, c8)
+        self.before_8 = ResBlock(c8, temporal=True)
+        self.blocks_8 = nn.Sequential(ResBlock(c8, temporal=True), ResBlock(c8, temporal=True))
+        self.up_4 = conv(c8, 4 * c16)
+        self.in_4 = conv(c16, c4)
+        self.blocks_4 = nn.Sequential(ResBlock(c4), ResBlock(c4))
+        self.out_4 = zero_conv(c4, 48)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """(B, z, 4, h, w) normalised -> (B*16, 3, H, W)."""
+        x = self.before_8(act(self.in_8(upsample(self.trunk(latent), 2))))  # (B*16, C8, H/8, W/8)
+        x = F.pixel_shuffle(self.up_4(self.blocks_8(x)), 2)  # (B*16, C16, H/4, W/4)
+        x = self.blocks_4(act(self.in_4(act(x))))  # (B*16, C4, H/4, W/4)
+        return F.pixel_shuffle(self.out_4(act(x)).float(), 4)
+
+
+class Clue(NamedTuple):
+    """What the latent says without learning."""
+
+    flow: Tensor
+    """(B*16, 2, H/8, W/8) float32: from each frame to its near reference, in pixels."""
+    residual: Tensor
+    """(B*16, 3, H/4, W/4) float32, what to add to the moved reference."""
+
+
+class LinearCode(nn.Module):
+    """The latent's hand-made part, shared by all decoders: a linear map for each of its time positions."""
+
+    def __init__(self, latent_channels: int) -> None:
+        super().__init__()
+        inputs = SLOTS * latent_channels
+        self.flow_out = nn.ConvTranspose2d(inputs, 2 * CLIP_LENGTH, 2, 2, groups=SLOTS, bias=False)
+        self.residual_out = nn.ConvTranspose2d(inputs, 3 * CLIP_LENGTH, 8, 8, groups=SLOTS, bias=False)
+        nn.init.zeros_(self.residual_out.weight)
+
+    def forward(self, raw: Tensor) -> Clue:
+        """raw: (B, z, 4, h, w), the latent before its statistics are normalised."""
+        with torch.autocast(raw.device.type, enabled=False):  # a flow of 30 px in bfloat16 is wrong by 0.1 px
+            folded = fold_slots(raw.float())
+            flow = rearrange(
+                self.flow_out(folded), "b (t c) h w -> (b t) c h w", t=CLIP_LENGTH
+            )  # (B*16, 2, H/16, W/16)
+            residual = rearrange(self.residual_out(folded), "b (t c) h w -> (b t) c h w", t=CLIP_LENGTH)
+        return Clue(upsample(flow, 2), residual)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """What a decoder spends beyond the rest."""
+
+    blocks_8: int
+    """Residual blocks at an eighth of the size."""
+    blocks_4: int
+    """At a quarter."""
+    second: Literal["none", "guess", "search"]
+    """How frames between two references use the one that is further away: not, by guessing where they lie in it from the
+    motion between the references, or by looking for them there as well."""
+    looks_around: bool
+    """Attention over the places around those that the flow names."""
+
+
+EFFORTS = {
+    "attention": Effort(blocks_8=4, blocks_4=3, second="search", looks_around=True),
+    "sharp": Effort(blocks_8=4, blocks_4=3, second="search", looks_around=True),
+    "add": Effort(blocks_8=2, blocks_4=2, second="guess", looks_around=False),
+    "linear": Effort(blocks_8=2, blocks_4=1, second="none", looks_around=False),
+}
+
+
+class AlignedDecoder(nn.Module):
+    """A frame from its near reference, then, where there is a second one, from both."""
+
+    def __init__(self, config: AlignedConfig, effort: Effort) -> None:
+        super().__init__()
+        c4, c8, c16 = config.channels_4, config.channels_8, config.channels_16
+        self.content = KeyframePyramid(config)
+        self.in_8 = conv(c16 + 2 * c4 + 2, c8)
+        self.blocks_8 = nn.Sequential(*(ResBlock(c8, temporal=True) for _ in range(effort.blocks_8)))
+        self.flow_8 = zero_conv(c8, 2)
+        self.up_4 = conv(c8, 4 * c16)
+        self.in_4 = conv(c16 + c4 // 2 + 48 + 3, c4)
+        self.blocks_4 = nn.Sequential(*(ResBlock(c4) for _ in range(effort.blocks_4)))
+        self.out_4 = zero_conv(c4, 48 + 16)
+        self.around_8 = LocalAttention(c8, c4) if effort.looks_around else None
+        if effort.second != "none":
+            self.between_8 = zero_conv(_EVIDENCE, c8)
+            self.second = SecondReference(config, searches=effort.second == "search")
+        self.uses_second = effort.second != "none"
+
+    def forward(self, features: Tensor, clue: Clue, pictures: Tensor, *, plan: Plan, between: Between | None) -> Tensor:
+        """Frames (B*16, 3, H, W) float32.
+
+        Args:
+            features: (B*16, C16, H/16, W/16), the latent unfolded to frames by the trunk that all share.
+            pictures: (B*R, 3, H, W) in [-1, 1], the references.
+            between: the motion between references; None where no frame lies between two.
+        """
+        pictures = pictures.float()
+        own, flow = plan.near, clue.flow
+        content_4, content_8 = self.content(pictures)  # (B*R, C4/2, H/4, W/4), (B*R, C4, H/8, W/8)
+        still_8 = content_8[own]  # (B*16, C4, H/8, W/8)
+        moved_8 = warp_features(still_8, flow / 8)
+        x = upsample(features, 2)  # (B*16, C16, H/8, W/8)
+        x = self.in_8(torch.cat((x, moved_8, still_8, (flow / 8).to(x.dtype)), 1))  # (B*16, C8, H/8, W/8)
+        if self.uses_second and between is not None:
+            evidence = self.between_8(_evidence(pictures, flow, plan=plan, between=between).to(x.dtype))
+            x = x.index_add(0, plan.between, evidence.to(x.dtype))
+        if self.around_8 is not None:
+            x = self.around_8(x, moved_8)
+        features_8 = self.blocks_8(act(x))
+        flow = flow + self.flow_8(features_8).float()
+        still = pictures[own]  # (B*16, 3, H, W)
+        moved = warp(still, upsample(flow, 8))
+        moved_4 = warp_features(content_4[own], upsample(flow, 2) / 4)  # (B*16, C4/2, H/4, W/4)
+        x = F.pixel_shuffle(self.up_4(features_8), 2)  # (B*16, C16, H/4, W/4)
+        pixels = F.pixel_unshuffle(moved.to(x.dtype), 4)
+        x = self.in_4(torch.cat((act(x), moved_4, pixels, clue.residual.to(x.dtype)), 1))  # (B*16, C4, H/4, W/4)
+        features_4 = act(self.blocks_4(act(x)))
+        x = self.out_4(features_4).float()  # (B*16, 64, H/4, W/4)
+        # Whole pictures in float32 are what memory and time go to from here on: as few as can be.
+        gate = F.pixel_shuffle(
+            x[:, 48:], 4
+        )  # (B*16, 1, H, W): of the reference that isn't moved, for what doesn't move
+        frames = moved.lerp(still, gate)
+        del moved, still, gate
+        frames = frames.add_(F.pixel_shuffle(x[:, :48] + spread(clue.residual), 4))
+        if not self.uses_second or between is None:
+            return frames
+        parts = (x[plan.between] for x in (frames, flow, features_8, features_4))
+        return frames.index_copy_(0, plan.between, self.second(*parts, pictures=pictures, plan=plan, between=between))
+
+
+_EVIDENCE = 2 + 1 + 1 + 1
+
+
+@torch.no_grad()
+def _evidence(pictures: Tensor, flow: Tensor, *, plan: Plan, between: Between) -> Tensor:
+    """(N, 5, H/8, W/8): the straight motion against the latent's, how well the references agree by each, and the time."""
+    small = F.avg_pool2d(pictures, 4)  # (B*R, 3, H/4, W/4)
+    near, own = plan.near[plan.between], flow[plan.between]
+    chained = own + warp(between.ahead, own / 8)
+    by_latent = disagreement(moved_small(small, near, own), moved_small(small, plan.far, chained))
+    straight = between.straight_near, between.straight_far
+    by_straight = disagreement(moved_small(small, near, straight[0]), moved_small(small, plan.far, straight[1]))
+    time = between.time.expand(-1, 1, *own.shape[-2:])
+    return torch.cat(((between.straight_near - own) / 8, by_latent, by_straight, time), 1)
+
+
+def warp_features(features: Tensor, flow: Tensor) -> Tensor:
+    """(N, C, h, w) moved by flow (N, 2, h, w) in positions of these maps."""
+    return warp(features.float(), flow).to(features.dtype)
+
+
+def spread(x: Tensor) -> Tensor:
+    """(N, 3, h, w) four times as large, bilinearly, as (N, 48, h, w): what ``pixel_unshuffle(upsample(x, 4), 4)`` is.
+
+    Each of the 16 pixels of a block is a weighted mean of 3x3 positions, so a convolution does it without whole pictures.
+    """
+    line = torch.tensor(
+        [[0.375, 0.625, 0.0], [0.125, 0.875, 0.0], [0.0, 0.875, 0.125], [0.0, 0.625, 0.375]], device=x.device
+    )
+    kernel = torch.einsum("ai,bj->abij", line, line).reshape(16, 1, 3, 3).repeat(3, 1, 1, 1)  # (48, 1, 3, 3)
+    with torch.autocast(x.device.type, enabled=False):
+        return F.conv2d(F.pad(x.float(), (1, 1, 1, 1), mode="replicate"), kernel, groups=3)

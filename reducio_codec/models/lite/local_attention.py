@@ -1,0 +1,50 @@
+"""Attention over the places around the one that a frame's flow names."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reducio_codec.models.lite.blocks import conv, zero_conv
+
+WINDOW = 5
+"""Positions of the window's side."""
+
+
+class LocalAttention(nn.Module):
+    """Each position asks the 5x5 positions of the moved content around it, by what is there and where it lies.
+
+    Nothing depends on a position's place in the picture, so tiles of any size agree. The last layer starts at zero.
+    """
+
+    def __init__(self, channels: int, content: int) -> None:
+        super().__init__()
+        self.heads = next(heads for heads in (4, 2, 1) if content % heads == 0)
+        self.query = conv(channels, content, kernel=1)
+        self.key = conv(content, content, kernel=1)
+        self.value = conv(content, content, kernel=1)
+        self.place = nn.Parameter(torch.zeros(WINDOW**2, self.heads))
+        self.out = zero_conv(content, channels)
+        self.scale = (content // self.heads) ** -0.5
+
+    def forward(self, x: Tensor, moved: Tensor) -> Tensor:
+        """x (N, C, h, w) and content (N, K, h, w) -> (N, C, h, w)."""
+        query = self._split(self.query(x) * self.scale)  # (N, heads, K / heads, h, w)
+        key, value = (self._split(self._padded(layer(moved))) for layer in (self.key, self.value))  # h + 4, w + 4
+        height, width = x.shape[-2:]
+        shifts = [(i, j) for i in range(WINDOW) for j in range(WINDOW)]
+        scores = torch.stack([(query * key[..., i : i + height, j : j + width]).sum(2) for i, j in shifts], 1).float()
+        share = torch.softmax(scores + self.place[None, :, :, None, None], 1).to(x.dtype)  # (N, 25, heads, h, w)
+        found = sum(share[:, n, :, None] * value[..., i : i + height, j : j + width] for n, (i, j) in enumerate(shifts))
+        assert isinstance(found, Tensor)
+        result: Tensor = x + self.out(found.flatten(1, 2))
+        return result
+
+    def _split(self, x: Tensor) -> Tensor:
+        heads: Tensor = x.unflatten(1, (self.heads, -1))
+        return heads
+
+    @staticmethod
+    def _padded(x: Tensor) -> Tensor:
+        return F.pad(x, (WINDOW // 2,) * 4, mode="replicate")
