@@ -12,13 +12,13 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from reducio_codec.rdc.container import RdcReader
 
 from reducio_codec import ReducioCodec
 from reducio_codec.io.video import open_video
 from reducio_codec.io.writer import VideoWriter
 from reducio_codec.measure.roundtrip import roundtrip
 from reducio_codec.rdc.info import describe_file, describe_rdc
+from reducio_codec.rdc.reader import RdcReader
 from reducio_codec.train.scan import ScanOptions, scan
 from reducio_codec.train.store import StreamStore
 from tests.helpers import TinyModel, moving_frames
