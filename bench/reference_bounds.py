@@ -23,8 +23,9 @@ from torch import Tensor
 
 from bench.json_files import write_json
 from bench.machine import describe
-from reducio_codec.clips.refine import plan_refinement, refine
+from reducio_codec.clips.refine import refine
 from reducio_codec.codec import ReducioCodec
+from reducio_codec.coding.effort import plan_refinement
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.pixels import to_bytes, to_unit
 from reducio_codec.metrics.psnr import decibels

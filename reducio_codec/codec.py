@@ -20,13 +20,14 @@ from reducio_codec.clips.budget import resolve_tiling
 from reducio_codec.clips.inputs import as_video, check_keyframe_index, check_latent, check_neighbours
 from reducio_codec.clips.latent import Latent, known_facts
 from reducio_codec.clips.references import references_of_clips
-from reducio_codec.clips.refine import Refinement, plan_refinement
+from reducio_codec.clips.refine import Refinement
 from reducio_codec.clips.runner import ClipRunner
 from reducio_codec.clips.sources import Rate, open_source
 from reducio_codec.clips.spans import count_clips, plan_clips, take_clip
 from reducio_codec.clips.streams import EncodedClip, encode_clip, join_clips
 from reducio_codec.coding.compress import Progress, compress
 from reducio_codec.coding.decompress import OnError, decompress
+from reducio_codec.coding.effort import plan_refinement
 from reducio_codec.coding.engine import Engine
 from reducio_codec.coding.open_rdc import open_rdc
 from reducio_codec.coding.rate_control import KeyframeChoice, RateControl

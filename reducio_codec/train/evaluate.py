@@ -21,8 +21,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from reducio_codec.clips.refine import plan_refinement, refine
+from reducio_codec.clips.refine import refine
 from reducio_codec.codec import ReducioCodec
+from reducio_codec.coding.effort import plan_refinement
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.files import atomic_write
 from reducio_codec.io.pixels import to_bytes

@@ -26,10 +26,10 @@ from PIL import Image
 from torch import Tensor
 
 from reducio_codec.clips.references import references_of_clips
-from reducio_codec.clips.refine import plan_refinement
 from reducio_codec.clips.spans import plan_clips
 from reducio_codec.clips.streams import encode_clip
 from reducio_codec.codec import ReducioCodec
+from reducio_codec.coding.effort import plan_refinement
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.files import atomic_write
 from reducio_codec.io.pixels import to_unit
