@@ -116,7 +116,7 @@ def _error_gradient(
     values = 3 * len(range(CLIP_LENGTH)[frames]) * plan.rows.length * plan.columns.length
     leaf = latent.detach().requires_grad_()
     gradient = torch.zeros_like(leaf)
-    error = torch.zeros(latent.shape[0], device=runner.device)
+    error = torch.zeros(latent.shape[0], dtype=torch.float32, device=runner.device)
     with torch.enable_grad():
         place = 0
         for corners in runner.batches(plan, batch=latent.shape[0]):

@@ -175,6 +175,7 @@ class RdcVideo:
 
     def keyframe(self, record: ClipRecord) -> NDArray[np.uint8]:
         """A clip's key frame ``(H, W, 3)``; FormatError if it is damaged or there is none."""
+        self._check_record(record)
         if not record.references:
             raise FormatError(f"clip {record.index}: its picture is damaged or missing")
         return self._picture(record.index, record.references[0])

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reducio_codec.rdc.container import RdcReader
 
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.coding.rdc_video import RdcVideo
 from reducio_codec.errors import InputError, ReducioError
 from reducio_codec.io import audio, files
+from reducio_codec.rdc.reader import RdcReader
 from tests.helpers import TinyModel, moving_video
 from tests.io.test_audio import film
 
