@@ -96,6 +96,8 @@ class PictureDecoder:
         if width * height > MAX_PIXELS:
             raise FormatError(f"a key frame claims {width}x{height} pixels; at most {MAX_PIXELS} are read")
         if place >= len(self._coded):
+            if self._refused:
+                check_sample(self._refused, width=width, height=height)  # says why
             raise FormatError(f"a key frame is damaged: there are {len(self._coded)} in its group, it would be {place}")
         if self._codec not in KEYFRAME_CODECS or not _has(self._codec):
             raise FormatError(f"a key frame is coded as {self._codec!r}, which this program's Pillow can't read")
@@ -114,8 +116,8 @@ class PictureDecoder:
         else:
             if self._sequence is None:
                 self._sequence = self._open_sequence()
-            if place >= len(self._coded):
-                check_sample(self._refused, width=self._size[0], height=self._size[1])  # says why
+                if place >= len(self._coded):
+                    return self.decode(place)
             picture = self._sequence
             picture.seek(place)
         if picture.size != self._size:

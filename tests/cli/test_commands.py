@@ -99,7 +99,7 @@ def test_rate_options_reach_the_file(model: str, make_video: MakeVideo, tmp_path
         path = tmp_path / f"{name}.rdc"
         assert run("encode", source, "-o", path, "-m", model, *options).exit_code == 0
         info = json.loads(run("info", path, "--json").stdout)
-        sizes[name] = info["parts"]["keyframe"]["bytes"]
+        sizes[name] = info["parts"]["pictures"]["bytes"]
         assert info["keyframe_codec"] == ("png" if name == "png" else "avif")
     assert sizes["small"] < sizes["large"]
 
@@ -145,7 +145,7 @@ def test_info_counts_every_byte(rdc: Path) -> None:
     assert info["bytes"] == size == sum(part["bytes"] for part in info["parts"].values())
     assert info["total"]["kbit_s"] == pytest.approx(8 * size / 1000 / (20 / 16))
     assert info["total"]["bpp"] == pytest.approx(8 * size / (20 * 64 * 48))
-    assert info["without_keyframe"]["bytes"] == size - info["parts"]["keyframe"]["bytes"]
+    assert info["without_keyframe"]["bytes"] == size - info["parts"]["pictures"]["bytes"]
     text = run("info", rdc)
     for word in ("64x48", "20 frames", "2 clips", "keyframe", "latent", "container", f"{size:,}", "without sound"):
         assert word in text.stdout
