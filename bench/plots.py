@@ -21,6 +21,8 @@ AXES = {
     "ssim": "SSIM",
     "ms_ssim": "MS-SSIM, dB",
     "lpips": "-LPIPS",
+    "vmaf_neg": "VMAF-NEG",
+    "xpsnr": "XPSNR, dB",
 }
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.perceptual import Perceptual
 from bench.protocol import KEYFRAME
 from bench.results import NOT_RUN
 from reducio_codec.config import CLIP_LENGTH
@@ -30,6 +32,8 @@ class Quality:
 
     lpips: Lpips | str
     i3d: I3d | str
+    perceptual: Perceptual = field(default_factory=Perceptual)
+    """For whole samples, by whoever has them and their rate."""
 
     @classmethod
     def open(
@@ -40,6 +44,7 @@ class Quality:
         i3d: Path | None = None,
         download: bool = False,
         with_fvd: bool = True,
+        perceptual: Sequence[str] = (),
     ) -> Quality:
         """Find the networks of others; what is missing becomes a sentence, a wrong file stays an error."""
         distance: Lpips | str
@@ -53,7 +58,7 @@ class Quality:
                 features = I3d(find_i3d(i3d, download=download))
             except NeedsFileError as error:
                 features = f"{NOT_RUN}needs {error.file}"
-        return cls(lpips=distance, i3d=features)
+        return cls(lpips=distance, i3d=features, perceptual=Perceptual.open(perceptual))
 
     def measure(self, reference: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> dict[str, Any]:
         """``(N*16, H, W, 3)`` uint8 each to METRICS; numbers are means over the N clips."""
@@ -88,7 +93,9 @@ class Quality:
         i3d: Any = self.i3d
         if not isinstance(self.i3d, str):
             i3d = {"sha256": self.i3d.sha256, "preprocessing": PREPROCESSING}
-        return {"lpips": self.lpips if isinstance(self.lpips, str) else self.lpips.describe(), "i3d": i3d}
+        return {"lpips": self.lpips if isinstance(self.lpips, str) else self.lpips.describe(), "i3d": i3d} | (
+            {"perceptual": self.perceptual.describe()} if self.perceptual.tools else {}
+        )
 
     def features(self, clip: NDArray[np.uint8]) -> str | None:
         """I3D features of one clip as base64 of little-endian float32, or None without the network."""
@@ -97,7 +104,11 @@ class Quality:
     def could_add(self, result: dict[str, Any]) -> bool:
         """Whether a finished result lacks what this run could compute, its network having come since."""
         lpips_missing = isinstance(result["metrics"]["lpips"], str) and not isinstance(self.lpips, str)
-        return lpips_missing or ("i3d" in result and result["i3d"] is None and not isinstance(self.i3d, str))
+        return (
+            lpips_missing
+            or self.perceptual.could_add(result["metrics"])
+            or ("i3d" in result and result["i3d"] is None and not isinstance(self.i3d, str))
+        )
 
 
 def pack(values: NDArray[np.float32]) -> str:

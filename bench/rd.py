@@ -67,7 +67,10 @@ def run(
             "parts": coded.parts,
             "bpp": 8 * coded.bytes / pixels,
             "kbits_per_second": float(8 * coded.bytes / 1000 * sample.rate / len(sample.pixels)),
-            "metrics": quality.measure(sample.pixels, coded.frames),
+            "metrics": {
+                **quality.measure(sample.pixels, coded.frames),
+                **quality.perceptual.measure(sample.pixels, coded.frames, rate=sample.rate),
+            },
         }
 
     kind = protocol(unit)

@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.protocol import Protocol, Unit
 from bench.rd import protocol
-from bench.results import ResultStore, SampleInfo, unfit
+from bench.results import NOT_RUN, ResultStore, SampleInfo, unfit
 from reducio_codec.metrics.bd_rate import Method as Interpolation
 from reducio_codec.metrics.bd_rate import bd_rate, convex_hull, quality_at
 
@@ -24,7 +24,12 @@ BD_METRICS = {
     "psnr_pooled_without_keyframe": "PSNR without key frame",
     "ms_ssim": "MS-SSIM",
     "lpips": "LPIPS",
+    "vmaf_neg": "VMAF-NEG",
+    "xpsnr": "XPSNR",
 }
+
+NOT_ASKED = NOT_RUN + "not asked for"
+"""Of a metric that a result was made without."""
 
 Points = dict[str, dict[str, dict[str, Any]]]
 """Point, sample, result."""
@@ -57,7 +62,7 @@ class RdData:
         """Hull of (bpp, quality) of one sample, or why there is none."""
         points = []
         for rows in self.methods[name].values():
-            value = rows[sample]["metrics"][metric]
+            value = rows[sample]["metrics"].get(metric, NOT_ASKED)
             if isinstance(value, str):
                 return value
             points.append((float(rows[sample]["bpp"]), to_scale(metric, value)))
@@ -67,7 +72,7 @@ class RdData:
         """(bpp, quality) of each point, both averaged over samples."""
         points = []
         for rows in self.methods[name].values():
-            values = [row["metrics"][metric] for row in rows.values()]
+            values = [row["metrics"].get(metric, NOT_ASKED) for row in rows.values()]
             reason = next((value for value in values if isinstance(value, str)), None)
             if reason is not None:
                 return reason

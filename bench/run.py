@@ -18,11 +18,13 @@ from bench.ablation_table import ablation as ablation_table
 from bench.codecs import ours
 from bench.json_files import RESULTS
 from bench.methods import Candidate, NotRunError
+from bench.over_time_plot import plot_over_time, read_over_time
 from bench.plots import plot as draw
 from bench.quality import Quality
 from bench.rd_curves import read_rd
 from bench.readme import renew
 from bench.speed import speed
+from bench.splits import is_test_split, record_report, results_folder
 from bench.tables import everything
 from reducio_codec.errors import ReducioError
 from reducio_codec.io.files import atomic_write
@@ -56,14 +58,15 @@ def common(function: F) -> F:
     folder = click.Path(path_type=Path, file_okay=False)
     file = click.Path(path_type=Path, dir_okay=False)
     options = [
-        click.option("--data", type=folder, required=True, help="Folder of videos."),
+        click.option("--data", type=folder, required=True, help="Folder of videos; val2 is reported once a model."),
         click.option("-o", "--results", type=folder, default=RESULTS, show_default=True, help="Where results go."),
         click.option("--methods", metavar="A,B", help="Only these, by name.  [default: all]"),
         click.option("--model", "models", multiple=True, default=[ours.MODEL], show_default=True,
                      help="A model of this package: a name or a folder. May be repeated."),
         click.option("--limit", type=click.IntRange(1), help="Only the first so many videos."),
         click.option("--lpips-net", type=click.Choice(["alex", "vgg"]), default="alex", show_default=True),
-        click.option("--lpips-weights", type=file, help="torchvision's AlexNet or VGG-16.  [default: torch's cache]"),
+        click.option("--lpips-weights", type=file,
+                     help="torchvision's AlexNet or VGG-16, or a converted one.  [default: torch's cache, or shipped]"),
         click.option("--traceback", is_flag=True, help="Show where an error comes from."),
     ]  # fmt: skip
     for option in reversed(options):
@@ -115,6 +118,7 @@ def reconstruction(
             ),
             methods,
         )
+        results = _report_once(results, data=data, models=models, chosen=chosen)
         quality = Quality.open(lpips_net=lpips_net, lpips_trunk=lpips_weights, i3d=i3d, download=download)
         failures = reconstruction_bench.run(
             chosen, data=data, results=results, quality=quality, console=Console(), limit=limit
@@ -137,6 +141,8 @@ def reconstruction(
 @click.option(
     "--efforts", default="0", callback=numbers(int), show_default=True, help="Gradient steps for each latent."
 )
+@click.option("--perceptual", metavar="A,B", default="vmaf,xpsnr", show_default=True,
+              help="Of vmaf (with NEG), xpsnr and ssimulacra2 (slow); '' is none.")  # fmt: skip
 @click.option("--unit", type=click.Choice(["video", "clip"]), default="video", show_default=True,
               help="One file for all clips of a video, or for each clip.")  # fmt: skip
 def rd(
@@ -153,6 +159,7 @@ def rd(
     steps: Sequence[float],
     groups: tuple[int, ...],
     efforts: tuple[int, ...],
+    perceptual: str,
     unit: Any,
 ) -> None:
     """Codecs: all bytes against quality."""
@@ -161,7 +168,10 @@ def rd(
             models=models, decoder=decoder, qualities=qualities, steps=steps, groups=groups, efforts=efforts
         )
         chosen = _choose(everyone, methods)
-        quality = Quality.open(lpips_net=lpips_net, lpips_trunk=lpips_weights, with_fvd=False)
+        results = _report_once(results, data=data, models=models, chosen=chosen)
+        quality = Quality.open(
+            lpips_net=lpips_net, lpips_trunk=lpips_weights, with_fvd=False, perceptual=names(perceptual)
+        )
         failures = rd_bench.run(
             chosen, data=data, results=results, quality=quality, console=Console(), unit=unit, limit=limit
         )
@@ -246,9 +256,11 @@ def table(results: Path, output: Path | None, traceback: bool) -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder.  [default: RESULTS]")
 @click.option("--traceback", is_flag=True, help="Show where an error comes from.")
 def plot(results: Path, output: Path | None, traceback: bool) -> None:
-    """Rate-distortion curves of RESULTS as SVG and PNG."""
+    """Rate-distortion curves and quality over time of RESULTS as SVG and PNG."""
     with _errors(traceback):
-        for path in draw(read_rd(results), output or results):
+        folder, over_time = output or results, read_over_time(results)
+        curves = draw(read_rd(results), folder) if (results / "rd").is_dir() or not over_time else []
+        for path in [*curves, *plot_over_time(over_time, folder)]:
             click.echo(path)
 
 
@@ -333,6 +345,15 @@ def _choose(candidates: Sequence[Candidate[T]], wanted: str | None) -> list[Cand
     if unknown:
         raise click.BadParameter(f"{unknown[0]!r}; allowed: {', '.join(known)}", param_hint="--methods")
     return [known[name] for name in names(wanted)]
+
+
+def _report_once(results: Path, *, data: Path, models: Sequence[str], chosen: Sequence[Candidate[Any]]) -> Path:
+    """The folder for results on this data. On a test split each model is reported once."""
+    folder = results_folder(results, data=data)
+    if is_test_split(data):
+        started = [model for model in models if any(it.name.startswith(ours.method_name(model)) for it in chosen)]
+        record_report(folder, data=data, models=ours.identities(started))
+    return folder
 
 
 def _end(failures: list[str], results: Path, *, shown: bool = False) -> None:

@@ -7,8 +7,14 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from bench.cuts import PROTOCOL as CUTS
+from bench.cuts import table as cuts_table
+from bench.cuts import words as cuts_words
 from bench.generated import table as generated_table
 from bench.generated import words as generated_words
+from bench.over_time import PROTOCOL as OVER_TIME
+from bench.over_time import table as over_time_table
+from bench.over_time import words as over_time_words
 from bench.recipe_trials import PROTOCOL as TRIALS
 from bench.reference_bounds import PROTOCOL as BOUNDS
 from bench.roundtrips import PROTOCOL as ROUNDTRIPS
@@ -55,6 +61,10 @@ def summary(path: Path) -> tuple[str, list[Rows]]:
             return _sparse_words(data), [sparse_keyframes(data)]
         if data.get("protocol") == BOUNDS:
             return _bounds_words(data), [bounds(data)]
+        if data.get("protocol") == OVER_TIME:
+            return over_time_words(data), [over_time_table(data)]
+        if data.get("protocol") == CUTS:
+            return cuts_words(data), [cuts_table(data)]
         if data.get("protocol") == TRIALS:
             return _trials_words(data), [trials(data)]
         if "protocol" not in data and "joins" in data:
@@ -65,7 +75,7 @@ def summary(path: Path) -> tuple[str, list[Rows]]:
             return generated_words(data), [generated_table(data)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is damaged: {type(error).__name__} {error}") from error
-    known = ", ".join(("speed/1", SWEEPS, GENERATION, SPARSE, ROUNDTRIPS, BOUNDS, TRIALS))
+    known = ", ".join(("speed/1", SWEEPS, GENERATION, SPARSE, ROUNDTRIPS, BOUNDS, OVER_TIME, CUTS, TRIALS))
     known += ", or quality by an evaluate of train or generate"
     raise InputError(f"{path} is of protocol {data.get('protocol')}; known here: {known}")
 

@@ -1,4 +1,8 @@
-"""The four encoders that a codec is compared with, at the presets of someone who has time.
+"""The encoders that a codec is compared with, at the presets of someone who has time.
+
+Those that count are the ones with a long GOP, SVT-AV1 and VVenC before all. They code 4:2:0, where most video is; a codec that
+keeps all colours, as this one does, is compared with 4:4:4 as well, where the encoder has it (``-444`` in its name: SVT-AV1
+and VVenC haven't).
 
 All are tuned for PSNR where they have such a switch, because PSNR is compared: their default tuning for the eye would
 cost them up to 1 dB here. One pass at constant quality; no encoder sees anything that the others don't.
@@ -7,8 +11,11 @@ cost them up to 1 dB here. One pass at constant quality; no encoder sees anythin
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
-from bench.codecs.conventional import GOPS, Conventional, Encoder
+from bench.codecs.conventional import GOPS, LONG_GOP, Conventional, Encoder
+from bench.codecs.vvenc import QPS, open_vvenc
 from bench.methods import Candidate, VideoCodec
 
 X264 = Encoder(
@@ -54,17 +61,22 @@ VP9 = Encoder(
 
 ENCODERS = {"x264": X264, "x265": X265, "svtav1": SVTAV1, "vp9": VP9}
 
+FULL_CHROMA = {
+    f"{name}-444": replace(encoder, pixel_format="yuv444p")
+    for name, encoder in ENCODERS.items()
+    if encoder is not SVTAV1
+}
+
 
 def anchors() -> list[Candidate[VideoCodec]]:
-    """Each encoder with a key frame every 16 frames, and with one only."""
-    return [
-        Candidate(
-            name=f"{name}-{gop_name}",
-            points={f"crf{crf}": _opener(encoder, crf=crf, gop=gop) for crf in encoder.crf},
-        )
-        for name, encoder in ENCODERS.items()
-        for gop_name, gop in GOPS.items()
-    ]
+    """Each encoder with a key frame every 16 frames, and with one only; then VVenC and 4:4:4, with one only."""
+    found = [_candidate(f"{name}-{gop}", encoder, gop=GOPS[gop]) for name, encoder in ENCODERS.items() for gop in GOPS]
+    found.append(Candidate(name="vvenc-long", points={f"qp{qp}": partial(open_vvenc, qp) for qp in QPS}))
+    return found + [_candidate(f"{name}-long", encoder, gop=LONG_GOP) for name, encoder in FULL_CHROMA.items()]
+
+
+def _candidate(name: str, encoder: Encoder, *, gop: int) -> Candidate[VideoCodec]:
+    return Candidate(name=name, points={f"crf{crf}": _opener(encoder, crf=crf, gop=gop) for crf in encoder.crf})
 
 
 def _opener(encoder: Encoder, *, crf: int, gop: int) -> Callable[[], VideoCodec]:

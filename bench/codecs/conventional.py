@@ -1,4 +1,4 @@
-"""A conventional encoder through PyAV: RGB to 4:2:0, packets, and back, with every byte counted.
+"""A conventional encoder through PyAV: RGB to 4:2:0 or 4:4:4, packets, and back, with every byte counted.
 
 The way of the colours is the same for all: BT.709 limited range by conversion, decoded frames converted back with the
 same matrix whatever the stream says of itself, so that no encoder pays for a tag. One thread each: with more, some
@@ -25,7 +25,7 @@ from reducio_codec.io.colour import LIMITED, FromRgb, ToRgb
 LONG_GOP = 9999
 """One key frame, at the beginning, for any sample of this benchmark."""
 
-_BT709 = 1  # AVColorSpace
+BT709 = 1  # AVColorSpace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +43,14 @@ class Encoder:
     gop_options: dict[str, str]
     """Private pairs that place key frames; ``{gop}`` becomes the distance."""
     crf: tuple[int, ...]
+    pixel_format: str = "yuv420p"
 
     def settings(self, *, crf: float, gop: int) -> dict[str, Any]:
         return {
             "library": self.library,
             "crf": crf,
             "gop": gop,
-            "pixel_format": "yuv420p, BT.709 limited",
+            "pixel_format": f"{self.pixel_format}, BT.709 limited",
             "options": self._options(crf=crf, gop=gop),
             "libavcodec": ".".join(map(str, av.library_versions["libavcodec"])),
             "counted": "packets and headers, without SEI and temporal delimiters; no container",
@@ -75,12 +76,12 @@ class Encoder:
         os.environ.setdefault("SVT_LOG", "1")  # else it prints its settings for every sample
         height, width = frames.shape[1:3]
         context: Any = av.CodecContext.create(self.library, "w")
-        context.width, context.height, context.pix_fmt = width, height, "yuv420p"
+        context.width, context.height, context.pix_fmt = width, height, self.pixel_format
         context.time_base, context.framerate = 1 / rate, rate
         context.gop_size, context.bit_rate = gop, 0
         context.options = self._options(crf=crf, gop=gop)
         context.flags |= int(Flags.global_header) | int(Flags.closed_gop)
-        convert = FromRgb(pixel_format="yuv420p", width=width, height=height)
+        convert = FromRgb(pixel_format=self.pixel_format, width=width, height=height)
         packets = []
         for number, picture in enumerate(frames):
             frame = convert(picture)
@@ -100,7 +101,7 @@ class Encoder:
         pictures = []
         for data in [*packets, None]:
             for frame in context.decode(None if data is None else av.Packet(data)):
-                frame.colorspace, frame.color_range = _BT709, LIMITED
+                frame.colorspace, frame.color_range = BT709, LIMITED
                 pictures.append(convert(frame))
         return np.stack(pictures)
 

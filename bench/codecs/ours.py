@@ -162,6 +162,18 @@ def method_name(model: str) -> str:
     return path.parent.name if path.name == "model" and path.parent.name else path.name
 
 
+def identities(models: Sequence[str]) -> dict[str, str]:
+    """Names of those that are there, with the hashes of their weights."""
+    found = {}
+    for model in models:
+        try:
+            codec = _loader(model)()
+        except NotRunError:
+            continue  # its row says so
+        found[codec.model_id] = codec.model_hash
+    return found
+
+
 def _known(codec: ReducioCodec, decoder: str) -> str:
     try:
         return codec.check_decoder(decoder)

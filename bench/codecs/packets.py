@@ -12,10 +12,12 @@ import re
 _START = re.compile(rb"\x00\x00\x00?\x01")
 _H264_SEI = 6
 _HEVC_SEI = (39, 40)
+_VVC_TALK = (20, 23, 24)
+"""Delimiters, and SEI."""
 
 
 def without_comments(data: bytes, *, codec: str) -> bytes:
-    """A packet, or the headers beside the packets, without supplemental information. ``codec``: h264, hevc, av1, vp9."""
+    """A packet, or the headers beside the packets, without supplemental information. ``codec``: h264, hevc, vvc, av1, vp9."""
     if codec == "av1":
         return data.removeprefix(b"\x12\x00")
     if codec == "vp9":
@@ -24,9 +26,15 @@ def without_comments(data: bytes, *, codec: str) -> bytes:
     if not starts or starts[0].start() != 0:
         return data  # not in Annex B form
     ends = [match.start() for match in starts[1:]] + [len(data)]
-    units = [(data[match.start() : end], data[match.end()]) for match, end in zip(starts, ends, strict=True)]
-    return b"".join(unit for unit, header in units if not _is_sei(header, codec=codec))
+    units = [
+        (data[match.start() : end], data[match.end() : match.end() + 2])
+        for match, end in zip(starts, ends, strict=True)
+    ]
+    return b"".join(unit for unit, header in units if not _is_talk(header, codec=codec))
 
 
-def _is_sei(header: int, *, codec: str) -> bool:
-    return (header & 31) == _H264_SEI if codec == "h264" else (header >> 1) & 63 in _HEVC_SEI
+def _is_talk(header: bytes, *, codec: str) -> bool:
+    """Whether a unit with these two bytes of header decodes to nothing."""
+    if codec == "vvc":
+        return header[1] >> 3 in _VVC_TALK
+    return (header[0] & 31) == _H264_SEI if codec == "h264" else (header[0] >> 1) & 63 in _HEVC_SEI

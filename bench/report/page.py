@@ -6,13 +6,15 @@ import base64
 import json
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from bench.machine import describe
+from bench.over_time_plot import plot_over_time, read_over_time
 from bench.plots import AXES, plot
 from bench.rd_curves import read_rd
 from bench.report.players import Player, Track
@@ -41,6 +43,7 @@ def build(
     """
     tables = everything(results)
     sections = [("tables", "Tables", from_markdown(tables)), ("curves", "Rate and distortion", _curves(results))]
+    sections.append(("over-time", "Quality over time", _over_time(results)))
     shown = "".join(_player(number, player) for number, player in enumerate(players))
     words = (
         "<p>Source, this codec at its defaults, and x264 at about as many bytes, frame by frame. Below them a wipe between "
@@ -114,16 +117,28 @@ def _curves(results: Path) -> str:
     data = read_rd(results)
     if not data.methods:
         return "<p>No method has results for every sample, so there is nothing to draw.</p>"
+    return _pictures(partial(plot, data), lambda path: f"{AXES[path.stem.removeprefix('rd-')]} against bits per pixel")
+
+
+def _over_time(results: Path) -> str:
+    """The saw tooth as a picture; nothing where it wasn't measured."""
+    found = read_over_time(results)
+    if not found:
+        return ""
+    return _pictures(partial(plot_over_time, found), lambda _: "PSNR and LPIPS by distance from the key frame")
+
+
+def _pictures(draw: Callable[[Path], list[Path]], describe_picture: Callable[[Path], str]) -> str:
+    """What ``draw`` writes into a folder, inside the page."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            pictures = [path for path in plot(data, Path(folder)) if path.suffix == ".svg"]
+            paths = [path for path in draw(Path(folder)) if path.suffix == ".svg"]
         except MissingDependencyError as error:
             return f"<p>not drawn: {escape(str(error))}</p>"
         images = []
-        for path in pictures:
-            label = AXES[path.stem.removeprefix("rd-")]
+        for path in paths:
             coded = base64.b64encode(path.read_bytes()).decode()
-            images.append(f'<img alt="{escape(label)} against bits per pixel" src="data:image/svg+xml;base64,{coded}">')
+            images.append(f'<img alt="{escape(describe_picture(path))}" src="data:image/svg+xml;base64,{coded}">')
     return f'<div class="curves">{"".join(images)}</div>'
 
 

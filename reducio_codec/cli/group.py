@@ -25,7 +25,9 @@ from reducio_codec.io.threads import let_waiting_threads_sleep
 EXIT_INTERRUPTED = 130
 """What a shell gives a program that Ctrl-C ended: 128 + SIGINT."""
 
-_COMMANDS = ("encode", "decode", "roundtrip", "generate", "info", "models", "convert", "train", "extract", "train-dit")
+_COMMANDS = (
+    "encode", "decode", "roundtrip", "generate", "info", "models", "convert", "convert-lpips", "train", "extract", "train-dit",
+)  # fmt: skip
 
 
 class ReducioGroup(click.Group):

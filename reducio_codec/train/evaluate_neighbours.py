@@ -34,6 +34,7 @@ from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.files import atomic_write
 from reducio_codec.io.pixels import to_unit
 from reducio_codec.io.strips import clip_strip
+from reducio_codec.metrics.over_time import changes
 from reducio_codec.metrics.psnr import psnr
 from reducio_codec.rdc.keyframe import code_keyframe
 from reducio_codec.train.evaluate import summary
@@ -148,13 +149,6 @@ def join_strip(shown: Shown) -> Frames:
     return clip_strip({label: shown[name][around] for name, label in labels.items()})
 
 
-def changes(frames: Frames) -> tuple[float, float]:
-    """Mean absolute difference of consecutive frames, in grey levels: at joins of clips, elsewhere."""
-    difference = np.abs(np.diff(frames.astype(np.int16), axis=0)).mean((1, 2, 3))  # (T - 1,)
-    joins = np.arange(CLIP_LENGTH - 1, len(difference), CLIP_LENGTH)
-    return float(difference[joins].mean()), float(np.delete(difference, joins).mean())
-
-
 def join_summary(found: Sequence[dict[str, tuple[float, float]]]) -> dict[str, dict[str, float]]:
     """Means over sequences, and the change at joins over the source's."""
     means = {name: np.mean([row[name] for row in found], 0) for name in found[0]}
@@ -202,7 +196,8 @@ def main(
         shown, kbit = decode(codec, frames, quality=quality, step=step, effort=effort)
         bits.append(kbit)
         rows += measure(shown, keyframe_index=codec.model.default_keyframe_index)
-        joins.append({name: changes(result) for name, result in shown.items() if name != "copy"})
+        places = range(CLIP_LENGTH, len(frames), CLIP_LENGTH)
+        joins.append({name: changes(result, joins=places) for name, result in shown.items() if name != "copy"})
         if strips is not None:
             strips.mkdir(parents=True, exist_ok=True)
             with atomic_write(strips / f"join-{number:02d}.png") as file:

@@ -140,7 +140,7 @@ class LossOptions:
     rate: float = 0.0
     """Weight of the estimated bits for each value of the latent."""
     perceptual: Perceptual = "none"
-    """none, haar (high frequencies), ms-ssim, or lpips (VGG; needs torchvision's trunk, which is never downloaded)."""
+    """none, haar (high frequencies), ms-ssim, or lpips (VGG; `reducio-codec convert-lpips --help` says how to get it)."""
     perceptual_weight: float = 0.1
     """Weight of the perceptual loss."""
     lpips_trunk: str = ""

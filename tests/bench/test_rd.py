@@ -91,6 +91,10 @@ def test_comments_are_not_counted(frames: np.ndarray) -> None:
     assert without_comments(comment + unit, codec="h264") == unit
     assert without_comments(unit + comment, codec="h264") == unit
     assert without_comments(b"\0\0\1\x4e\x01secret" + b"\0\0\1\x26\x01abc", codec="hevc") == b"\0\0\1\x26\x01abc"
+    units = {
+        number: b"\0\0\1\0" + bytes([number << 3 | 1]) + b"abc" for number in (7, 20, 23, 24)
+    }  # IDR, delimiter, SEI
+    assert without_comments(b"".join(units.values()), codec="vvc") == units[7]
     assert without_comments(b"\x12\x00rest", codec="av1") == b"rest"
     assert without_comments(b"anything", codec="h264") == b"anything"
 
@@ -121,7 +125,8 @@ def test_an_encoder_that_is_not_built_in() -> None:
 
 def test_every_encoder_twice() -> None:
     names = [candidate.name for candidate in anchors()]
-    assert names == [f"{codec}-{gop}" for codec in ("x264", "x265", "svtav1", "vp9") for gop in ("gop16", "long")]
+    both = [f"{codec}-{gop}" for codec in ("x264", "x265", "svtav1", "vp9") for gop in ("gop16", "long")]
+    assert names == [*both, "vvenc-long", "x264-444-long", "x265-444-long", "vp9-444-long"]
     assert conventional.GOPS["gop16"] == 16
 
 

@@ -187,7 +187,8 @@ def test_missing_networks_become_cells(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     monkeypatch.setattr(pytest.importorskip("huggingface_hub.constants"), "HF_HUB_CACHE", str(tmp_path / "hub"))
     quality = Quality.open()
-    assert quality.lpips == "not run: needs alexnet-owt-7be5be79.pth"
+    assert quality.describe()["lpips"]["net"] == "alex"  # comes with the package
+    assert Quality.open(lpips_net="vgg").lpips == "not run: needs vgg16-397923af.pth"
     assert quality.i3d == "not run: needs i3d_torchscript.pt"
 
 

@@ -16,7 +16,7 @@ from reducio_codec.cli import main
 from reducio_codec.cli.group import EXIT_INTERRUPTED, ReducioGroup
 from reducio_codec.errors import FormatError, InputError, MissingDependencyError
 
-COMMANDS = ("encode", "decode", "roundtrip", "info", "models", "convert")
+COMMANDS = ("encode", "decode", "roundtrip", "info", "models", "convert", "convert-lpips")
 
 
 def run_raising(monkeypatch: pytest.MonkeyPatch, error: BaseException, *arguments: str) -> Result:

