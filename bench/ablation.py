@@ -26,9 +26,8 @@ from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import ReducioConfig
 from reducio_codec.errors import InputError, ReducioError
 from reducio_codec.models.reducio.presets import PRESETS
-from reducio_codec.train.loop import TrainReport, train
-from reducio_codec.train.recipe import Recipe
-from reducio_codec.train.recipe_file import read_recipe, to_document
+from reducio_codec.train.recipe import Recipe, read_recipe, to_document
+from reducio_codec.train.task import TrainReport, train
 
 PROTOCOL_NAME = "ablation/1"
 RECIPE = "ablation"

@@ -3,7 +3,7 @@
     python -m bench.recipe_trials --data TRAIN --val VIDEOS --cache DIR --runs RUNS -o bench/results/recipe-trials.json
 
 Every trial is the recipe with a short warm-up and the changes below, trained for --minutes and measured on the same clips
-by ``reducio_codec.train.evaluate``'s protocol: key frame raw, then coded (AVIF of --quality), then the latent quantised,
+by ``reducio_codec.measure.evaluate``'s protocol: key frame raw, then coded (AVIF of --quality), then the latent quantised,
 and with a grey picture in the key frame's place. Trials that are in the results are skipped; a run that was cut off goes
 on. One seed: differences below about 0.1 dB mean nothing.
 """
@@ -24,11 +24,11 @@ from bench.machine import describe
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.pixels import to_bytes, to_unit
+from reducio_codec.measure.evaluate import Clip, clips_of, measure, summary
 from reducio_codec.metrics.psnr import psnr
 from reducio_codec.models.contract import Reference
-from reducio_codec.train.evaluate import Clip, clips_of, measure, summary
-from reducio_codec.train.loop import train
-from reducio_codec.train.recipe_file import read_recipe
+from reducio_codec.train.recipe import read_recipe
+from reducio_codec.train.task import train
 
 PROTOCOL = "recipe-trials/1"
 RECIPE = "lite"

@@ -28,13 +28,13 @@ from reducio_codec.codec import ReducioCodec
 from reducio_codec.coding.effort import plan_refinement
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.pixels import to_bytes, to_unit
+from reducio_codec.measure.evaluate import summary
+from reducio_codec.measure.evaluate_neighbours import DECODERS, Frames, sequences
 from reducio_codec.metrics.psnr import decibels
 from reducio_codec.models.contract import Reference
 from reducio_codec.models.lite.blocks import upsample
 from reducio_codec.models.motion import FLOW_STRIDE, estimate_flow, warp
 from reducio_codec.rdc.keyframe import code_keyframe
-from reducio_codec.train.evaluate import summary
-from reducio_codec.train.evaluate_neighbours import DECODERS, Frames, sequences
 
 PROTOCOL = "reference-bounds/1"
 BLOCKS = (32, 16, 8)

@@ -23,10 +23,10 @@ from bench.machine import describe
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.pixels import to_bytes, to_unit
+from reducio_codec.measure.evaluate_neighbours import Frames, sequences
 from reducio_codec.metrics.psnr import psnr
 from reducio_codec.models.contract import Reference
 from reducio_codec.rdc.keyframe import code_keyframes
-from reducio_codec.train.evaluate_neighbours import Frames, sequences
 
 PROTOCOL = "sparse-keyframes/1"
 DECODER = "bidirectional"

@@ -19,6 +19,7 @@ ROOMS = (
     "coding",
     "codec",
     "__init__",
+    "training",
     "measure",
     "train",
     "generate",

@@ -60,8 +60,8 @@ def command(
     """
     import torch
 
+    from reducio_codec.generate.extract.extraction import extract
     from reducio_codec.generate.extract.maker import Encoders
-    from reducio_codec.generate.extract.run import extract
     from reducio_codec.generate.train.recipe import read_dit_recipe
     from reducio_codec.models.precision import resolve_device, resolve_dtype
 

@@ -15,13 +15,13 @@ from reducio_codec.cli.paths import STORED
 from reducio_codec.errors import InputError
 
 if TYPE_CHECKING:
-    from reducio_codec.train.loop import TrainReport
-    from reducio_codec.train.running import RunReport
+    from reducio_codec.train.task import TrainReport
+    from reducio_codec.training.loop import RunReport
 
 
 def show_options(recipes: Sequence[str], kind: type[Any]) -> None:
     """Names of the bundled recipes, and each option of a recipe of this kind."""
-    from reducio_codec.train.recipe_file import list_options
+    from reducio_codec.training.recipe_file import list_options
 
     click.echo(f"bundled recipes: {', '.join(recipes)}\n\n--set changes an option, as in --set run.steps=1000\n")
     for name, default, meaning in list_options(kind):
@@ -63,7 +63,7 @@ def run_options(show: Callable[[click.Context, click.Parameter, bool], None]) ->
 
 def start_run(out: Path, *, profile: bool) -> None:
     """What comes before every run: --profile needs a new folder, and the run talks."""
-    from reducio_codec.train.checkpoint import is_unused
+    from reducio_codec.training.checkpoint import is_unused
 
     if profile and not is_unused(out):
         raise InputError(f"--profile saves no run and needs a new --out; {out} exists")
@@ -73,10 +73,9 @@ def start_run(out: Path, *, profile: bool) -> None:
 
 def _show_options(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        from reducio_codec.train.recipe import Recipe
-        from reducio_codec.train.recipe_file import bundled_recipes
+        from reducio_codec.train.recipe import Recipe, codec_recipes
 
-        show_options(bundled_recipes(), Recipe)
+        show_options(codec_recipes(), Recipe)
         ctx.exit()
 
 
@@ -111,14 +110,13 @@ def command(
 
     Ctrl-C and SIGTERM save a checkpoint; the same command goes on from it. The finished model is OUT/model.
     """
-    from reducio_codec.train.loop import train
-    from reducio_codec.train.recipe_file import read_recipe
+    from reducio_codec.train.recipe import read_recipe
+    from reducio_codec.train.task import train
 
     extra = list(changes)
     extra += [f"train.decoders=[{_quoted(decoders)}]"] if decoders else []
     extra += [f"train.freeze=[{_quoted(freeze)}]"] if freeze else []
-    extra += [f"start.weights={_quoted((weights,))}", "start.flow=false"] if weights else []
-    plan = read_recipe(recipe, changes=extra)
+    plan = read_recipe(recipe, changes=extra, weights=weights)
     start_run(out, profile=profile)
     report = train(plan, data=data, val=val, out=out, cache=cache, profile=profile)
     return _tell(report, out=out)

@@ -46,8 +46,8 @@ def command(
 
     Ctrl-C and SIGTERM save a checkpoint; the same command goes on from it. The finished model is OUT/model.
     """
-    from reducio_codec.generate.train.loop import train_dit
     from reducio_codec.generate.train.recipe import read_dit_recipe
+    from reducio_codec.generate.train.task import train_dit
 
     extra = [*changes, *([f'start.weights="{weights}"'] if weights else [])]
     plan = read_dit_recipe(recipe, changes=extra)

@@ -108,4 +108,6 @@ def _exact(rate: Rate | None) -> Fraction | None:
         ntsc = Fraction(round(exact * 1001 / 1000) * 1000, 1001)
         exact = ntsc if abs(ntsc - exact) < Fraction(1, 200) and exact.denominator != 1 else exact
         exact = exact.limit_denominator(100_000)
+        if not exact:
+            raise InputError(f"rate is {rate!r}; allowed: frames per second of 0.00001 or more")
     return exact

@@ -1,11 +1,11 @@
 """Generation: picture and text to video on the motion latents (extra ``[generate]``)."""
 
+from reducio_codec.generate.codec_match import latent_space_id
 from reducio_codec.generate.conditioning import Conditions
 from reducio_codec.generate.config import PRESETS, DiTConfig, preset
 from reducio_codec.generate.dit import ReducioDiT
+from reducio_codec.generate.evaluations import GenerationCancelled
 from reducio_codec.generate.folder import load_dit, save_dit
-from reducio_codec.generate.latent_space import latent_space_id
-from reducio_codec.generate.monitor import GenerationCancelled
 from reducio_codec.generate.pipeline import ReducioDiTPipeline
 from reducio_codec.generate.sampling import sample
 from reducio_codec.generate.semantic import ImageEncoder

@@ -18,7 +18,7 @@ class Conditions:
     """Conditions of B clips of one size. What is None is not told; a model knows how to do without text or picture."""
 
     size: Tensor
-    """(B, 2) height and width in pixels, multiples of 32."""
+    """(B, 2) height and width in pixels, multiples of 32. It stays on the host, which looks at it."""
     text: Tensor | None = None
     """(B, L, text_channels): tokens of the text encoder."""
     text_mask: Tensor | None = None
@@ -63,23 +63,23 @@ class Conditions:
         return cls(**tensors)
 
     def to(self, device: torch.device | str, *, dtype: torch.dtype | None = None) -> Conditions:
-        """Move; floats other than ``size`` become ``dtype`` where it is given."""
+        """Move all but ``size``, queued where the device has a queue; floats become ``dtype`` where it is given."""
+        queued = torch.device(device).type != "cpu"
         moved = {
-            name: value.to(device, dtype)
-            if dtype is not None and value.is_floating_point() and name != "size"
-            else value.to(device)
+            name: value.to(device, dtype if value.is_floating_point() else None, non_blocking=queued)
             for name, value in self.tensors().items()
+            if name != "size"
         }
-        return Conditions(**moved)
+        return Conditions(size=self.size, **moved)
 
     def leave_out(self, dropped: Tensor) -> Conditions:
         """Leave out the text (first row) and the picture (second row) of clips where ``dropped`` (2, B) is True (Sec. 4.1)."""
-        text, image = (~dropped).to(self.size.device)
-        return replace(
-            self,
-            keep_text=text if self.keep_text is None else text & self.keep_text,
-            keep_image=image if self.keep_image is None else image & self.keep_image,
-        )
+        text, image = ~dropped
+        return replace(self, keep_text=_both(text, self.keep_text), keep_image=_both(image, self.keep_image))
+
+
+def _both(keep: Tensor, also: Tensor | None) -> Tensor:
+    return keep if also is None else also & keep.to(also.device, non_blocking=also.device.type != "cpu")
 
 
 def join_conditions(parts: Sequence[Conditions]) -> Conditions:

@@ -88,7 +88,7 @@ class DiTConfig(JsonConfig):
     codec: str = ""
     """The codec this model was trained with: a bundled name, or ``org/name``. Empty: a user must name it."""
     latent_space: str = ""
-    """Identity of that codec's latent space; see ``latent_space.py``. Empty: random weights, which fit any codec."""
+    """Identity of that codec's latent space; see ``codec_match.py``. Empty: random weights, which fit any codec."""
 
     def __post_init__(self) -> None:
         for name in ("depth", "width", "heads", "mlp_ratio", "latent_channels", "patch_time", "patch_space"):

@@ -33,6 +33,8 @@ class Context:
     """(B, S) bool: the same for a clip of which nothing is told."""
     size: Tensor
     """(B, 2)."""
+    sides: tuple[int, int]
+    """That of each clip, height and width in pixels, as the host knows it."""
 
     def guided(self) -> Context:
         """Twice the batch: the clips with their conditions, then the same without any (classifier-free guidance)."""
@@ -41,6 +43,7 @@ class Context:
             mask=torch.cat([self.mask, self.nothing]),
             nothing=torch.cat([self.nothing, self.nothing]),
             size=torch.cat([self.size, self.size]),
+            sides=self.sides,
         )
 
 
@@ -182,7 +185,14 @@ class ReducioDiT(nn.Module):
             cast(Block, block).cross.project(sequences[number % len(sequences)])
             for number, block in enumerate(self.blocks)
         )
-        return Context(key_values=key_values, mask=mask, nothing=nothing, size=conditions.size)
+        height, width = conditions.size[0].tolist()
+        return Context(
+            key_values=key_values,
+            mask=mask,
+            nothing=nothing,
+            size=conditions.size.to(self.device, non_blocking=self.device.type != "cpu"),
+            sides=(int(height), int(width)),
+        )
 
     def forward(self, latent: Tensor, timestep: Tensor, context: Context, *, cache: BlockCache | None = None) -> Tensor:
         """The network's prediction for noisy latents: noise, or velocity (``config.objective``).
@@ -260,7 +270,7 @@ class ReducioDiT(nn.Module):
 
     def _check_latent(self, latent: Tensor, context: Context) -> None:
         config = self.config
-        sides = [int(side) // config.spatial_compression_ratio for side in context.size[0]]
+        sides = [side // config.spatial_compression_ratio for side in context.sides]
         needed = (len(context.size), config.latent_channels, config.latent_frames, *sides)
         if tuple(latent.shape) != needed:
             raise InputError(f"latent has shape {tuple(latent.shape)}; these conditions need {needed}")

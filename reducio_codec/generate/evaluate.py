@@ -50,10 +50,10 @@ from reducio_codec.metrics.fvd import I3d, find_i3d
 from reducio_codec.metrics.psnr import psnr
 from reducio_codec.metrics.transnet import NAME as TRANSNET
 from reducio_codec.metrics.transnet import TransNet
-from reducio_codec.train.manifest import find_videos
-from reducio_codec.train.scan import ScanOptions, scan
-from reducio_codec.train.store import open_store
-from reducio_codec.train.validate import validation_clips
+from reducio_codec.training.held_out import validation_clips
+from reducio_codec.training.manifest import find_videos
+from reducio_codec.training.scan import ScanOptions, scan
+from reducio_codec.training.store import open_store
 
 Features = Callable[[Clip], NDArray[Any]]
 

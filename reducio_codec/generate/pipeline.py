@@ -17,13 +17,13 @@ from reducio_codec.clips.padding import pad
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import check_choice
 from reducio_codec.errors import InputError, ReducioError
+from reducio_codec.generate.codec_match import check_latent_space
 from reducio_codec.generate.conditioning import Conditions
 from reducio_codec.generate.config import DiTConfig
 from reducio_codec.generate.continuation import clips_of, frames_of, known_start, without_offset
 from reducio_codec.generate.dit import BlockCache, ReducioDiT
+from reducio_codec.generate.evaluations import EvaluationCount, Progress
 from reducio_codec.generate.folder import load_dit, read_config
-from reducio_codec.generate.latent_space import check_latent_space
-from reducio_codec.generate.monitor import Monitor, Progress
 from reducio_codec.generate.pictures import cover, load_picture, natural_size
 from reducio_codec.generate.request import Request, read_request
 from reducio_codec.generate.sampling import (
@@ -234,7 +234,7 @@ class ReducioDiTPipeline:
             logger.info("seeds: %s", ", ".join(map(str, seeds)))
         index = self.keyframe_index
         clips = clips_of(frames, keyframe_index=index)
-        monitor = Monitor(clips * evaluations(name, steps), progress=progress, should_stop=should_stop)
+        counted = EvaluationCount(clips * evaluations(name, steps), progress=progress, should_stop=should_stop)
         pictures = self._key_pictures(request, seeds=seeds)  # (B, 3, H, W) uint8
         height, width = pictures.shape[-2:]
         text = self._text_tokens(request)
@@ -252,7 +252,7 @@ class ReducioDiTPipeline:
                 steps=steps,
                 guidance=guidance,
                 cache_blocks=cache_blocks,
-                monitor=monitor,
+                counted=counted,
             )
             with self._codec.use() as codec:
                 video = codec.decode(latent.cpu(), keyframe[:, :, None], decoder=decoder)  # (B, 3, 16, H', W')
@@ -342,7 +342,7 @@ class ReducioDiTPipeline:
         steps: int,
         guidance: float,
         cache_blocks: int,
-        monitor: Monitor,
+        counted: EvaluationCount,
     ) -> Tensor:
         """(B, z, t, h, w) float32."""
         config = self.config
@@ -360,7 +360,7 @@ class ReducioDiTPipeline:
                 guidance=guidance,
                 cache_blocks=cache_blocks,
                 known=known,
-                after_evaluation=monitor,
+                after_evaluation=counted,
             )
         if not bool(torch.isfinite(latent).all()):
             raise ReducioError("the sampler gave infinite or undefined latents; try more steps or less guidance")

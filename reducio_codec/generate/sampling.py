@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -12,8 +13,8 @@ from torch import Tensor
 from reducio_codec.errors import InputError, ReducioError
 from reducio_codec.generate.config import Objective
 from reducio_codec.generate.dit import BlockCache, Context, ReducioDiT
+from reducio_codec.generate.noise_levels import BETAS, TRAIN_STEPS, add_noise
 from reducio_codec.generate.optional import diffusers
-from reducio_codec.generate.schedule import BETAS, TRAIN_STEPS, add_noise
 
 SamplerName = Literal["dpm++", "unipc", "ddim", "euler", "heun"]
 
@@ -45,8 +46,9 @@ def check_sampler(name: str | None, *, objective: Objective, distilled: bool = F
     raise InputError(f"sampler is {name!r}; allowed: {', '.join(allowed)}{why}")
 
 
-def make_scheduler(name: SamplerName, *, steps: int, device: torch.device | str = "cpu") -> Any:
-    """A scheduler of diffusers, set to ``steps`` steps of the paper's schedule or of the straight path."""
+def make_scheduler(name: SamplerName, *, steps: int) -> Any:
+    """A scheduler of diffusers, set to ``steps`` steps of the paper's schedule or of the straight path. Its numbers stay on
+    the host, where it looks at them."""
     if steps < 1:
         raise InputError(f"steps is {steps}; it must be at least 1")
     package = diffusers()
@@ -67,10 +69,31 @@ def make_scheduler(name: SamplerName, *, steps: int, device: torch.device | str 
         scheduler = package.FlowMatchHeunDiscreteScheduler(**common)
     if name == "euler":
         # equal steps; the scheduler's own end at 0.001, so that the last one would go almost nowhere
-        scheduler.set_timesteps(sigmas=[1 - step / steps for step in range(steps)], device=device)
+        scheduler.set_timesteps(sigmas=[1 - step / steps for step in range(steps)])
     else:
-        scheduler.set_timesteps(steps, device=device)
+        scheduler.set_timesteps(steps)
     return scheduler
+
+
+class MixedOnHost:
+    """Takes the steps of a scheduler that solves equations on the device of its latents, and so waits for it: on the host.
+
+    A step mixes latents and predictions so far. What it does to unit vectors says with which weights.
+    """
+
+    def __init__(self, scheduler: Any) -> None:
+        self._scheduler = scheduler
+        self._units = torch.eye(2 * len(scheduler.timesteps))
+        self._mixed: list[Tensor] = []
+
+    def step(self, prediction: Tensor, timestep: Any, latent: Tensor) -> Tensor:
+        """The latent (B, z, t, h, w) of the next time."""
+        first = len(self._mixed)
+        self._mixed += [latent, prediction]
+        units = self._units[first + 1, None], timestep, self._units[first, None]
+        weights = self._scheduler.step(*units, return_dict=False)[0][0].tolist()
+        parts = [weight * tensor for weight, tensor in zip(weights, self._mixed, strict=False) if weight]
+        return torch.stack(parts).sum(0)
 
 
 def evaluations(name: SamplerName, steps: int) -> int:
@@ -115,6 +138,8 @@ def sample(
         known: positions in time that are given; the rest is made to fit them.
         after_evaluation: called after each evaluation of the network; may raise to stop.
 
+    No step waits for the device: on one ``after_evaluation`` runs ahead of it.
+
     Returns:
         (B, z, t, h, w) float32 on the model's device.
 
@@ -124,37 +149,56 @@ def sample(
     config, objective = model.config, model.config.objective
     steps, guidance = config.sampling_steps(steps), config.sampling_guidance(guidance)
     sampler = check_sampler(sampler, objective=objective, distilled=config.distilled_steps > 0)
-    scheduler = make_scheduler(sampler, steps=steps, device=model.device)
+    scheduler = make_scheduler(sampler, steps=steps)
+    if sampler != "ddim":  # which has no place of its own
+        scheduler.set_begin_index(0)  # otherwise it searches for it
+    take_step = MixedOnHost(scheduler).step if sampler == "unipc" else partial(_plain_step, scheduler)
     more = {"cache": BlockCache(cache_blocks, depth=config.depth)} if cache_blocks else {}
     start = noise.to(model.device, torch.float32)
+    given = None if known is None else known.latent.to(start)
     latent = start * getattr(scheduler, "init_noise_sigma", 1.0)
     guided = context if guidance == 1 else context.guided()
-    for timestep in scheduler.timesteps:
-        if known is not None and getattr(scheduler, "state_in_first_order", True):
+    finite: list[Tensor] = []
+    numbers = scheduler.timesteps.tolist()
+    for timestep, number in zip(scheduler.timesteps, numbers, strict=True):
+        if known is not None and given is not None and getattr(scheduler, "state_in_first_order", True):
             # the same noise at each step: what is given moves on a straight way, which multistep solvers can follow
-            given = add_noise(objective, known.latent.to(latent), start, timestep)
-            latent = torch.cat([given[:, :, : known.slots], latent[:, :, known.slots :]], dim=2)
-        prediction = predict(model, latent, timestep, context=guided, guidance=guidance, **more)
-        if not bool(torch.isfinite(prediction).all()):
-            raise ReducioError(
-                f"the transformer gave infinite or undefined values at time step {float(timestep):.0f} in "
-                f"{model.dtype}; its weights are damaged, or they need bfloat16 or float32"
-            )
-        latent = scheduler.step(prediction, timestep, latent, return_dict=False)[0]
+            noisy = add_noise(objective, given, start, timestep)
+            latent = torch.cat([noisy[:, :, : known.slots], latent[:, :, known.slots :]], dim=2)
+        prediction = predict(model, latent, number, context=guided, guidance=guidance, **more)
+        finite.append(torch.isfinite(prediction).all())
+        latent = take_step(prediction, number if sampler == "ddim" else timestep, latent)  # ddim looks its own up
         if after_evaluation is not None:
             after_evaluation()
-    if known is not None:
-        latent = torch.cat([known.latent.to(latent)[:, :, : known.slots], latent[:, :, known.slots :]], dim=2)
+    _check_finite(finite, numbers, dtype=model.dtype)
+    if known is not None and given is not None:
+        latent = torch.cat([given[:, :, : known.slots], latent[:, :, known.slots :]], dim=2)
     return latent.float()
 
 
+def _plain_step(scheduler: Any, prediction: Tensor, timestep: Tensor | int, latent: Tensor) -> Tensor:
+    after: Tensor = scheduler.step(prediction, timestep, latent, return_dict=False)[0]
+    return after
+
+
+def _check_finite(finite: Sequence[Tensor], timesteps: Sequence[float], *, dtype: torch.dtype) -> None:
+    """At the end, since it waits for the device."""
+    for good, timestep in zip(torch.stack(list(finite)).tolist(), timesteps, strict=True):
+        if not good:
+            raise ReducioError(
+                f"the transformer gave infinite or undefined values at time step {timestep:.0f} in {dtype}; its weights "
+                "are damaged, or they need bfloat16 or float32"
+            )
+
+
 def predict(
-    model: ReducioDiT, latent: Tensor, timestep: Tensor, *, context: Context, guidance: float, **more: Any
+    model: ReducioDiT, latent: Tensor, timestep: float, *, context: Context, guidance: float, **more: Any
 ) -> Tensor:
-    """(B, z, t, h, w) float32. ``context`` is ``guided()`` unless guidance is 1; ``timestep`` is ()."""
+    """(B, z, t, h, w) float32. ``context`` is ``guided()`` unless guidance is 1."""
     batch = len(context.size)
     inputs = latent if guidance == 1 else torch.cat([latent, latent])
-    out: Tensor = model(inputs, timestep.to(model.device).expand(batch), context, **more).float()
+    times = torch.full((batch,), float(timestep), device=model.device)
+    out: Tensor = model(inputs, times, context, **more).float()
     if guidance == 1:
         return out
     told, untold = out.chunk(2)

@@ -26,7 +26,8 @@ from reducio_codec.io.truncation import missing_bytes
 
 logger = logging.getLogger(__name__)
 
-OnError = Literal["raise", "stop"]
+AtDamage = Literal["raise", "stop"]
+"""What reading does where a file is damaged: an error, or the video ends there."""
 
 DEFAULT_RATE = Fraction(16)
 """Frames per second of pictures, which carry no time: a 16-frame clip is then one second."""
@@ -190,7 +191,7 @@ def probe(path: Path) -> tuple[VideoInfo, Orientation]:
 
 
 def decode_file(
-    path: Path, *, info: VideoInfo, orientation: Orientation, start: int = 0, on_error: OnError = "raise"
+    path: Path, *, info: VideoInfo, orientation: Orientation, start: int = 0, on_error: AtDamage = "raise"
 ) -> Iterator[VideoFrame]:
     """Frames from number ``start`` on; the ones before it are decoded but not converted.
 

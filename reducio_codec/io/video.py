@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reducio_codec.errors import InputError
-from reducio_codec.io.decode import OnError, VideoFrame, VideoInfo, decode_file, probe
+from reducio_codec.io.decode import AtDamage, VideoFrame, VideoInfo, decode_file, probe
 from reducio_codec.io.files import check_input
 from reducio_codec.io.images import PICTURE_SUFFIXES, probe_folder, probe_picture, read_folder, read_picture
 
@@ -69,7 +69,7 @@ class VideoReader:
 
 
 def open_video(
-    src: str | os.PathLike[str], *, rate: Fraction | float | None = None, on_error: OnError = "raise"
+    src: str | os.PathLike[str], *, rate: Fraction | float | None = None, on_error: AtDamage = "raise"
 ) -> VideoReader:
     """Opens a video file (whatever FFmpeg reads: MP4, MOV, MKV, WebM, AVI, GIF, Y4M, ...), a folder of pictures
     in natural order, or one picture.
@@ -82,8 +82,8 @@ def open_video(
     Interlaced frames come as they are. Transparency is put on black. Frame times are the file's own; missing,
     repeated or falling times are mended with a logged warning.
     """
-    if on_error not in get_args(OnError):
-        raise InputError(f"on_error is {on_error!r}; allowed: {', '.join(get_args(OnError))}")
+    if on_error not in get_args(AtDamage):
+        raise InputError(f"on_error is {on_error!r}; allowed: {', '.join(get_args(AtDamage))}")
     path = check_input(src)
     if path.is_dir():
         info, files = probe_folder(path, rate=rate)

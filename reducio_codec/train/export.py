@@ -15,12 +15,11 @@ from reducio_codec.io.pixels import to_unit
 from reducio_codec.models.contract import CodecModel
 from reducio_codec.rdc.fit import fit_tables
 from reducio_codec.train.recipe import Recipe
+from reducio_codec.training.options import DTYPES
 from reducio_codec.weights.card import ModelCard
 from reducio_codec.weights.io import save_model
 
 _TABLE_STEPS = (0.35, 0.7, 1.4)
-
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 def export(

@@ -1,32 +1,21 @@
-"""Batches in order, prepared ahead by worker processes: torch's DataLoader around the sampler's plans."""
+"""Clips of plans, and batches of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from reducio_codec.errors import ReducioError, VideoError
 from reducio_codec.train.render import render, render_neighbours
 from reducio_codec.train.sampling import ClipSampler
-from reducio_codec.train.store import FrameStore
+from reducio_codec.training.loading import ClipKey
+from reducio_codec.training.store import FrameStore
+from reducio_codec.training.transfer import map_tensors
 
 _ATTEMPTS = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipKey:
-    """Which clip a worker is to make."""
-
-    step: int
-    index: int
-    """Place in the whole batch of the step, over all processes and accumulated batches."""
-    stage: int
-    side: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +41,12 @@ class Batch:
     """The video of each clip, and its first frame."""
     failures: tuple[str, ...]
     """Videos that couldn't be read any more, for which others were taken; with the reason."""
+
+    def to(self, device: torch.device) -> Batch:
+        return map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        return map_tensors(self, Tensor.pin_memory)
 
 
 Item = tuple[ClipKey, Tensor, Tensor, int, str, tuple[str, ...], tuple[Tensor, Tensor] | None]
@@ -79,35 +74,6 @@ class ClipDataset(Dataset[Item]):
         raise VideoError(f"{_ATTEMPTS} clips in a row couldn't be read; the last: {failures[-1]}")
 
 
-class PlannedBatches(Sampler[list[ClipKey]]):
-    """Keys of this process's batches from ``first_step`` on, without end.
-
-    Args:
-        stage_at: a step to (number of its stage, batch, side). It is asked a few steps ahead.
-    """
-
-    def __init__(
-        self,
-        stage_at: Callable[[int], tuple[int, int, int]],
-        *,
-        first_step: int,
-        accumulate: int,
-        rank: int,
-        processes: int,
-    ) -> None:
-        self._stage_at, self._first = stage_at, first_step
-        self._accumulate, self._rank, self._processes = accumulate, rank, processes
-
-    def __iter__(self) -> Iterator[list[ClipKey]]:
-        step = self._first
-        while True:
-            stage, batch, side = self._stage_at(step)
-            for part in range(self._accumulate):
-                first = (part * self._processes + self._rank) * batch
-                yield [ClipKey(step=step, index=first + i, stage=stage, side=side) for i in range(batch)]
-            step += 1
-
-
 def collate(items: list[Item]) -> Batch:
     keys, videos, keyframes, places, names, failures, around = zip(*items, strict=True)
     neighbours, present = (None, None) if around[0] is None else map(torch.stack, zip(*around, strict=True))
@@ -123,47 +89,3 @@ def collate(items: list[Item]) -> Batch:
         names=names,
         failures=tuple(reason for reasons in failures for reason in reasons),
     )
-
-
-def load_batches(
-    dataset: Dataset[Any],
-    batches: PlannedBatches,
-    *,
-    workers: int,
-    pinned: bool,
-    collate: Callable[[list[Any]], Any] = collate,
-) -> Iterator[Any]:
-    """Batches in their order, of items that ``collate`` joins.
-
-    Raises:
-        ReducioError: a worker died. It is noticed within seconds.
-    """
-    loader = DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=pinned,
-        worker_init_fn=_quiet_worker if workers else None,
-        # Forking a process that has threads of FFmpeg and torch can hang; a forkserver starts clean.
-        multiprocessing_context="forkserver" if workers else None,
-        prefetch_factor=2 if workers else None,
-    )
-    try:
-        yield from loader
-    except (RuntimeError, EOFError, ConnectionError) as error:
-        if isinstance(error, RuntimeError) and "DataLoader" not in str(error):
-            raise
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ReducioError(
-            f"a process that prepares clips has died ({reason}); "
-            "the last checkpoint is kept, the same command goes on from it; data.workers = 0 does without such processes"
-        ) from error
-
-
-def _quiet_worker(_number: int) -> None:
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process, which ends its workers
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    torch.set_num_threads(1)

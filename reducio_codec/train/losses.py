@@ -12,6 +12,7 @@ from torch.nn import functional
 from reducio_codec.errors import InputError
 from reducio_codec.metrics.ms_ssim import WEIGHTS
 from reducio_codec.metrics.ssim import SIGMA, WINDOW
+from reducio_codec.training.transfer import to_device
 
 _CHARBONNIER = 1e-4
 _L1_FLOOR, _L2_FLOOR = 5e-3, 2e-4
@@ -73,7 +74,7 @@ def ms_ssim_loss(decoded: Tensor, video: Tensor) -> Tensor:
     """1 - MS-SSIM of the frames, with as many of the five scales as fit above the 11 px window."""
     a, b = ((x.float().transpose(1, 2).flatten(0, 1) + 1) / 2 for x in (decoded, video))  # (B*T, 3, H, W), 0 to 1
     scales = max(1, min(len(WEIGHTS), int(math.log2(min(a.shape[2:]) / WINDOW)) + 1))
-    weights = torch.tensor(WEIGHTS[:scales], device=a.device)
+    weights = to_device(torch.tensor(WEIGHTS[:scales]), a.device)
     place = torch.arange(WINDOW, device=a.device) - WINDOW // 2
     line = torch.exp(-place.square() / (2 * SIGMA**2))
     line = line / line.sum()

@@ -1,368 +1,37 @@
-"""Everything that decides a training run: sections of options, each documented where it is declared.
-
-The attribute docstrings are what ``reducio-codec train --options`` prints.
-"""
+"""Everything that decides a codec's training run, and how it is read."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 from reducio_codec.config import PIXEL_MULTIPLE, LiteConfig, ReducioConfig
 from reducio_codec.errors import InputError
-from reducio_codec.models.factory import describe_decoder, training_of
+from reducio_codec.models.factory import CONFIGS, describe_decoder, training_of
+from reducio_codec.train.options import (
+    DataOptions,
+    ExportOptions,
+    GanOptions,
+    KeyframeOptions,
+    LatentOptions,
+    LossOptions,
+    Perceptual,
+    Stage,
+    StartOptions,
+    TrainOptions,
+    ValidationOptions,
+)
+from reducio_codec.training.options import OptimizerOptions, RunOptions, check, check_idle
+from reducio_codec.training.recipe_file import build_section, bundled_recipes, read_document, section_values
 
-Reconstruction = Literal["l1", "charbonnier", "log-l1", "log-l2"]
-Perceptual = Literal["none", "haar", "ms-ssim", "lpips"]
-
-
-def check(name: str, value: Any, good: bool, allowed: str) -> None:
-    """Raise InputError unless ``good``."""
-    if not good:
-        raise InputError(f"{name} is {value!r}; it must be {allowed}")
-
-
-def _is_range(value: tuple[float, ...], least: float, most: float) -> bool:
-    return len(value) == 2 and least <= value[0] <= value[1] <= most
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataOptions:
-    """Which clips a model sees."""
-
-    frame_rate: float = 16.0
-    """Frames per second: faster videos are thinned to it by their time stamps, slower ones stay. 0 takes every frame."""
-    frame_steps: tuple[int, ...] = (1,)
-    """Distances between the frames of a clip, one drawn for each clip; a step that doesn't fit into a scene isn't used."""
-    frame_step_weights: tuple[float, ...] = ()
-    """How often each of frame_steps is drawn; empty: equally often."""
-    crop: Literal["zoom", "area"] = "zoom"
-    """What crop_range counts: sides of the crop over the training side, or the crop's share of the picture's area."""
-    crop_range: tuple[float, ...] = (0.95, 1.6)
-    """Smallest and largest crop, before it is resized to the training side."""
-    crop_aspect: tuple[float, ...] = (1.0, 1.0)
-    """Least and largest width over height of a crop."""
-    flip: float = 0.5
-    """Share of the clips that are mirrored left to right."""
-    reverse: float = 0.5
-    """Share of the clips that are played backwards."""
-    motion_power: float = 0.5
-    """Clips are drawn by their motion over the median to this power, motion limited to 1/9 to 9 medians; 0: equally."""
-    find_cuts: bool = True
-    """Look for scene cuts, which no clip crosses."""
-    storage: Literal["stream", "disk", "memory", "device"] = "disk"
-    """Where decoded frames are: nowhere (decoded again for each clip), in a cache on disk, in memory, on the device."""
-    stored_side: int = 288
-    """Decoded frames are kept with their shorter side reduced to this many pixels; 0 keeps every size. Not for stream."""
-    workers: int = 2
-    """Processes that prepare clips; 0 prepares them in the training process (storage device needs 0)."""
-
-    def __post_init__(self) -> None:
-        check("data.frame_rate", self.frame_rate, self.frame_rate >= 0, "0 or more")
-        steps = self.frame_steps
-        check("data.frame_steps", steps, bool(steps) and all(step >= 1 for step in steps), "numbers of 1 or more")
-        weights = self.frame_step_weights
-        fits = not weights or (len(weights) == len(steps) and min(weights) >= 0 and sum(weights) > 0)
-        check("data.frame_step_weights", weights, fits, f"empty or {len(steps)} numbers of 0 or more, not all 0")
-        most = 1.0 if self.crop == "area" else 64.0
-        check("data.crop_range", self.crop_range, _is_range(self.crop_range, 0.01, most), f"two numbers up to {most:g}")
-        check("data.crop_aspect", self.crop_aspect, _is_range(self.crop_aspect, 0.25, 4), "two numbers in 0.25 to 4")
-        for name in ("flip", "reverse"):
-            check(f"data.{name}", getattr(self, name), 0 <= getattr(self, name) <= 1, "in 0 to 1")
-        check("data.motion_power", self.motion_power, 0 <= self.motion_power <= 4, "in 0 to 4")
-        check("data.stored_side", self.stored_side, self.stored_side == 0 or self.stored_side >= 32, "0, or 32 or more")
-        check("data.workers", self.workers, self.workers >= 0, "0 or more")
-        if self.storage == "device":
-            check(
-                "data.workers", self.workers, self.workers == 0, "0 with data.storage 'device': other processes can't"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class KeyframeOptions:
-    """The key frame that encoder and decoder get."""
-
-    coded: float = 0.0
-    """Share of the clips whose key frame went through a picture codec."""
-    codec: Literal["avif", "webp", "jpeg"] = "avif"
-    """That picture codec."""
-    quality: tuple[int, ...] = (20, 90)
-    """Lowest and highest quality of a coded key frame, drawn evenly."""
-    dropout: float = 0.0
-    """Share of the clips whose key frame is replaced by grey."""
-    neighbours: bool = False
-    """Give decoders that use them (bidirectional) the key frames of the clips before and after, coded alike. Clips whose
-    scene has neither aren't drawn."""
-    neighbour_dropout: float = 0.0
-    """Share of those key frames that are withheld."""
-
-    def __post_init__(self) -> None:
-        for name in ("coded", "dropout", "neighbour_dropout"):
-            check(f"keyframe.{name}", getattr(self, name), 0 <= getattr(self, name) <= 1, "in 0 to 1")
-        check("keyframe.quality", self.quality, _is_range(self.quality, 0, 100), "two numbers in 0 to 100")
-        if self.neighbour_dropout and not self.neighbours:
-            raise InputError(
-                f"keyframe.neighbour_dropout is {self.neighbour_dropout}, but keyframe.neighbours is false; it has no effect"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class LatentOptions:
-    """What happens to the latent between encoder and decoder."""
-
-    sample: bool = True
-    """Draw it from the posterior, as in a VAE; otherwise its mode is taken."""
-    noise: float = 0.0
-    """Standard deviation of Gaussian noise on the normalised latent."""
-    quantize: tuple[float, ...] = ()
-    """Least and largest latent_step of the uniform noise that stands for quantisation, drawn log-evenly; empty: none."""
-    unquantized: float = 0.2
-    """Share of the clips without that noise."""
-
-    def __post_init__(self) -> None:
-        check("latent.noise", self.noise, 0 <= self.noise <= 10, "in 0 to 10")
-        good = not self.quantize or _is_range(self.quantize, 1 / 64, 16)
-        check("latent.quantize", self.quantize, good, "empty, or two numbers in 1/64 to 16")
-        check("latent.unquantized", self.unquantized, 0 <= self.unquantized <= 1, "in 0 to 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossOptions:
-    """The objective; stages can change part of it."""
-
-    reconstruction: Reconstruction = "l1"
-    """Mean absolute error, its Charbonnier form, or the log of each clip's mean absolute or squared error: with the log
-    every clip counts the same, as in a mean of PSNRs."""
-    skip_keyframe: bool = False
-    """Leave the key frame out of the reconstruction loss: decoders that copy it can't learn from it."""
-    kl: float = 1e-6
-    """Weight of the KL divergence, summed over a clip's latent (reducio.md: 1e-6)."""
-    rate: float = 0.0
-    """Weight of the estimated bits for each value of the latent."""
-    perceptual: Perceptual = "none"
-    """none, haar (high frequencies), ms-ssim, or lpips (VGG; `reducio-codec convert-lpips --help` says how to get it)."""
-    perceptual_weight: float = 0.1
-    """Weight of the perceptual loss."""
-    lpips_trunk: str = ""
-    """torchvision's vgg16-397923af.pth; empty: looked for in torch's cache."""
-    outliers: float = 0.0
-    """Weight of a penalty for values more than three standard deviations above a frame's mean; the published code has
-    1.0, the paper doesn't mention it."""
-
-    def __post_init__(self) -> None:
-        for name in ("kl", "rate", "perceptual_weight", "outliers"):
-            check(f"loss.{name}", getattr(self, name), getattr(self, name) >= 0, "0 or more")
-        if self.lpips_trunk and self.perceptual != "lpips":
-            raise InputError(f"loss.lpips_trunk is given, but loss.perceptual is {self.perceptual!r}; it has no effect")
-
-
-@dataclass(frozen=True, kw_only=True)
-class GanOptions:
-    """The discriminator (3-D PatchGAN, hinge loss) and its own optimiser."""
-
-    weight: float = 0.0
-    """Weight of the adversarial loss, times the adaptive weight; 0: no discriminator. The published code has 0.05."""
-    start: int = 10001
-    """Step from which on both its losses count."""
-    channels: int = 64
-    """Channels of the first layer."""
-    learning_rate: float = 2e-6
-    """Learning rate of its Adam."""
-    betas: tuple[float, ...] = (0.5, 0.9)
-    """Betas of its Adam."""
-    clip_norm: float = 0.0
-    """Largest norm of its gradient; 0: not limited."""
-    slow_steps: int = 5000
-    """Steps with a tenth of its learning rate, before it rises to the whole within ramp_steps."""
-    ramp_steps: int = 1000
-    """Steps in which its learning rate rises."""
-
-    def __post_init__(self) -> None:
-        for name in ("weight", "start", "clip_norm", "slow_steps", "ramp_steps"):
-            check(f"gan.{name}", getattr(self, name), getattr(self, name) >= 0, "0 or more")
-        check("gan.channels", self.channels, self.channels >= 4, "4 or more")
-        check("gan.learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
-        check(
-            "gan.betas", self.betas, len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas), "two in [0, 1)"
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizerOptions:
-    """How the model learns."""
-
-    kind: Literal["adam", "adamw"] = "adam"
-    """adam, or adamw, whose weight decay isn't scaled by the gradient."""
-    learning_rate: float = 4e-5
-    """Learning rate at its highest (Tab. 9: 4e-5)."""
-    betas: tuple[float, ...] = (0.5, 0.9)
-    """Betas of Adam."""
-    weight_decay: float = 0.0
-    """Weight decay."""
-    clip_norm: float = 0.0
-    """Largest norm of the gradient; 0: not limited."""
-    slow_layers: tuple[str, ...] = ()
-    """Layers whose name begins with one of these learn at slow_factor of the rate."""
-    slow_factor: float = 0.1
-    """Share of the learning rate that slow_layers have."""
-    schedule: Literal["constant", "cosine", "linear"] = "constant"
-    """How the learning rate falls over the run, after the warm-up."""
-    warmup: int = 0
-    """Steps in which the learning rate rises."""
-    final: float = 0.01
-    """Share of the learning rate that is left at the end of a cosine or linear schedule."""
-    ema: float = 0.999
-    """Decay of the moving average of the weights, which is validated and exported; it rises from 0.2 at the first steps.
-    0: the weights themselves."""
-
-    def __post_init__(self) -> None:
-        check("optimizer.learning_rate", self.learning_rate, self.learning_rate > 0, "above 0")
-        good = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
-        check("optimizer.betas", self.betas, good, "two in [0, 1)")
-        for name in ("weight_decay", "clip_norm", "warmup"):
-            check(f"optimizer.{name}", getattr(self, name), getattr(self, name) >= 0, "0 or more")
-        check("optimizer.slow_factor", self.slow_factor, 0 < self.slow_factor <= 1, "above 0, at most 1")
-        check("optimizer.final", self.final, 0 <= self.final <= 1, "in 0 to 1")
-        check("optimizer.ema", self.ema, 0 <= self.ema < 1, "in [0, 1)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stage:
-    """A part of the run. Stages follow one another; the last goes to the end."""
-
-    until: float = 1.0
-    """Share of the run at which the stage ends."""
-    side: int = 256
-    """Side of the clips in pixels."""
-    batch: int = 4
-    """Clips a process sees at once; a step has batch x run.accumulate x processes."""
-    reconstruction: Reconstruction | Literal[""] = ""
-    """Replaces loss.reconstruction."""
-    perceptual: Perceptual | Literal[""] = ""
-    """Replaces loss.perceptual."""
-    quantize: bool = True
-    """Whether latent.quantize is in force."""
-
-    def __post_init__(self) -> None:
-        check("stages.until", self.until, 0 < self.until <= 1, "above 0, at most 1")
-        good = self.side >= PIXEL_MULTIPLE and self.side % PIXEL_MULTIPLE == 0
-        check("stages.side", self.side, good, f"a multiple of {PIXEL_MULTIPLE}")
-        check("stages.batch", self.batch, self.batch >= 1, "at least 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class StartOptions:
-    """The weights at step 0."""
-
-    weights: str = ""
-    """A model to start from: a bundled name, a model folder, or the output folder of a run. Decoders that it hasn't got
-    start afresh."""
-    flow: bool = False
-    """Start lite's linear route of motion from principal components of searched flow."""
-    flow_clips: int = 288
-    """Training clips the components are found from."""
-    flow_channels: int = 12
-    """Channels of the latent they fill."""
-    flow_pixel_step: float = 1.5
-    """Quantiser step of a component of flow in pixels, at latent_step 0.5."""
-    image_vae: str = ""
-    """Folder of an image VAE (Stable Diffusion's, diffusers' layout) to start the content encoder from, and the motion
-    encoder's first levels with its kernels in the middle of time."""
-
-    def __post_init__(self) -> None:
-        check("start.flow_clips", self.flow_clips, self.flow_clips >= 1, "at least 1")
-        check("start.flow_channels", self.flow_channels, 1 <= self.flow_channels <= 16, "in 1 to 16")
-        check("start.flow_pixel_step", self.flow_pixel_step, self.flow_pixel_step > 0, "above 0")
-        if self.weights and (self.flow or self.image_vae):
-            raise InputError(f"start.weights is {self.weights!r}; start.flow and start.image_vae can't go with it")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """Which parts learn."""
-
-    decoders: tuple[str, ...] = ()
-    """Decoders that are trained; empty: all of the model's. The paper's content encoder, which all its decoders share,
-    learns only when all of them are trained."""
-    freeze: tuple[Literal["encoder", "content"], ...] = ()
-    """Parts that don't learn: encoder (everything that makes the latent), content (the paper's content encoder)."""
-    take_turns: bool = False
-    """Train one decoder a step, in turns, rather than all of them at every step."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """How long, how exact, how often saved."""
-
-    steps: int = 0
-    """Steps of the whole run, over all resumes; give this or minutes."""
-    minutes: float = 0.0
-    """Minutes of training of the whole run, over all resumes. Such a run depends on the machine's speed."""
-    seed: int = 0
-    """Seed of everything random. Clips and noise are a function of the seed, the step and the place in the batch."""
-    precision: Literal["float32", "bf16"] = "float32"
-    """What the model computes in; weights stay float32."""
-    accumulate: int = 1
-    """Batches whose gradients are added up for one step."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time. The paper's model only."""
-    channels_last: bool = False
-    """Memory layout of the weights: faster convolutions on most machines."""
-    checkpoint_steps: int = 1000
-    """Save every so many steps; 0: not by steps."""
-    checkpoint_minutes: float = 5.0
-    """Save every so many minutes; 0: not by time."""
-    validate_steps: int = 0
-    """Validate every so many steps; 0: not by steps. The end of the run is always validated."""
-    validate_minutes: float = 0.0
-    """Validate every so many minutes; 0: not by time."""
-    log_steps: int = 50
-    """Write mean losses to the log every so many steps."""
-
-    def __post_init__(self) -> None:
-        if (self.steps > 0) == (self.minutes > 0):
-            raise InputError(f"run.steps is {self.steps} and run.minutes {self.minutes}; exactly one must be above 0")
-        for name in ("checkpoint_steps", "checkpoint_minutes", "validate_steps", "validate_minutes", "seed"):
-            check(f"run.{name}", getattr(self, name), getattr(self, name) >= 0, "0 or more")
-        for name in ("accumulate", "log_steps"):
-            check(f"run.{name}", getattr(self, name), getattr(self, name) >= 1, "at least 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ValidationOptions:
-    """What a validation measures: PSNR pooled over the 15 frames that aren't the key frame, against repeating it."""
-
-    side: int = 256
-    """The shorter side is resized to this, then the centre is cropped."""
-    clips: int = 64
-    """At most so many clips, evenly spread over the videos."""
-
-    def __post_init__(self) -> None:
-        good = self.side >= PIXEL_MULTIPLE and self.side % PIXEL_MULTIPLE == 0
-        check("validation.side", self.side, good, f"a multiple of {PIXEL_MULTIPLE}")
-        check("validation.clips", self.clips, self.clips >= 1, "at least 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportOptions:
-    """The model folder at the end, OUT/model."""
-
-    name: str = "my-model"
-    """Its name in the card."""
-    licence: str = "unknown"
-    """SPDX name in the card."""
-    dtype: Literal["float16", "bfloat16", "float32"] = "float16"
-    """What weights are stored as."""
-    table_clips: int = 48
-    """Training clips the latent coder's tables are fitted to; 0: no tables, files get larger."""
-
-    def __post_init__(self) -> None:
-        check("export.table_clips", self.table_clips, self.table_clips >= 0, "0 or more")
+PACKAGE = "reducio_codec.train"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A whole run. Read one with ``recipe_file.read_recipe``."""
+    """A whole run. Read one with ``read_recipe``."""
 
     model: LiteConfig | ReducioConfig
     """architecture ("lite" or "reducio") and the fields of its configuration."""
@@ -393,6 +62,7 @@ class Recipe:
             "train.decoders", self.train.decoders, not unknown, f"among the model's: {', '.join(self.model.decoders)}"
         )
         self._check_combinations()
+        self._check_idle()
 
     def _check_combinations(self) -> None:
         can, kind = training_of(self.model), f"this model ({self.model.architecture})"
@@ -417,21 +87,87 @@ class Recipe:
                 f"keyframe.neighbours is {str(self.keyframe.neighbours).lower()}; it must be true if and only if a decoder "
                 f"is trained that uses references beside the clip, and here {', '.join(using) or 'none'} does"
             )
-        names = [stage.perceptual or self.loss.perceptual for stage in self.stages]
-        if self.loss.perceptual != "none" and self.loss.perceptual not in names:
-            raise InputError(f"loss.perceptual is {self.loss.perceptual!r}, but every stage replaces it")
         if self.latent.quantize and not any(stage.quantize for stage in self.stages):
             raise InputError("latent.quantize is given, but no stage has it in force")
         if self.gan.weight and self.run.steps and self.gan.start >= self.run.steps:
             raise InputError(f"gan.start is {self.gan.start}, but the run ends at step {self.run.steps}")
+
+    def _check_idle(self) -> None:
+        """What stages, model and trained parts leave without effect."""
+        replaced = "every stage replaces it"
+        if all(stage.perceptual for stage in self.stages):
+            check_idle("loss", self.loss, ("perceptual",), why=replaced)
+        if all(stage.reconstruction for stage in self.stages):
+            check_idle("loss", self.loss, ("reconstruction",), why=replaced)
+        if not self.perceptual_losses:
+            check_idle("loss", self.loss, ("perceptual_weight",), why="no stage has a perceptual loss")
+        if "lpips" not in self.perceptual_losses:
+            check_idle("loss", self.loss, ("lpips_trunk",), why="no stage has the perceptual loss 'lpips'")
+        if not self.latent.quantize and not all(stage.quantize for stage in self.stages):
+            raise InputError("stages.quantize is false, but latent.quantize is empty; it has no effect")
+        if "encoder" in self.train.freeze:
+            why = "train.freeze names encoder, which alone could learn from it"
+            check_idle("loss", self.loss, ("kl", "rate") if self.loss.kl else ("rate",), why=why)
+        if self.train.take_turns and len(self.decoders) == 1:
+            raise InputError("train.take_turns is true, but one decoder alone is trained; it has no effect")
+        if getattr(self.model, "content_frame", "") == "none":
+            why = "model.content_frame is 'none': the model sees no key frame"
+            check_idle("keyframe", self.keyframe, ("coded", "dropout"), why=why)
+            if "content" in self.train.freeze:
+                raise InputError(f"train.freeze names content, but {why}; it has no effect")
 
     @property
     def decoders(self) -> tuple[str, ...]:
         """Decoders that are trained."""
         return self.train.decoders or self.model.decoders
 
+    def stage_number(self, share: float) -> int:
+        """The stage that is in force when ``share`` of the run is done."""
+        return next((i for i, stage in enumerate(self.stages) if share < stage.until), len(self.stages) - 1)
+
     @property
     def perceptual_losses(self) -> tuple[Perceptual, ...]:
         """Perceptual losses that some stage needs, each once."""
         named = {stage.perceptual or self.loss.perceptual for stage in self.stages}
         return tuple(sorted(named - {"none"}))
+
+
+def codec_recipes() -> list[str]:
+    """Names of the recipes that ship inside the package."""
+    return bundled_recipes(PACKAGE)
+
+
+def read_recipe(name_or_path: str | Path, *, changes: Sequence[str] = (), weights: str | None = None) -> Recipe:
+    """A recipe from a TOML file, or by the name of a bundled one (``lite`` or ``recipes/lite.toml``).
+
+    Args:
+        changes: ``section.option=value`` each, the value as TOML has it; quotes around text may be left out.
+        weights: a model to start from, instead of all that the recipe's [start] says.
+
+    Raises:
+        InputError: no such recipe, not TOML, an unknown option (the message lists the allowed ones), a wrong value.
+    """
+    document = read_document(name_or_path, changes=changes, package=PACKAGE)
+    if weights is not None:
+        document["start"] = {"weights": weights}
+    return build_recipe(document)
+
+
+def build_recipe(document: Mapping[str, Any]) -> Recipe:
+    """A recipe from plain values, as TOML or JSON give them."""
+    values = dict(document)
+    model = values.pop("model", None)
+    if not isinstance(model, Mapping) or model.get("architecture") not in CONFIGS:
+        raise InputError(f"[model] must name an architecture: {', '.join(CONFIGS)}")
+    config = CONFIGS[model["architecture"]]
+    fields = {key: value for key, value in model.items() if key != "architecture"}
+    if "run" not in values:
+        raise InputError("the recipe has no [run]; it must say how long: steps or minutes")
+    return Recipe(model=build_section(config, fields, "model"), **section_values(Recipe, values, ""))
+
+
+def to_document(recipe: Recipe) -> dict[str, Any]:
+    """Plain values that ``build_recipe`` makes the same recipe of."""
+    document = asdict(recipe)
+    document["model"] = {"architecture": recipe.model.architecture, **recipe.model.to_json()}
+    return document

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from reducio_codec.rdc.keyframe import code_keyframe
 from reducio_codec.train.sampling import ClipPlan
-from reducio_codec.train.store import FrameStore
+from reducio_codec.training.crops import resize
+from reducio_codec.training.store import FrameStore
 
 GREY = 128
 """What a dropped key frame is filled with."""
@@ -43,15 +43,6 @@ def _pictures(store: FrameStore, plan: ClipPlan, numbers: Sequence[int]) -> Tens
     frames = store.frames(plan.video, numbers)  # (n, H, W, 3)
     frames = frames[:, plan.top : plan.top + plan.height, plan.left : plan.left + plan.width]
     return resize(frames.flip(2) if plan.flip else frames, height=plan.side, width=plan.side)
-
-
-def resize(frames: Tensor, *, height: int, width: int) -> Tensor:
-    """(n, H, W, 3) uint8 to (3, n, height, width) uint8: bilinear, averaged where it shrinks."""
-    x = frames.permute(0, 3, 1, 2)  # (n, 3, H, W)
-    if x.shape[2:] != (height, width):
-        floats = functional.interpolate(x.float(), (height, width), mode="bilinear", antialias=True)
-        x = floats.round_().clamp_(0, 255).to(torch.uint8)
-    return x.transpose(0, 1).contiguous()
 
 
 def _as_decoded(picture: Tensor, plan: ClipPlan, *, codec: str) -> Tensor:

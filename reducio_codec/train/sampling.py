@@ -10,21 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError
-from reducio_codec.train.recipe import DataOptions, KeyframeOptions
-from reducio_codec.train.scan import Video
-
-_MOTION_LIMIT = 9.0
-"""Motion counts as at most so many medians, and at least one median over so much."""
-
-
-def motion_weights(motion: npt.NDArray[np.floating], *, power: float) -> npt.NDArray[np.float64]:
-    """How often clips with this much motion are drawn, in relation to each other: (N,) to (N,)."""
-    median = max(float(np.median(motion)), 1e-3)
-    return np.asarray(np.clip(motion / median, 1 / _MOTION_LIMIT, _MOTION_LIMIT) ** power, np.float64)
+from reducio_codec.train.options import DataOptions, KeyframeOptions
+from reducio_codec.training.loading import motion_weights
+from reducio_codec.training.scan import Video
 
 
 @dataclass(frozen=True, kw_only=True)

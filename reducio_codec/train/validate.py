@@ -1,4 +1,4 @@
-"""Clips to validate on, and what a model makes of them."""
+"""What a model makes of the clips it is validated on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,74 +13,9 @@ from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.pixels import to_bytes, to_unit
 from reducio_codec.metrics.psnr import PsnrMeter, psnr
 from reducio_codec.models.contract import CodecModel, Reference
-from reducio_codec.train.render import resize
-from reducio_codec.train.scan import Video
-from reducio_codec.train.store import FrameStore
-
-Clip = npt.NDArray[np.uint8]
-"""(16, H, W, 3)."""
-Picture = npt.NDArray[np.uint8]
-"""(H, W, 3)."""
+from reducio_codec.training.held_out import Clip, HeldOutClip
 
 _COPY = "copy"
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeldOutClip:
-    """A clip, and the frames that are the key frames of the clips before and after; None where the scene has none."""
-
-    frames: Clip
-    neighbours: tuple[Picture | None, Picture | None]
-    keyframe_index: int
-
-    def between(self) -> list[int]:
-        """Frames between two key frames."""
-        before, after = self.neighbours
-        first = range(0 if before is not None else self.keyframe_index, self.keyframe_index)
-        return [*first, *range(self.keyframe_index + 1, CLIP_LENGTH if after is not None else 0)]
-
-
-def validation_clips(
-    videos: Sequence[Video], store: FrameStore, *, side: int, count: int = 0, keyframe_index: int = 7
-) -> list[HeldOutClip]:
-    """Clips one after another within each scene; the shorter side resized to ``side``, the centre cropped.
-
-    Args:
-        count: at most so many, evenly spread; 0 for all.
-        keyframe_index: which frame of a clip is its key frame.
-    """
-    places = [
-        (number, start, scene)
-        for number, video in enumerate(videos)
-        for scene in video.scenes
-        for start in range(scene[0], scene[1] - CLIP_LENGTH + 1, CLIP_LENGTH)
-    ]
-    if 0 < count < len(places):
-        places = [places[i] for i in np.linspace(0, len(places) - 1, count).round().astype(int)]
-    clips = []
-    for number, start, (first, last) in places:
-        key = start + keyframe_index
-        before, after = key - CLIP_LENGTH >= first, key + CLIP_LENGTH < last
-        numbers = [key - CLIP_LENGTH] * before + list(range(start, start + CLIP_LENGTH)) + [key + CLIP_LENGTH] * after
-        pictures = centre_crop(store.frames(number, numbers), side=side)
-        clips.append(
-            HeldOutClip(
-                frames=pictures[int(before) : int(before) + CLIP_LENGTH],
-                neighbours=(pictures[0] if before else None, pictures[-1] if after else None),
-                keyframe_index=keyframe_index,
-            )
-        )
-    return clips
-
-
-def centre_crop(frames: Tensor, *, side: int) -> Clip:
-    """(n, H, W, 3) to (n, side, side, 3) uint8: the shorter side resized to ``side``, the centre cut out."""
-    height, width = frames.shape[1:3]
-    scale = side / min(height, width)
-    clip = resize(frames, height=max(side, round(height * scale)), width=max(side, round(width * scale)))
-    top, left = (clip.shape[2] - side) // 2, (clip.shape[3] - side) // 2
-    clip = clip[:, :, top : top + side, left : left + side]  # (3, n, side, side)
-    return np.ascontiguousarray(clip.permute(1, 2, 3, 0).numpy())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,9 +22,11 @@ from bench.tables import everything
 from reducio_codec.config import ReducioConfig
 from reducio_codec.errors import ReducioError
 from reducio_codec.models.reducio.presets import PRESETS
-from reducio_codec.train.loop import TrainReport, train
-from reducio_codec.train.recipe import Recipe, RunOptions, Stage
-from reducio_codec.train.start import build_model
+from reducio_codec.train.first_weights import build_model
+from reducio_codec.train.options import Stage
+from reducio_codec.train.recipe import Recipe
+from reducio_codec.train.task import TrainReport, train
+from reducio_codec.training.options import RunOptions
 from tests.bench.fakes import NO_NETWORKS, quiet, video_folder
 
 TINY = {"base_channels": 8, "channel_multipliers": (1, 1, 1, 1, 1, 1), "depth": 1, "content_channels": 16,

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from bench import recipe_trials
 from bench.recipe_trials import TRIALS, main
 from bench.summaries import summary
-from reducio_codec.train.recipe_file import read_recipe
+from reducio_codec.train.recipe import read_recipe
 from tests.bench.fakes import video_folder
 
 SMALL = (

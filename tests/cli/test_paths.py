@@ -18,7 +18,7 @@ from reducio_codec.cli.paths import PathName, beside
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.errors import InputError
 from reducio_codec.io.files import check_input, check_output
-from reducio_codec.train.manifest import find_videos
+from reducio_codec.training.manifest import find_videos
 from reducio_codec.weights.zoo import resolve
 
 ROOT = Path(__file__).resolve().parents[2]

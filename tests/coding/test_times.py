@@ -19,8 +19,8 @@ from reducio_codec.io.writer import VideoWriter
 from reducio_codec.measure.roundtrip import roundtrip
 from reducio_codec.rdc.info import describe_file, describe_rdc
 from reducio_codec.rdc.reader import RdcReader
-from reducio_codec.train.scan import ScanOptions, scan
-from reducio_codec.train.store import StreamStore
+from reducio_codec.training.scan import ScanOptions, scan
+from reducio_codec.training.store import StreamStore
 from tests.helpers import TinyModel, moving_frames
 
 CODEC = ReducioCodec(TinyModel(), model_id="tiny", model_hash="0011223344556677")
@@ -183,10 +183,10 @@ def test_a_file_that_a_decoder_fails_on_is_left_out(tmp_path, monkeypatch, caplo
     def fail(*_arguments, **_options):
         raise AttributeError("a surprise")
 
-    monkeypatch.setattr("reducio_codec.train.scan.open_video", fail)
+    monkeypatch.setattr("reducio_codec.training.scan.open_video", fail)
     with pytest.raises(Exception, match="a surprise"):
         scan([good], cache=tmp_path / "other", options=options)
-    monkeypatch.setattr("reducio_codec.train.store._seek", fail)
+    monkeypatch.setattr("reducio_codec.training.store._seek", fail)
     with pytest.raises(Exception, match=r"good\.mp4 can't be decoded: AttributeError: a surprise"):
         StreamStore(found.videos).frames(0, [0])
     assert np.isfinite(found.videos[0].motion).all()

@@ -23,9 +23,9 @@ from reducio_codec.errors import InputError, ReducioError
 from reducio_codec.generate import latent_space_id
 from reducio_codec.generate.buckets import buckets
 from reducio_codec.generate.extract import run
+from reducio_codec.generate.extract.extraction import ExtractReport, extract
 from reducio_codec.generate.extract.maker import Encoders
 from reducio_codec.generate.extract.options import ExtractOptions
-from reducio_codec.generate.extract.run import ExtractReport, extract
 from tests.generate.conftest import SEMANTIC_CHANNELS, TEXT_CHANNELS
 from tests.helpers import moving_video
 from tests.train.conftest import write_video
@@ -258,7 +258,7 @@ def test_captions(make: Extract, clips: Path, codec_folder: Path, t5_folder: Pat
 
 def test_semantic_tokens_reach_the_model(make: Extract, codec_folder: Path, clip_folder: Path, tmp_path: Path) -> None:
     from reducio_codec.generate.train.samples import LatentDataset, Samples, collate
-    from reducio_codec.train.loading import ClipKey
+    from reducio_codec.training.loading import ClipKey
 
     make(encoders=Encoders(codec=str(codec_folder), image_encoder=str(clip_folder)))
     dataset = LatentDataset(Samples([tmp_path / "shards"]), motion_power=0.5, seed=0, in_memory=True)

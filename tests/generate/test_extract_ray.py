@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from reducio_codec.errors import MissingDependencyError
+from reducio_codec.generate.extract.extraction import extract
 from reducio_codec.generate.extract.maker import Encoders
 from reducio_codec.generate.extract.options import ExtractOptions
-from reducio_codec.generate.extract.run import extract
 from tests.helpers import moving_video
 from tests.train.conftest import write_video
 

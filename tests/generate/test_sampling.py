@@ -11,6 +11,7 @@ from torch import Tensor
 
 from reducio_codec.errors import InputError, ReducioError
 from reducio_codec.generate import Conditions, DiTConfig, ReducioDiT, sample
+from reducio_codec.generate.noise_levels import add_noise, noise_level, target
 from reducio_codec.generate.sampling import (
     SAMPLERS,
     Known,
@@ -20,7 +21,6 @@ from reducio_codec.generate.sampling import (
     make_generators,
     make_scheduler,
 )
-from reducio_codec.generate.schedule import add_noise, noise_level, target
 from tests.generate.conftest import MODEL, awake
 
 ALL = [(objective, name) for objective, names in SAMPLERS.items() for name in names]

@@ -21,9 +21,9 @@ from reducio_codec.codec import ReducioCodec
 from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.generate import ReducioDiT, ReducioDiTPipeline, latent_space_id, load_dit, save_dit
 from reducio_codec.generate.config import DiTConfig
-from reducio_codec.generate.train.loop import train_dit
 from reducio_codec.generate.train.recipe import DitRecipe, read_dit_recipe
-from reducio_codec.train.monitor import read_log
+from reducio_codec.generate.train.task import train_dit
+from reducio_codec.training.run_log import read_log
 from tests.generate.conftest import CARD, SaveDit, awake
 from tests.generate.test_train_dit import TINY, Make, losses, recipe, shards, weights
 from tests.helpers import moving_video

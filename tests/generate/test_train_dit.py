@@ -20,12 +20,12 @@ from safetensors.torch import load_file
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.errors import InputError, ReducioError
 from reducio_codec.generate import PRESETS, ReducioDiT, ReducioDiTPipeline, latent_space_id, load_dit
+from reducio_codec.generate.extract.extraction import extract
 from reducio_codec.generate.extract.maker import Encoders
 from reducio_codec.generate.extract.options import ExtractOptions
-from reducio_codec.generate.extract.run import extract
 from reducio_codec.generate.extract.shards import read_index, write_shard
-from reducio_codec.generate.train.loop import train_dit
-from reducio_codec.generate.train.objective import DenoisingLoss
+from reducio_codec.generate.train.denoise import DenoisingLoss
+from reducio_codec.generate.train.first_weights import bound_config
 from reducio_codec.generate.train.recipe import (
     DenoisingOptions,
     DitRecipe,
@@ -34,11 +34,11 @@ from reducio_codec.generate.train.recipe import (
     read_dit_recipe,
 )
 from reducio_codec.generate.train.samples import LatentDataset, Samples, collate
-from reducio_codec.generate.train.start import bound_config
+from reducio_codec.generate.train.task import train_dit
 from reducio_codec.generate.train.validate import validation_loss
-from reducio_codec.train.checkpoint import Checkpoints
-from reducio_codec.train.loading import ClipKey
-from reducio_codec.train.monitor import read_log
+from reducio_codec.training.checkpoint import Checkpoints
+from reducio_codec.training.loading import ClipKey
+from reducio_codec.training.run_log import read_log
 from reducio_codec.weights.zoo import load_pretrained
 from tests.generate.conftest import awake
 from tests.helpers import moving_video
@@ -146,7 +146,7 @@ def test_noise_prediction_with_min_snr(recipe: Make, shards: Path, tmp_path: Pat
 
 def test_min_snr_is_what_the_paper_says(shards: Path) -> None:
     """min(SNR, 5) / SNR for a network that predicts noise."""
-    from reducio_codec.generate.schedule import noise_level
+    from reducio_codec.generate.noise_levels import noise_level
 
     model = ReducioDiT(build_dit_recipe(TINY).model)
     loss = DenoisingLoss(model, DenoisingOptions(weighting="min-snr"), seed=0)

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from reducio_codec.cli import main
-from reducio_codec.train import live
+from reducio_codec.training import live
 from tests.generate.test_train_dit import TINY, shards
 from tests.train.conftest import terminated_step, to_toml
 

@@ -45,7 +45,7 @@ def test_an_import_changes_nothing() -> None:
     "module",
     [
         "reducio_codec",
-        "reducio_codec.train.evaluate",
+        "reducio_codec.measure.evaluate",
         "reducio_codec.generate.protocols",
         "bench",
         "bench.roundtrips",

@@ -15,10 +15,9 @@ import av
 import numpy as np
 import pytest
 
-from reducio_codec.train.checkpoint import Checkpoints
-from reducio_codec.train.monitor import read_log
-from reducio_codec.train.recipe import Recipe
-from reducio_codec.train.recipe_file import build_recipe
+from reducio_codec.train.recipe import Recipe, build_recipe
+from reducio_codec.training.checkpoint import Checkpoints
+from reducio_codec.training.run_log import read_log
 from tests.helpers import moving_video
 
 

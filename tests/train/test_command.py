@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from reducio_codec.cli import main
-from reducio_codec.train import live, loop
-from reducio_codec.train.recipe_file import build_recipe, to_document
+from reducio_codec.train.recipe import build_recipe, to_document
+from reducio_codec.training import live, loop
 from tests.helpers import moving_video
 from tests.train.conftest import TINY, to_toml, write_video
 
@@ -71,6 +71,9 @@ def place(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     (tmp_path / "other" / "recipe.json").write_text(
         json.dumps(to_document(build_recipe({**TINY, "data": {"flip": 0}})))
     )
+    (tmp_path / "other" / "checkpoints" / "step-00000001").mkdir(parents=True)
+    (tmp_path / "other" / "checkpoints" / "step-00000001" / "state.json").write_text("{}")
+    (tmp_path / "other" / "latest").write_text("step-00000001")
     return tmp_path
 
 
@@ -178,7 +181,7 @@ def test_a_message_a_minute(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogC
         clock += 12
         show(
             live.Standing(
-                step=step, seconds=12.0 * step, share=step / 1000, clips_per_second=2.5, losses={"loss": -6.25}
+                step=step, seconds=12.0 * step, share=step / 1000, clips_per_second=2.5, mean_loss=lambda: -6.25
             )
         )
     messages = [record.getMessage() for record in caplog.records]

@@ -13,12 +13,13 @@ import pytest
 import torch
 
 from reducio_codec.errors import InputError, ReducioError
-from reducio_codec.train.loading import ClipDataset, ClipKey, PlannedBatches, load_batches
-from reducio_codec.train.manifest import find_videos
-from reducio_codec.train.recipe import DataOptions, KeyframeOptions
+from reducio_codec.train.loading import ClipDataset, collate
+from reducio_codec.train.options import DataOptions, KeyframeOptions
 from reducio_codec.train.sampling import ClipSampler
-from reducio_codec.train.scan import ScanOptions, ScanResult, scan
-from reducio_codec.train.store import open_store
+from reducio_codec.training.loading import ClipKey, PlannedBatches, load_batches
+from reducio_codec.training.manifest import find_videos
+from reducio_codec.training.scan import ScanOptions, ScanResult, scan
+from reducio_codec.training.store import open_store
 from tests.helpers import moving_video
 from tests.train.conftest import write_video
 
@@ -128,7 +129,7 @@ def test_batches_in_order_whatever_the_workers(videos: Path, tmp_path: Path, wor
     store = open_store(found.videos, storage="disk", device=torch.device("cpu"))
     dataset = ClipDataset(sampler(found), store, codec="jpeg")
     plan = PlannedBatches(lambda _step: (0, 2, 32), first_step=3, accumulate=2, rank=1, processes=2)
-    batches = load_batches(dataset, plan, workers=workers, pinned=False)
+    batches = load_batches(dataset, plan, workers=workers, pinned=False, collate=collate)
     got = [next(batches) for _ in range(3)]
     assert [(batch.step, batch.indices) for batch in got] == [(3, (2, 3)), (3, (6, 7)), (4, (2, 3))]
     assert got[0].video.shape == (2, 3, 16, 32, 32)
@@ -164,5 +165,5 @@ def test_a_dead_worker_is_an_error_and_no_hang(videos: Path, tmp_path: Path) -> 
     dataset = DyingDataset(sampler(found), store, codec="jpeg")
     plan = PlannedBatches(lambda _step: (0, 2, 32), first_step=0, accumulate=1, rank=0, processes=1)
     with pytest.raises(ReducioError, match="has died"):
-        for _ in load_batches(dataset, plan, workers=1, pinned=False):
+        for _ in load_batches(dataset, plan, workers=1, pinned=False, collate=collate):
             pass

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from reducio_codec.train.evaluate import main
+from reducio_codec.measure.evaluate import main
 
 
 def test_figures_of_a_model(videos: Path, tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from reducio_codec.config import LiteConfig
+from reducio_codec.measure.evaluate_neighbours import join_summary, main
 from reducio_codec.metrics.over_time import changes
 from reducio_codec.models.lite.model import ReducioLite
-from reducio_codec.train.evaluate_neighbours import join_summary, main
 from reducio_codec.weights.io import save_model
 from tests.helpers import moving_video
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from reducio_codec import ReducioCodec
-from reducio_codec.train.loop import train
-from reducio_codec.train.recipe_file import read_recipe
+from reducio_codec.train.recipe import read_recipe
+from reducio_codec.train.task import train
 from tests.helpers import moving_video
 
 SMALL = [

@@ -14,11 +14,12 @@ from safetensors.torch import load_file
 
 from reducio_codec import ReducioCodec
 from reducio_codec.errors import InputError, ReducioError
-from reducio_codec.train import loop
-from reducio_codec.train.checkpoint import Checkpoints
-from reducio_codec.train.monitor import read_log
-from reducio_codec.train.objective import Objective
+from reducio_codec.train.clip_loss import ClipLoss
 from reducio_codec.train.recipe import Recipe
+from reducio_codec.train.task import CodecTask, train
+from reducio_codec.training import loop
+from reducio_codec.training.checkpoint import Checkpoints
+from reducio_codec.training.run_log import read_log
 from tests.train.conftest import TINY, terminated_step, to_toml
 
 Make = Callable[..., Recipe]
@@ -38,9 +39,7 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_run_learns_and_leaves_a_model(recipe: Make, videos: Path, tmp_path: Path) -> None:
-    report = loop.train(
-        recipe(run={"steps": 12}), data=videos, val=videos, out=tmp_path / "run", cache=tmp_path / "cache"
-    )
+    report = train(recipe(run={"steps": 12}), data=videos, val=videos, out=tmp_path / "run", cache=tmp_path / "cache")
     assert report.step == 12 and report.validation is not None and report.model == tmp_path / "run" / "model"
     found = losses(tmp_path / "run")
     assert len(found) == 12 and sum(found[-4:]) < sum(found[:4])
@@ -63,10 +62,10 @@ def test_resume_gives_the_same_bits(recipe: Make, videos: Path, tmp_path: Path) 
         "loss": {"perceptual": "haar", "outliers": 1.0},
     }
     whole = recipe(run={"steps": 6, "checkpoint_steps": 0}, **sections)
-    loop.train(whole, data=videos, val=None, out=tmp_path / "whole", cache=tmp_path / "cache")
+    train(whole, data=videos, val=None, out=tmp_path / "whole", cache=tmp_path / "cache")
     for steps in (2, 4, 6):
         part = recipe(run={"steps": steps, "checkpoint_steps": 0}, **sections)
-        loop.train(part, data=videos, val=None, out=tmp_path / "parts", cache=tmp_path / "cache")
+        train(part, data=videos, val=None, out=tmp_path / "parts", cache=tmp_path / "cache")
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
     ours, theirs = weights(tmp_path / "parts"), weights(tmp_path / "whole")
     assert ours.keys() == theirs.keys()
@@ -85,15 +84,15 @@ def test_sigterm_saves_first(videos: Path, tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_names_its_clips(
     recipe: Make, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Objective.forward
+    real = ClipLoss.forward
 
     def broken(self: Any, batch: Any, *args: Any) -> Any:
         outcome = real(self, batch, *args)
         return outcome if batch.step < 3 else replace(outcome, loss=outcome.loss * float("nan"))
 
-    monkeypatch.setattr(Objective, "forward", broken)
+    monkeypatch.setattr(ClipLoss, "forward", broken)
     with pytest.raises(ReducioError, match=r"isn't finite at step 3; its clips: v\d\.mkv \(frame \d+\), v\d\.mkv"):
-        loop.train(recipe(run={"steps": 9}), data=videos, val=None, out=tmp_path / "run", cache=tmp_path / "cache")
+        train(recipe(run={"steps": 9}), data=videos, val=None, out=tmp_path / "run", cache=tmp_path / "cache")
     folder = Checkpoints(tmp_path / "run").find()
     assert folder is not None and folder.name == "step-00000002"
 
@@ -105,15 +104,15 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(
 
     def full(session: Any, folder: Path) -> None:
         real(session, folder)
-        if session.progress.step > 2:
+        if session.position.step > 2:
             raise OSError(28, "No space left on device", str(folder))
 
     monkeypatch.setattr(loop, "write_state", full)
     with pytest.raises(ReducioError, match=r"no space left.*step-00000002 is kept"):
-        loop.train(recipe(run={"steps": 6}), data=videos, val=None, out=tmp_path / "run", cache=tmp_path / "cache")
+        train(recipe(run={"steps": 6}), data=videos, val=None, out=tmp_path / "run", cache=tmp_path / "cache")
     monkeypatch.setattr(loop, "write_state", real)
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000002"]
-    report = loop.train(recipe(run={"steps": 6}), data=videos, val=None, out=tmp_path / "run", cache=tmp_path / "cache")
+    report = train(recipe(run={"steps": 6}), data=videos, val=None, out=tmp_path / "run", cache=tmp_path / "cache")
     assert report.step == 6
 
 
@@ -121,13 +120,13 @@ def test_a_frozen_encoder_keeps_its_latents(recipe: Make, videos: Path, tmp_path
     """Decoder "add" is added to a model that has none: same latents to the bit, and only it has changed."""
     cache = tmp_path / "cache"
     first = recipe(model={"decoders": ["warp"]}, export={"dtype": "float32"})
-    loop.train(first, data=videos, val=None, out=tmp_path / "a", cache=cache)
+    train(first, data=videos, val=None, out=tmp_path / "a", cache=cache)
     second = recipe(
         start={"flow": False, "weights": str(tmp_path / "a")},
         train={"freeze": ["encoder"], "decoders": ["add"]},
         export={"dtype": "float32"},
     )
-    loop.train(second, data=videos, val=None, out=tmp_path / "b", cache=cache)
+    train(second, data=videos, val=None, out=tmp_path / "b", cache=cache)
     before, after = (ReducioCodec.from_pretrained(tmp_path / name / "model") for name in ("a", "b"))
     clip = torch.randint(0, 255, (16, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(before.encode(clip)[0], after.encode(clip)[0])
@@ -139,17 +138,17 @@ def test_a_frozen_encoder_keeps_its_latents(recipe: Make, videos: Path, tmp_path
 
 def test_another_recipe_in_the_same_folder_is_refused(recipe: Make, videos: Path, tmp_path: Path) -> None:
     out, cache = tmp_path / "run", tmp_path / "cache"
-    loop.train(recipe(run={"steps": 1}), data=videos, val=None, out=out, cache=cache)
+    train(recipe(run={"steps": 1}), data=videos, val=None, out=out, cache=cache)
     with pytest.raises(InputError, match=r"another recipe \(optimizer\.learning_rate: 0\.001 -> 0\.5\)"):
-        loop.train(recipe(optimizer={"learning_rate": 0.5}), data=videos, val=None, out=out, cache=cache)
+        train(recipe(optimizer={"learning_rate": 0.5}), data=videos, val=None, out=out, cache=cache)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
     with pytest.raises(InputError, match="isn't empty and holds no run"):
-        loop.train(recipe(), data=videos, val=None, out=tmp_path / "other", cache=cache)
+        train(recipe(), data=videos, val=None, out=tmp_path / "other", cache=cache)
 
 
 def test_profile_saves_nothing(recipe: Make, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "PROFILE_STEPS", 2)
-    report = loop.train(recipe(), data=videos, val=None, out=tmp_path / "run", cache=tmp_path / "cache", profile=True)
+    monkeypatch.setattr(CodecTask, "profile_steps", 2)
+    report = train(recipe(), data=videos, val=None, out=tmp_path / "run", cache=tmp_path / "cache", profile=True)
     assert {"wait for clips", "forward", "backward", "update"} <= report.profile.keys()
     assert not (tmp_path / "run").exists()

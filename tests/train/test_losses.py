@@ -17,8 +17,10 @@ from reducio_codec.metrics.ms_ssim import MsSsimMeter
 from reducio_codec.metrics.weights import NeedsFileError
 from reducio_codec.models.discriminator import PatchDiscriminator
 from reducio_codec.train import losses
-from reducio_codec.train.recipe import GanOptions, OptimizerOptions
-from reducio_codec.train.schedule import discriminator_factor, rate_factor
+from reducio_codec.train.adversary import discriminator_factor
+from reducio_codec.train.options import GanOptions
+from reducio_codec.training.options import OptimizerOptions
+from reducio_codec.training.schedule import rate_factor
 from tests.helpers import moving_video
 
 

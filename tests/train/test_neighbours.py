@@ -11,16 +11,18 @@ import torch
 
 from reducio_codec import ReducioCodec
 from reducio_codec.errors import InputError
-from reducio_codec.train import loop
-from reducio_codec.train.loading import ClipDataset, ClipKey, collate
-from reducio_codec.train.manifest import find_videos
-from reducio_codec.train.monitor import read_log
-from reducio_codec.train.recipe import DataOptions, KeyframeOptions, Recipe
+from reducio_codec.train.loading import ClipDataset, collate
+from reducio_codec.train.options import DataOptions, KeyframeOptions
+from reducio_codec.train.recipe import Recipe
 from reducio_codec.train.render import render_neighbours
 from reducio_codec.train.sampling import ClipSampler
-from reducio_codec.train.scan import ScanOptions, ScanResult, scan
-from reducio_codec.train.store import FrameStore, open_store
-from reducio_codec.train.validate import validation_clips
+from reducio_codec.train.task import train
+from reducio_codec.training.held_out import validation_clips
+from reducio_codec.training.loading import ClipKey
+from reducio_codec.training.manifest import find_videos
+from reducio_codec.training.run_log import read_log
+from reducio_codec.training.scan import ScanOptions, ScanResult, scan
+from reducio_codec.training.store import FrameStore, open_store
 from tests.helpers import moving_video
 from tests.train.conftest import write_video
 
@@ -110,7 +112,7 @@ def test_clips_to_validate_on_have_their_neighbours(found: ScanResult) -> None:
 def test_the_decoder_is_added_to_a_trained_model(recipe: Callable[..., Recipe], videos: Path, tmp_path: Path) -> None:
     """Same latents and the same warp decoder to the bit; the added part has learned."""
     first = recipe(model={"decoders": ["warp"]}, export={"dtype": "float32"})
-    loop.train(first, data=videos, val=None, out=tmp_path / "a", cache=tmp_path / "cache")
+    train(first, data=videos, val=None, out=tmp_path / "a", cache=tmp_path / "cache")
     second = recipe(
         run={"steps": 12, "validate_steps": 6},
         model={"decoders": ["warp", NAME]},
@@ -121,7 +123,7 @@ def test_the_decoder_is_added_to_a_trained_model(recipe: Callable[..., Recipe], 
         optimizer={"ema": 0.5},
         export={"dtype": "float32"},
     )
-    report = loop.train(second, data=videos, val=videos, out=tmp_path / "b", cache=tmp_path / "cache")
+    report = train(second, data=videos, val=videos, out=tmp_path / "b", cache=tmp_path / "cache")
     before, after = (ReducioCodec.from_pretrained(tmp_path / name / "model") for name in ("a", "b"))
     old, new = before.model.state_dict(), after.model.state_dict()  # type: ignore[attr-defined]
     assert all(torch.equal(value, new[key]) for key, value in old.items())

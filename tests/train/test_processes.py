@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from reducio_codec import ReducioCodec
-from reducio_codec.train.checkpoint import Checkpoints
-from reducio_codec.train.monitor import read_log
+from reducio_codec.training.checkpoint import Checkpoints
+from reducio_codec.training.run_log import read_log
 from tests.helpers import moving_video
 from tests.train.conftest import TINY, to_toml
 

@@ -12,26 +12,20 @@ import torch
 
 from reducio_codec.config import ReducioConfig
 from reducio_codec.errors import InputError
-from reducio_codec.train.recipe import Recipe
-from reducio_codec.train.recipe_file import (
-    build_recipe,
-    bundled_recipes,
-    list_options,
-    read_document,
-    read_recipe,
-    to_document,
-)
-from reducio_codec.train.start import build_model
+from reducio_codec.train.first_weights import build_model
+from reducio_codec.train.options import StartOptions
+from reducio_codec.train.recipe import PACKAGE, Recipe, build_recipe, codec_recipes, read_recipe, to_document
+from reducio_codec.training.recipe_file import list_options, read_document
 
 
-@pytest.mark.parametrize("name", bundled_recipes())
+@pytest.mark.parametrize("name", codec_recipes())
 def test_bundled_recipes_are_read_and_come_back(name: str) -> None:
     recipe = read_recipe(f"recipes/{name}.toml")
     assert build_recipe(to_document(recipe)) == recipe
 
 
 def test_the_recipes_that_the_readme_names_are_there() -> None:
-    assert {"paper", "lite", "smoke", "ablation", "image-vae"} <= set(bundled_recipes())
+    assert {"paper", "lite", "smoke", "ablation", "image-vae"} <= set(codec_recipes())
 
 
 def test_paper_recipe_has_the_papers_numbers() -> None:
@@ -71,15 +65,66 @@ def test_values_from_the_command_line() -> None:
         (['train.decoders=["attention"]'], "it must be among the model's: warp"),
         (["start.weights=other"], "start.flow and start.image_vae can't go with it"),
         (["loss.lpips_trunk=vgg.pth"], "it has no effect"),
+        (["data.frame_rate=1e-6"], "data.frame_rate is 1e-06; it must be 0, or 0.001 or more"),
         (["validation.side=60"], "must be a multiple of 32"),
         (["model.channels_4=5"], "channels_4 is 5"),
-        (["model.architecture=huge"], "must name an architecture: lite, reducio"),
+        (["model.architecture=huge"], "must name an architecture: aligned, lite, reducio"),
         (["data.storage=device"], "0 with data.storage 'device'"),
     ],
 )
 def test_what_cannot_be_is_refused(changes: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_recipe("smoke", changes=changes)
+
+
+NO_EFFECT: tuple[tuple[str, ...], ...] = (
+    ("data.frame_step_weights=[1.0]",),
+    ("data.stored_side=128", "data.storage=stream"),
+    ("keyframe.codec=webp",),
+    ("keyframe.quality=[1, 2]",),
+    ("keyframe.neighbour_dropout=0.5",),
+    ("latent.unquantized=0.5", "latent.quantize=[]"),
+    ("loss.perceptual_weight=0.5",),
+    ("loss.lpips_trunk=x.pth", "loss.perceptual=haar"),
+    *((f"gan.{name}",) for name in ("start=5", "channels=8", "learning_rate=1.0", "betas=[0.1, 0.2]", "clip_norm=1.0",
+                                    "slow_steps=1", "ramp_steps=1")),
+    ("optimizer.slow_factor=0.5", "optimizer.slow_layers=[]"),
+    ("optimizer.final=0.5", "optimizer.schedule=constant"),
+    ("start.flow_clips=5", "start.flow=false"),
+    ("start.flow_channels=5", "start.flow=false", "start.flow_clips=288"),
+    ("start.flow_pixel_step=5.0", "start.flow=false", "start.flow_clips=288"),
+    ("train.take_turns=true",),
+    ("loss.rate=0.5", 'train.freeze=["encoder"]', "start.flow=false", "start.flow_clips=288", "start.weights=x"),
+)  # fmt: skip
+"""The first change has no effect where the others hold."""
+
+
+@pytest.mark.parametrize("changes", NO_EFFECT)
+def test_what_has_no_effect_is_refused_by_name(changes: tuple[str, ...]) -> None:
+    name, _, _ = changes[0].partition("=")
+    with pytest.raises(InputError, match=rf"^{name} is .*it has no effect$"):
+        read_recipe("smoke", changes=changes)
+
+
+def test_what_every_stage_replaces_has_no_effect(recipe: Callable[..., Recipe]) -> None:
+    stage = {"side": 64, "batch": 2}
+    for options in ({"reconstruction": "charbonnier"}, {"perceptual": "haar"}):
+        ((name, value),) = options.items()
+        with pytest.raises(InputError, match=f"^loss.{name} is '{value}', but every stage replaces it"):
+            recipe(
+                loss={"reconstruction": "l1", **options},
+                stages=[{**stage, name: "log-l1" if name[0] == "r" else "none"}],
+            )
+    with pytest.raises(InputError, match=r"stages\.quantize is false, but latent\.quantize is empty"):
+        recipe(latent={"quantize": []}, stages=[{**stage, "quantize": False}])
+    assert recipe(loss={"lpips_trunk": "x.pth"}, stages=[{**stage, "perceptual": "lpips"}]).perceptual_losses == (
+        "lpips",
+    )
+
+
+def test_weights_replace_the_start_of_a_recipe() -> None:
+    recipe = read_recipe("smoke", weights="reducio-lite")
+    assert recipe.start == StartOptions(weights="reducio-lite")
 
 
 def test_stages_and_discriminator(recipe: Callable[..., Recipe]) -> None:
@@ -103,17 +148,17 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
 
 
 def test_every_option_is_documented() -> None:
-    options: list[tuple[Any, ...]] = list(list_options())
+    options: list[tuple[Any, ...]] = list(list_options(Recipe))
     assert len(options) > 70
     assert all(len(meaning) > 10 for _, _, meaning in options)
 
 
 def test_listed_defaults_are_what_set_takes() -> None:
-    for name, text, _ in list_options():
+    for name, text, _ in list_options(Recipe):
         section, option = name.split(".")
         if section != "stages":
             default = text.partition("    ")[0]
             assert (
-                read_document("lite", changes=[f"{name}={default}"])[section][option]
+                read_document("lite", changes=[f"{name}={default}"], package=PACKAGE)[section][option]
                 == tomllib.loads(f"v = {default}")["v"]
             )

@@ -17,15 +17,15 @@ from tests.train.conftest import TINY, to_toml
 WARNING_RUN = """
 import logging, warnings
 from reducio_codec.cli import main
-from reducio_codec.train import loop
+from reducio_codec.training import loop
 
 step = loop.take_step
 
-def warn_and_step(session, *args, **more):
-    if session.progress.step == 2:
-        logging.getLogger("reducio_codec.train.steps").warning("skipped a clip: %s", "x.mp4")
+def warn_and_step(task, run, **more):
+    if run.position.step == 2:
+        logging.getLogger("reducio_codec.train.task").warning("skipped a clip: %s", "x.mp4")
         warnings.warn("this is\\na warning")
-    step(session, *args, **more)
+    step(task, run, **more)
 
 loop.take_step = warn_and_step
 main()

@@ -22,9 +22,9 @@ from reducio_codec.generate.semantic import ImageEncoder
 from reducio_codec.generate.text import TextEncoder
 from reducio_codec.io.pixels import to_unit
 from reducio_codec.rdc.keyframe import encode_keyframe
-from reducio_codec.train.render import resize
-from reducio_codec.train.scan import Video
-from reducio_codec.train.store import FrameStore, open_store
+from reducio_codec.training.crops import resize
+from reducio_codec.training.scan import Video
+from reducio_codec.training.store import FrameStore, open_store
 from reducio_codec.weights.zoo import load_pretrained
 
 

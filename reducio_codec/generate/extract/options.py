@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reducio_codec.config import PIXEL_MULTIPLE
-from reducio_codec.train.recipe import check
+from reducio_codec.training.options import check
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError, VideoError
 from reducio_codec.generate.buckets import Size, nearest_bucket
 from reducio_codec.generate.extract.options import ExtractOptions
-from reducio_codec.train.scan import Video
+from reducio_codec.training.scan import Video
 
 _HASHED_BYTES = 1 << 20
 

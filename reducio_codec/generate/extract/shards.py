@@ -17,8 +17,8 @@ from typing import Any
 
 from reducio_codec.errors import InputError, ReducioError
 from reducio_codec.io.files import PendingFile, atomic_write, writing_errors
-from reducio_codec.train.recipe_file import differences
-from reducio_codec.train.scan import CACHE_FOLDER
+from reducio_codec.training.recipe_file import differences
+from reducio_codec.training.scan import CACHE_FOLDER
 
 INDEX_FILE = "shards.json"
 FORMAT = 1
@@ -33,7 +33,7 @@ class ShardIndex:
     codec: str
     """Name or folder of the codec."""
     latent_space: str
-    """Identity of its latent space; see ``generate.latent_space``."""
+    """Identity of its latent space; see ``generate.codec_match``."""
     latent_channels: int
     temporal_compression_ratio: int
     spatial_compression_ratio: int

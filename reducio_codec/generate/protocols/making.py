@@ -22,8 +22,8 @@ from reducio_codec.generate.protocols.settings import Generator, environment
 from reducio_codec.io.files import atomic_write, writing_errors
 from reducio_codec.io.video import open_video
 from reducio_codec.io.writer import VideoWriter
-from reducio_codec.train.scan import thin
-from reducio_codec.train.validate import centre_crop
+from reducio_codec.training.crops import centre_crop
+from reducio_codec.training.scan import thin
 
 Clip = NDArray[np.uint8]
 """(16, H, W, 3)."""

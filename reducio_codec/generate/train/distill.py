@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from reducio_codec.generate.conditioning import Conditions, for_model
 from reducio_codec.generate.dit import ReducioDiT
+from reducio_codec.generate.noise_levels import TRAIN_STEPS
 from reducio_codec.generate.sampling import predict
-from reducio_codec.generate.schedule import TRAIN_STEPS
 from reducio_codec.generate.train.samples import LatentBatch
+from reducio_codec.training.transfer import to_device
 
 _NOISE = 5
 """Stream of random numbers."""
@@ -56,9 +57,9 @@ class DistillationLoss(nn.Module):
             conditions = conditions.leave_out(torch.stack([text, torch.zeros_like(text)]))
         key = (batch.step, batch.indices)
         if key not in self._ways:
-            noise = torch.stack([noise for noise, _ in draws]).to(batch.latent)  # (B, z, t, h, w)
-            self._ways[key] = self._way(noise, conditions).cpu()
-        states = self._ways[key].to(batch.latent)  # (K + 1, B, z, t, h, w)
+            noise = to_device(torch.stack([noise for noise, _ in draws]), batch.latent.device)  # (B, z, t, h, w)
+            self._ways[key] = self._way(noise, conditions).to("cpu", non_blocking=True)  # read on the same queue only
+        states = to_device(self._ways[key], batch.latent.device)  # (K + 1, B, z, t, h, w)
         goals = config.distilled_steps * (states[:-1] - states[1:])  # (K, B, z, t, h, w)
         context = self.model.context(conditions)
         errors: list[Tensor] = []  # (B,) each
@@ -79,7 +80,7 @@ class DistillationLoss(nn.Module):
         x, states = noise, [noise]
 
         def velocity(x: Tensor, time: float) -> Tensor:
-            return predict(teacher, x, torch.tensor(TRAIN_STEPS * time), context=context, guidance=guidance)
+            return predict(teacher, x, TRAIN_STEPS * time, context=context, guidance=guidance)
 
         for step in range(steps):
             time = 1 - step / steps

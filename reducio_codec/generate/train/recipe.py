@@ -10,8 +10,8 @@ from typing import Any, Literal
 from reducio_codec.errors import InputError
 from reducio_codec.generate.config import PRESETS, DiTConfig
 from reducio_codec.generate.extract.options import ExtractOptions
-from reducio_codec.train.recipe import OptimizerOptions, RunOptions, check
-from reducio_codec.train.recipe_file import bundled_recipes, read_document, section_values
+from reducio_codec.training.options import OptimizerOptions, RunOptions, StoredType, check, check_idle
+from reducio_codec.training.recipe_file import bundled_recipes, read_document, section_values
 
 PACKAGE = "reducio_codec.generate.train"
 
@@ -111,7 +111,7 @@ class DitExportOptions:
     """Its name in the card."""
     licence: str = "unknown"
     """SPDX name in the card."""
-    dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    dtype: StoredType = "float16"
     """What weights are stored as."""
 
 
@@ -141,10 +141,13 @@ class DitRecipe:
         elif self.start.teacher:
             raise InputError(f"start.teacher is {self.start.teacher!r}, but model.distilled_steps is 0: not a student")
         else:
-            for name in ("teacher_steps", "teacher_batches"):
-                value = getattr(self.loss, name)
-                if value != getattr(DenoisingOptions, name):
-                    raise InputError(f"loss.{name} is {value}, but model.distilled_steps is 0: no effect")
+            names = ("teacher_steps", "teacher_batches")
+            check_idle("loss", self.loss, names, why="model.distilled_steps is 0: this is no student")
+            if not self.validation.clips:
+                why = "validation.clips is 0: none is generated"
+                check_idle("validation", self.validation, ("steps", "guidance"), why=why)
+        if self.loss.weighting == "plain":
+            check_idle("loss", self.loss, ("min_snr",), why="loss.weighting is 'plain'")
         if self.start.image_vae and self.model.content != "sd":
             raise InputError(f"start.image_vae is given; model.content is {self.model.content!r}, it must be 'sd'")
         if self.model.latent_space:
@@ -173,7 +176,7 @@ def dit_recipes() -> list[str]:
 
 
 def read_dit_recipe(name_or_path: str | Path, *, changes: Sequence[str] = ()) -> DitRecipe:
-    """A recipe by bundled name or file; see ``reducio_codec.train.recipe_file.read_recipe``."""
+    """A recipe by bundled name or file; see ``recipe_file.read_document``."""
     return build_dit_recipe(read_document(name_or_path, changes=changes, package=PACKAGE))
 
 
@@ -186,6 +189,23 @@ def build_dit_recipe(document: Mapping[str, Any]) -> DitRecipe:
     changes = {key: value for key, value in model.items() if key != "preset"}
     base = asdict(PRESETS[model["preset"]])
     config = DiTConfig(**{**base, **section_values(DiTConfig, changes, "model")})
+    _check_idle_model(config, changes)
     if "run" not in values:
         raise InputError("the recipe has no [run]; it must say how long: steps or minutes")
     return DitRecipe(model=config, **section_values(DitRecipe, values, ""))
+
+
+def _check_idle_model(config: DiTConfig, changes: Mapping[str, Any]) -> None:
+    """Refuse changes of what the model hasn't got."""
+    missing: dict[str, tuple[bool, tuple[str, ...]]] = {
+        "model.text_channels is 0: it takes no text": (not config.text_channels, ("text_tokens",)),
+        "model.image_condition is 'content'": (not config.uses_semantic, ("semantic_channels",)),
+        "model.image_condition is 'semantic'": (
+            not config.uses_content,
+            ("content", "content_base", "content_groups"),
+        ),
+    }
+    for why, (lacks, names) in missing.items():
+        for name in names:
+            if lacks and changes.get(name, 0):
+                raise InputError(f"model.{name} is {changes[name]!r}, but {why}; it has no effect")

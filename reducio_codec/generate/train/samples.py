@@ -24,8 +24,8 @@ from reducio_codec.generate.extract.shards import SUFFIXES, ShardIndex, missing_
 from reducio_codec.io.memory import free_memory
 from reducio_codec.io.pixels import to_unit
 from reducio_codec.rdc.keyframe import decode_keyframe
-from reducio_codec.train.loading import ClipKey
-from reducio_codec.train.sampling import motion_weights
+from reducio_codec.training.loading import ClipKey, motion_weights
+from reducio_codec.training.transfer import map_tensors
 
 _CODECS = {suffix: codec for codec, suffix in SUFFIXES.items()}
 _DRAW = 3
@@ -71,7 +71,11 @@ class LatentBatch:
     names: tuple[str, ...]
 
     def to(self, device: torch.device) -> LatentBatch:
-        return replace(self, latent=self.latent.to(device), conditions=self.conditions.to(device))
+        moved = self.conditions.to(device)
+        return replace(self, latent=self.latent.to(device, non_blocking=True), conditions=moved)
+
+    def pin_memory(self) -> LatentBatch:
+        return map_tensors(self, Tensor.pin_memory)
 
 
 class Samples:

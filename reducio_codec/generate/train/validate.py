@@ -13,13 +13,13 @@ from torch import Tensor
 
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.errors import ReducioError
+from reducio_codec.generate.codec_match import check_latent_space
 from reducio_codec.generate.conditioning import for_model
 from reducio_codec.generate.dit import ReducioDiT
-from reducio_codec.generate.latent_space import check_latent_space
 from reducio_codec.generate.measure import Clip, motion_magnitude
 from reducio_codec.generate.sampling import check_sampler, draw_noise, make_generators, sample
+from reducio_codec.generate.train.denoise import DenoisingLoss
 from reducio_codec.generate.train.distill import DistillationLoss
-from reducio_codec.generate.train.objective import DenoisingLoss
 from reducio_codec.generate.train.recipe import DitRecipe, DitValidationOptions
 from reducio_codec.generate.train.samples import Entry, LatentBatch, Samples, batches_in_order, collate_entries
 from reducio_codec.io.pixels import to_bytes
@@ -39,12 +39,12 @@ def spread(items: Sequence[T], count: int) -> list[T]:
     return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 
-Objective = DenoisingLoss | DistillationLoss
+GeneratorLoss = DenoisingLoss | DistillationLoss
 
 
 @torch.no_grad()
 def validation_loss(
-    loss: Objective, samples: Samples, entries: Sequence[Entry], *, batch: int, device: torch.device, autocast: Any
+    loss: GeneratorLoss, samples: Samples, entries: Sequence[Entry], *, batch: int, device: torch.device, autocast: Any
 ) -> float:
     """Mean over the samples."""
     losses: list[Tensor] = []
@@ -54,7 +54,7 @@ def validation_loss(
     return float(torch.cat(losses).mean())
 
 
-def make_objective(model: ReducioDiT, recipe: DitRecipe, *, seed: int, teacher: ReducioDiT | None) -> Objective:
+def make_loss(model: ReducioDiT, recipe: DitRecipe, *, seed: int, teacher: ReducioDiT | None) -> GeneratorLoss:
     """What is learned: to denoise, or where there is a teacher to go its way in few steps."""
     if teacher is not None:
         return DistillationLoss(model, teacher, teacher_steps=recipe.loss.teacher_steps, seed=seed)

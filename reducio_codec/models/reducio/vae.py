@@ -23,7 +23,7 @@ from reducio_codec.models.reducio.layers import (
     convolution,
     frames_as_batch,
 )
-from reducio_codec.models.reducio.start import start_near_identity
+from reducio_codec.models.reducio.near_identity import start_near_identity
 
 FIXED_KEYFRAMES = {"middle": (CLIP_LENGTH - 1) // 2, "first": 0}
 

@@ -16,9 +16,9 @@ from PIL import Image
 
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.files import atomic_write
-from reducio_codec.train.manifest import find_videos
-from reducio_codec.train.scan import ScanOptions, scan
-from reducio_codec.train.store import DiskStore
+from reducio_codec.training.manifest import find_videos
+from reducio_codec.training.scan import ScanOptions, scan
+from reducio_codec.training.store import DiskStore
 
 
 def pack_videos(source: str | Path, out: Path, *, side: int = 256, quality: int = 70) -> list[Path]:

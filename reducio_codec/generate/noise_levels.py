@@ -25,7 +25,7 @@ def noise_level(objective: Objective, timestep: Tensor) -> tuple[Tensor, Tensor]
         level = timestep.float() / TRAIN_STEPS
         return 1 - level, level
     betas = torch.linspace(*BETAS, TRAIN_STEPS, dtype=torch.float64, device=timestep.device)
-    kept = torch.cumprod(1 - betas, dim=0)[timestep.long()]
+    kept = torch.cumprod(1 - betas, dim=0).take(timestep.long())
     return kept.sqrt().float(), (1 - kept).sqrt().float()
 
 
@@ -41,4 +41,6 @@ def target(objective: Objective, clean: Tensor, noise: Tensor) -> Tensor:
 
 
 def _as_factor(level: Tensor, like: Tensor) -> Tensor:
+    if level.ndim == 0:  # of the host goes with any device
+        return level
     return level.to(like.device).reshape(-1, *(1,) * (like.ndim - 1))

@@ -16,8 +16,8 @@ from reducio_codec.generate.extract.maker import Encoders, ShardMaker, ShardResu
 from reducio_codec.generate.extract.options import ExtractOptions
 from reducio_codec.generate.extract.plan import Shard, digest, plan_samples, plan_shards
 from reducio_codec.generate.extract.shards import ShardIndex, check_folder, claim_shards, missing_shards
-from reducio_codec.train.manifest import find_videos
-from reducio_codec.train.scan import CACHE_FOLDER, ScanOptions, Video, scan
+from reducio_codec.training.manifest import find_videos
+from reducio_codec.training.scan import CACHE_FOLDER, ScanOptions, Video, scan
 from reducio_codec.weights.zoo import list_models, load_pretrained
 
 Progress = Callable[[int, int | None], None]

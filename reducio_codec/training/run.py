@@ -1,12 +1,10 @@
-"""What every training run has while it lives, whatever it trains: how it is made, saved and read back, and its steps."""
+"""What every training run has while it lives, whatever it trains: how it is saved and read back, and its updates."""
 
 from __future__ import annotations
 
-import copy
-import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,19 +12,20 @@ from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
+from torch.distributed.tensor import DTensor
 
-from reducio_codec.errors import InputError, MissingDependencyError, ReducioError
-from reducio_codec.train.checkpoint import Checkpoints, Progress
-from reducio_codec.train.monitor import Monitor
-from reducio_codec.train.recipe import OptimizerOptions, RunOptions
-from reducio_codec.train.schedule import rate_factor
+from reducio_codec.errors import InputError, ReducioError
+from reducio_codec.training.acceleration import is_sharded
+from reducio_codec.training.checkpoint import Checkpoints, Position
+from reducio_codec.training.options import OptimizerOptions, RunOptions
+from reducio_codec.training.run_log import RunLog
+from reducio_codec.training.schedule import rate_factor
+from reducio_codec.training.tally import FiniteCheck, Means
 
 _AVERAGE_FILE = "ema.safetensors"
 _SHARDS_FOLDER = "pytorch_model_fsdp_0"
 """accelerate's name for a model in shards."""
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -41,15 +40,20 @@ class Run:
     average: nn.Module | None
     whole: nn.Module | None
     """Where the weights are in shards (FSDP): a copy that has them whole, in the first process, since ``gather``."""
-    objective: Any
+    loss: Any
+    """What a batch costs: a module around ``model``, as accelerate wraps it."""
     optimizer: Any
-    progress: Progress
+    batches: Iterator[Any]
+    """Of this process, from the step on at which the run is."""
+    position: Position
     checkpoints: Checkpoints
-    monitor: Monitor
     profile: bool
+    log: RunLog = field(init=False)
+    others: list[Any] = field(default_factory=list)
+    """Modules beside ``loss`` that learn, wrapped; a task steps their optimisers itself."""
     times: dict[str, float] = field(default_factory=dict)
-    sums: dict[str, float] = field(default_factory=dict)
-    counted: int = 0
+    means: Means = field(default_factory=Means)
+    finite: FiniteCheck = field(default_factory=FiniteCheck)
 
     @property
     def device(self) -> torch.device:
@@ -67,15 +71,9 @@ class Run:
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        state = get_model_state_dict(self.objective, options=options)
+        state = get_model_state_dict(self.loss, options=options)
         if self.whole is not None:
             self.whole.load_state_dict({name: state[f"model.{name}"] for name in self.whole.state_dict()})
-
-    def count(self, parts: dict[str, Tensor]) -> None:
-        """Add the losses of one batch to the means of the next line of the log."""
-        for name, value in parts.items():
-            self.sums[name] = self.sums.get(name, 0.0) + float(value)
-        self.counted += 1
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -87,72 +85,6 @@ class Run:
         self.times[name] = self.times.get(name, 0.0) + time.perf_counter() - began
 
 
-def make_accelerator(run: RunOptions, learning: OptimizerOptions, *, unused: bool) -> Any:
-    """``unused``: whether parameters can be left without a gradient at a step."""
-    try:
-        from accelerate import Accelerator
-        from accelerate.utils import DistributedDataParallelKwargs
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"training needs accelerate ({error}): pip install 'reducio-codec[train]'"
-        ) from error
-    accelerator = Accelerator(
-        mixed_precision="bf16" if run.precision == "bf16" else "no",
-        gradient_accumulation_steps=run.accumulate,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
-    )
-    if is_sharded(accelerator):
-        if not accelerator.is_fsdp2:
-            raise InputError(
-                "FSDP is asked for in its version 1; only version 2 works here (accelerate's fsdp_version: 2)"
-            )
-        if learning.ema:
-            raise InputError(f"optimizer.ema is {learning.ema}; with FSDP it must be 0: the average isn't sharded")
-        # autocast says what runs in bfloat16, as without FSDP; whole weights in it would break what stays in float32
-        accelerator.state.fsdp_plugin.mixed_precision_policy = None
-    return accelerator
-
-
-def is_sharded(accelerator: Any) -> bool:
-    """Whether each process holds a part of the weights only (FSDP)."""
-    return str(accelerator.distributed_type).endswith("FSDP")
-
-
-def prepare(
-    accelerator: Any, module: nn.Module, optimizer: torch.optim.Optimizer, *, layers: str = ""
-) -> tuple[Any, Any]:
-    """Both as accelerate wants them.
-
-    Args:
-        layers: class of the modules that FSDP gathers one by one, where accelerate's configuration names none; empty for a
-            small module, which is gathered as a whole.
-    """
-    module._no_split_modules = [layers] if layers else []  # type: ignore[assignment]  # accelerate's name for them
-    if is_sharded(accelerator) and not layers:
-        accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = []  # what it has kept of the module before
-    try:
-        prepared: tuple[Any, Any] = accelerator.prepare(module, optimizer)
-    except ValueError as error:
-        if not is_sharded(accelerator):
-            raise
-        raise InputError(
-            f"FSDP as it is configured doesn't go with this model: {str(error).splitlines()[0]}"
-        ) from error
-    return prepared
-
-
-def shown_copies(
-    model: nn.Module, accelerator: Any, learning: OptimizerOptions
-) -> tuple[nn.Module | None, nn.Module | None]:
-    """``Run.average`` and ``Run.whole``, made before the model goes into shards; None for what isn't needed."""
-    sharded = is_sharded(accelerator)
-
-    def copied(needed: bool) -> nn.Module | None:
-        return copy.deepcopy(model).eval().requires_grad_(False).to(accelerator.device) if needed else None
-
-    return copied(learning.ema > 0), copied(sharded and accelerator.is_main_process)
-
-
 def to_channels_last(model: nn.Module) -> None:
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in model.parameters():
@@ -162,12 +94,17 @@ def to_channels_last(model: nn.Module) -> None:
 
 def make_optimizer(model: nn.Module, options: OptimizerOptions) -> torch.optim.Optimizer:
     """Over all parameters that learn."""
+    slow_names = {name for layer in options.slow_layers for name in _layers(model, layer)}
     fast: list[nn.Parameter] = []
     slow: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            is_slow = options.slow_layers and any(part.startswith(options.slow_layers) for part in name.split("."))
-            (slow if is_slow else fast).append(parameter)
+            (slow if name in slow_names else fast).append(parameter)
+    unused = [layer for layer in options.slow_layers if not _layers(model, layer)]
+    if unused:
+        raise InputError(
+            f"optimizer.slow_layers names {unused[0]!r}, and no layer that learns begins so; it has no effect"
+        )
     groups = [
         {"params": parameters, "scale": scale}
         for parameters, scale in ((fast, 1.0), (slow, options.slow_factor))
@@ -178,6 +115,12 @@ def make_optimizer(model: nn.Module, options: OptimizerOptions) -> torch.optim.O
     kind = torch.optim.AdamW if options.kind == "adamw" else torch.optim.Adam
     betas = (options.betas[0], options.betas[1])
     return kind(groups, lr=options.learning_rate, betas=betas, weight_decay=options.weight_decay)
+
+
+def _layers(model: nn.Module, prefix: str) -> list[str]:
+    """Parameters that learn, in layers whose name begins with ``prefix``."""
+    named = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    return [name for name in named if any(part.startswith(prefix) for part in name.split("."))]
 
 
 def write_state(run: Run, folder: Path) -> None:
@@ -205,32 +148,26 @@ def load_state(run: Run, folder: Path) -> None:
 
 def set_rate(run: Run, *, share: float) -> None:
     """The learning rate of the step that comes."""
-    factor = rate_factor(run.learning, step=run.progress.step, share=share)
+    factor = rate_factor(run.learning, step=run.position.step, share=share)
     for group in run.optimizer.param_groups:
         group["lr"] = run.learning.learning_rate * factor * group["scale"]
 
 
-def update(run: Run, optimizer: Any, module: Any, *, clip_norm: float, check: Callable[[Tensor], None]) -> None:
-    """A step of ``optimizer``. ``check`` is given the norm of the gradients of all processes."""
+def update(run: Run, optimizer: Any, module: Any, *, clip_norm: float, names: tuple[str, ...]) -> None:
+    """A step of ``optimizer``, after a batch of the clips ``names``."""
     if run.accelerator.sync_gradients:
-        check(run.accelerator.clip_grad_norm_(module.parameters(), clip_norm or math.inf))
+        norm = run.accelerator.clip_grad_norm_(module.parameters(), clip_norm or math.inf)  # of all processes
+        whole = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        run.finite.note(whole, step=run.position.step, names=names)
     optimizer.step()
     optimizer.zero_grad()
-
-
-def check_finite(value: Tensor, *, names: tuple[str, ...], step: int) -> None:
-    """ReducioError with the ``names`` of a batch's clips where its loss, or the gradient's norm, isn't finite."""
-    if not torch.isfinite(value).all():
-        raise ReducioError(
-            f"the loss isn't finite at step {step}; its clips: {', '.join(names)}. The last checkpoint is kept"
-        )
 
 
 def follow(run: Run) -> None:
     """The average goes a little way to the weights."""
     if run.average is None:
         return
-    step = run.progress.step
+    step = run.position.step
     weight = 1 - min(run.learning.ema, (2 + step) / (11 + step))
     with run.timed("average"), torch.no_grad():
         for target, source in zip(run.average.parameters(), run.model.parameters(), strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,9 @@ from reducio_codec.train.losses import (
     rate_loss,
     reconstruction_loss,
 )
-from reducio_codec.train.recipe import Recipe, Stage
+from reducio_codec.train.options import Stage
+from reducio_codec.train.recipe import Recipe
+from reducio_codec.training.transfer import to_device
 
 _NOISE, _SAMPLE = 1, 2  # streams of random numbers, beside the sampler's own (0)
 
@@ -40,11 +42,11 @@ class Outcome:
     """Each decoder's reconstruction and perceptual loss: what the adversarial loss is balanced against."""
 
 
-class Objective(nn.Module):
+class ClipLoss(nn.Module):
     """``forward(batch, stage, decoders)`` gives an ``Outcome``.
 
     Noise is a function of the seed, the step and the clip's place in the whole batch: the same after a resume, and the same
-    however many processes share the batch.
+    however many processes share the batch. Nothing here reads the device.
     """
 
     widths: Tensor
@@ -128,30 +130,40 @@ class Objective(nn.Module):
     def _draw(self, posterior: Posterior, batch: Batch) -> Tensor:
         if not self._recipe.latent.sample:
             return posterior.mode()
-        noise = self._per_clip(batch, _SAMPLE, lambda rng: rng.standard_normal(posterior.mean.shape[1:], np.float32))
+        shape = tuple(posterior.mean.shape[1:])
+        draws = [rng.standard_normal(shape, np.float32) for rng in self._generators(batch, _SAMPLE)]
+        noise = to_device(torch.from_numpy(np.stack(draws)), posterior.mean.device)  # (B, z, t, h, w)
         return posterior.mean + (0.5 * posterior.logvar).exp() * noise.to(posterior.mean)
 
     def _disturb(self, latent: Tensor, batch: Batch, stage: Stage) -> Tensor:
         """Gaussian noise, and the uniform noise that stands for rounding."""
-        options = self._recipe.latent
-        shape = tuple(latent.shape[1:])
-        widths = self.widths.cpu().numpy()
-
-        def draw(rng: np.random.Generator) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-            unquantized, place = rng.random(2)
-            noise = options.noise * rng.standard_normal(shape, np.float32)
-            if options.quantize and stage.quantize and unquantized >= options.unquantized:
-                low, high = (math.log(step) for step in options.quantize)
-                step = math.exp(low + place * (high - low))
-                noise = noise + step * widths * (rng.random(shape, np.float32) - 0.5)
-            return noise.astype(np.float32)
-
-        if not options.noise and not (options.quantize and stage.quantize):
+        options, rounded = self._recipe.latent, bool(self._recipe.latent.quantize) and stage.quantize
+        if not options.noise and not rounded:
             return latent
-        return latent + self._per_clip(batch, _NOISE, draw).to(latent)
+        shape = tuple(latent.shape[1:])
+        draws = [self._disturbance(rng, shape, rounded=rounded) for rng in self._generators(batch, _NOISE)]
+        gauss, steps, uniform = (torch.stack(parts) for parts in zip(*draws, strict=True))
+        noise = to_device(gauss, latent.device)  # (B, z, t, h, w)
+        if rounded:
+            steps = to_device(steps, latent.device)[:, None, None, None, None]
+            noise = noise + steps * self.widths * to_device(uniform, latent.device)
+        return latent + noise.to(latent)
 
-    def _per_clip(self, batch: Batch, stream: int, draw: object) -> Tensor:
-        assert callable(draw)
-        seed = self._recipe.run.seed
-        rngs = (np.random.default_rng((seed, stream, batch.step, index)) for index in batch.indices)
-        return torch.stack([torch.from_numpy(draw(rng)) for rng in rngs])  # (B, z, t, h, w)
+    def _disturbance(
+        self, rng: np.random.Generator, shape: tuple[int, ...], *, rounded: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Of one clip: Gaussian noise (z, t, h, w), the quantiser's step () or 0, and -0.5 to 0.5 (z, t, h, w)."""
+        options = self._recipe.latent
+        unquantized, place = rng.random(2)
+        gauss = (options.noise * rng.standard_normal(shape, np.float32)).astype(np.float32)
+        step, uniform = 0.0, np.zeros(shape if rounded else (), np.float32)
+        if rounded and unquantized >= options.unquantized:
+            low, high = (math.log(bound) for bound in options.quantize)
+            step = math.exp(low + place * (high - low))
+            uniform = rng.random(shape, np.float32) - np.float32(0.5)
+        return torch.from_numpy(gauss), torch.tensor(step, dtype=torch.float32), torch.from_numpy(uniform)
+
+    def _generators(self, batch: Batch, stream: int) -> Iterator[np.random.Generator]:
+        """One for each clip."""
+        for index in batch.indices:
+            yield np.random.default_rng((self._recipe.run.seed, stream, batch.step, index))

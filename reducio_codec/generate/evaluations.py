@@ -14,7 +14,7 @@ class GenerationCancelled(ReducioError):
     """``should_stop`` said so."""
 
 
-class Monitor:
+class EvaluationCount:
     """Counts network evaluations over all clips, tells a person, and stops when asked to."""
 
     def __init__(self, total: int, *, progress: Progress | None, should_stop: Callable[[], bool] | None) -> None:

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from reducio_codec.generate.conditioning import for_model
 from reducio_codec.generate.dit import ReducioDiT
-from reducio_codec.generate.schedule import TRAIN_STEPS, add_noise, noise_level, target
+from reducio_codec.generate.noise_levels import TRAIN_STEPS, add_noise, noise_level, target
 from reducio_codec.generate.train.recipe import DenoisingOptions
 from reducio_codec.generate.train.samples import LatentBatch
+from reducio_codec.training.transfer import to_device
 
 _NOISE = 4
 """Stream of random numbers."""
@@ -35,8 +36,8 @@ class DenoisingLoss(nn.Module):
         objective = self.model.config.objective
         clean = batch.latent  # (B, z, t, h, w)
         draws = [self._draw(batch, index) for index in batch.indices]
-        noise = torch.stack([draw[0] for draw in draws]).to(clean)
-        timestep = torch.tensor([draw[1] for draw in draws], device=clean.device)  # (B,)
+        noise = to_device(torch.stack([draw[0] for draw in draws]), clean.device)
+        timestep = to_device(torch.tensor([draw[1] for draw in draws]), clean.device)  # (B,)
         conditions = for_model(batch.conditions, config=self.model.config)
         if self.training:
             conditions = conditions.leave_out(torch.stack([draw[2] for draw in draws], dim=1))

@@ -1,4 +1,5 @@
-"""Checkpoints that a killed run can't spoil: each is a folder, written under another name and renamed when it is whole."""
+"""The folder of a run, and its checkpoints, which a killed run can't spoil: each is a folder, written under another name
+and renamed when it is whole."""
 
 from __future__ import annotations
 
@@ -12,11 +13,15 @@ from typing import Any
 
 from reducio_codec.errors import InputError, ReducioError
 from reducio_codec.io.files import atomic_write, writing_errors
-from reducio_codec.train.recipe_file import differences
-from reducio_codec.train.scan import CACHE_FOLDER
+from reducio_codec.training.recipe_file import differences
+from reducio_codec.training.run_log import BOARD_FOLDER, LOG_FILE, STRIPS_FOLDER
+from reducio_codec.training.scan import CACHE_FOLDER
 
 STATE_FILE = "state.json"
 RECIPE_FILE = "recipe.json"
+
+_LEFTOVERS = ("checkpoints", "latest", "best", LOG_FILE, BOARD_FOLDER, STRIPS_FOLDER)
+"""What a run writes before it is finished, beside its recipe."""
 
 _HARMLESS = ("run.steps", "run.minutes", "run.checkpoint_", "run.validate_", "run.log_steps", "data.workers",
              "data.storage", "validation.", "export.")  # fmt: skip
@@ -24,14 +29,14 @@ _HARMLESS = ("run.steps", "run.minutes", "run.checkpoint_", "run.validate_", "ru
 
 
 @dataclass(kw_only=True)
-class Progress:
+class Position:
     """Where a run is; everything else that resuming needs is in tensors."""
 
     step: int = 0
     seconds: float = 0.0
     """Of training, over all resumes."""
     best: float | None = None
-    """Highest validation PSNR so far."""
+    """Highest value of a validation so far."""
     skipped: int = 0
     """Clips that were replaced since their video couldn't be read."""
 
@@ -51,7 +56,7 @@ class Checkpoints:
             return None
         return folder if (folder / STATE_FILE).is_file() else None
 
-    def save(self, progress: Progress, write: Callable[[Path], None], *, best: bool, main: bool) -> None:
+    def save(self, position: Position, write: Callable[[Path], None], *, best: bool, main: bool) -> None:
         """Write a checkpoint with ``write(folder)``, then forget the ones that neither name needs.
 
         Args:
@@ -60,7 +65,7 @@ class Checkpoints:
         Raises:
             ReducioError: it can't be written; the checkpoint before it is kept.
         """
-        target = self.folder / f"step-{progress.step:08d}"
+        target = self.folder / f"step-{position.step:08d}"
         temporary = self.folder / f".{target.name}.part"
         try:
             with writing_errors(target):
@@ -70,7 +75,7 @@ class Checkpoints:
                 write(temporary)
                 if not main:
                     return
-                (temporary / STATE_FILE).write_text(json.dumps(asdict(progress)), encoding="utf-8")
+                (temporary / STATE_FILE).write_text(json.dumps(asdict(position)), encoding="utf-8")
                 if target.exists():
                     shutil.rmtree(target)
                 temporary.rename(target)
@@ -87,14 +92,20 @@ class Checkpoints:
                 shutil.rmtree(old, ignore_errors=True)
 
 
-def read_progress(folder: Path) -> Progress:
+def read_position(folder: Path) -> Position:
     """What ``save`` was given."""
-    return Progress(**json.loads((folder / STATE_FILE).read_text(encoding="utf-8")))
+    return Position(**json.loads((folder / STATE_FILE).read_text(encoding="utf-8")))
 
 
 def is_unused(out: Path) -> bool:
-    """Whether OUT is still to be made, or has nothing but decoded videos in it."""
-    return not out.exists() or (out.is_dir() and all(path.name == CACHE_FOLDER for path in out.iterdir()))
+    """Whether nothing in OUT would be missed: it is still to be made, has nothing but decoded videos in it, or is what is
+    left of a run that ended before its first checkpoint."""
+    if not out.exists():
+        return True
+    if not out.is_dir() or Checkpoints(out).find() is not None:
+        return False
+    names = {path.name for path in out.iterdir()} - {CACHE_FOLDER}
+    return not names or (RECIPE_FILE in names and names <= {RECIPE_FILE, *_LEFTOVERS})
 
 
 def check_folder(out: Path, document: dict[str, Any]) -> None:
@@ -106,17 +117,18 @@ def check_folder(out: Path, document: dict[str, Any]) -> None:
     path = out / RECIPE_FILE
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; --out must be a folder, a new one or that of this run")
-    if path.is_file():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{path} is damaged ({error}); choose another --out") from error
-        changed = differences(before, json.loads(json.dumps(document)))
-        changed = [line for line in changed if not line.startswith(_HARMLESS)]
-        if changed:
-            raise InputError(f"{out} holds a run with another recipe ({'; '.join(changed)}); choose another --out")
-    elif not is_unused(out):
+    if is_unused(out):
+        return
+    if not path.is_file():
         raise InputError(f"{out} isn't empty and holds no run; choose another --out")
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); choose another --out") from error
+    changed = differences(before, json.loads(json.dumps(document)))
+    changed = [line for line in changed if not line.startswith(_HARMLESS)]
+    if changed:
+        raise InputError(f"{out} holds a run with another recipe ({'; '.join(changed)}); choose another --out")
 
 
 def claim_folder(out: Path, document: dict[str, Any]) -> None:
@@ -124,8 +136,20 @@ def claim_folder(out: Path, document: dict[str, Any]) -> None:
     check_folder(out, document)
     with writing_errors(out):
         out.mkdir(parents=True, exist_ok=True)
+        if is_unused(out):
+            _forget_leftovers(out)
     with atomic_write(out / RECIPE_FILE) as file:
         file.write((json.dumps(document, indent=1) + "\n").encode())
+
+
+def _forget_leftovers(out: Path) -> None:
+    """What a run wrote that ended before its first checkpoint: nothing goes on from it."""
+    for name in _LEFTOVERS:
+        path = out / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

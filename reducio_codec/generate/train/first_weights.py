@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 
 from reducio_codec.errors import InputError
+from reducio_codec.generate.codec_match import latent_space_id
 from reducio_codec.generate.config import DiTConfig
 from reducio_codec.generate.dit import ReducioDiT
 from reducio_codec.generate.extract.shards import ShardIndex
 from reducio_codec.generate.folder import load_dit, read_config
-from reducio_codec.generate.latent_space import latent_space_id
 from reducio_codec.generate.pixart_init import start_from_pixart
 from reducio_codec.generate.sd_init import start_from_image_vae
 from reducio_codec.generate.train.recipe import DitRecipe
-from reducio_codec.train.checkpoint import Checkpoints
+from reducio_codec.training.checkpoint import Checkpoints
 from reducio_codec.weights.io import file_sha256
 from reducio_codec.weights.layout import CONFIG_FILE, TENSOR_FILE
 from reducio_codec.weights.zoo import list_models, load_pretrained

@@ -15,32 +15,23 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from reducio_codec.errors import InputError
-from reducio_codec.models.factory import CONFIGS
-from reducio_codec.train.recipe import Recipe
-
-_PACKAGE = "reducio_codec.train"
 
 
-def bundled_recipes(package: str = _PACKAGE) -> list[str]:
-    """Names of the recipes that ship inside the package, without ``.toml``."""
+def bundled_recipes(package: str) -> list[str]:
+    """Names of the recipes that ship inside ``package``, without ``.toml``."""
     folder = resources.files(package) / "recipes"
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
-def read_recipe(name_or_path: str | Path, *, changes: Sequence[str] = ()) -> Recipe:
-    """A recipe from a TOML file, or by the name of a bundled one (``lite`` or ``recipes/lite.toml``).
+def read_document(name_or_path: str | Path, *, changes: Sequence[str] = (), package: str) -> dict[str, Any]:
+    """The plain values of a recipe, from a TOML file or bundled in ``package`` (``lite`` or ``recipes/lite.toml``).
 
     Args:
         changes: ``section.option=value`` each, the value as TOML has it; quotes around text may be left out.
 
     Raises:
-        InputError: no such recipe, not TOML, an unknown option (the message lists the allowed ones), a wrong value.
+        InputError: no such recipe, or it isn't TOML.
     """
-    return build_recipe(read_document(name_or_path, changes=changes))
-
-
-def read_document(name_or_path: str | Path, *, changes: Sequence[str] = (), package: str = _PACKAGE) -> dict[str, Any]:
-    """The plain values of a recipe, bundled in ``package`` or a file; see ``read_recipe``."""
     path = Path(name_or_path)
     known = bundled_recipes(package)
     if path.is_file():
@@ -59,26 +50,6 @@ def read_document(name_or_path: str | Path, *, changes: Sequence[str] = (), pack
         raise InputError(f"{name_or_path} isn't TOML: {error}") from error
     for change in changes:
         _change(document, change)
-    return document
-
-
-def build_recipe(document: Mapping[str, Any]) -> Recipe:
-    """A recipe from plain values, as TOML or JSON give them."""
-    values = dict(document)
-    model = values.pop("model", None)
-    if not isinstance(model, Mapping) or model.get("architecture") not in CONFIGS:
-        raise InputError(f"[model] must name an architecture: {', '.join(CONFIGS)}")
-    config = CONFIGS[model["architecture"]]
-    fields = {key: value for key, value in model.items() if key != "architecture"}
-    if "run" not in values:
-        raise InputError("the recipe has no [run]; it must say how long: steps or minutes")
-    return Recipe(model=_build(config, fields, "model"), **section_values(Recipe, values, ""))
-
-
-def to_document(recipe: Recipe) -> dict[str, Any]:
-    """Plain values that ``build_recipe`` makes the same recipe of."""
-    document = dataclasses.asdict(recipe)
-    document["model"] = {"architecture": recipe.model.architecture, **recipe.model.to_json()}
     return document
 
 
@@ -107,7 +78,7 @@ def attribute_docs(cls: type[Any]) -> dict[str, str]:
     return docs
 
 
-def list_options(recipe: type[Any] = Recipe) -> Iterator[tuple[str, str, str]]:
+def list_options(recipe: type[Any]) -> Iterator[tuple[str, str, str]]:
     """(section.option, default, meaning) of every option of a recipe but the model's. The default is as TOML has it, and
     says after four spaces what else is allowed, where that is a list."""
     hints = get_type_hints(recipe)
@@ -131,7 +102,7 @@ def _as_toml(value: Any) -> str:
 
 def _allowed(hint: Any) -> str:
     many = get_origin(hint) is tuple
-    choices = _choices(get_args(hint)[0] if many else hint)
+    choices = choices_of(get_args(hint)[0] if many else hint)
     return f"    {'any' if many else 'one'} of {', '.join(map(_as_toml, choices))}" if choices else ""
 
 
@@ -166,7 +137,7 @@ def _plain(value: Any) -> Any:
     return {key: _plain(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
-def _build(cls: Any, values: Any, where: str) -> Any:
+def build_section(cls: Any, values: Any, where: str) -> Any:
     if not isinstance(values, Mapping):
         raise InputError(f"{where} is {values!r}; it must be a section with options")
     return cls(**section_values(cls, values, where))
@@ -186,13 +157,13 @@ def section_values(cls: Any, values: Mapping[str, Any], where: str) -> dict[str,
 def _value(hint: Any, value: Any, where: str) -> Any:
     """``value`` as ``hint`` asks for it; InputError when it is something else."""
     if dataclasses.is_dataclass(hint):
-        return _build(hint, value, where)
+        return build_section(hint, value, where)
     if get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):
             raise InputError(f"{where} is {value!r}; it must be a list")
         inner = get_args(hint)[0]
         return tuple(_value(inner, item, f"{where}[{index}]") for index, item in enumerate(value))
-    choices = _choices(hint)
+    choices = choices_of(hint)
     if choices is not None:
         if value not in choices or isinstance(value, bool):
             raise InputError(f"{where} is {value!r}; allowed: {', '.join(repr(choice) for choice in choices)}")
@@ -205,10 +176,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
-def _choices(hint: Any) -> tuple[Any, ...] | None:
+def choices_of(hint: Any) -> tuple[Any, ...] | None:
     """The values of a Literal, or of a union of them; None for other types."""
     if get_origin(hint) is Literal:
         return get_args(hint)
     if get_origin(hint) in (Union, UnionType):
-        return tuple(choice for part in get_args(hint) for choice in (_choices(part) or ()))
+        return tuple(choice for part in get_args(hint) for choice in (choices_of(part) or ()))
     return None

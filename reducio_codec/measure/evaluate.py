@@ -1,6 +1,6 @@
 """Quality of a model's decoders on a folder of videos, against repeating the key frame; the source of a card's figures.
 
-    python -m reducio_codec.train.evaluate reducio-lite --data VIDEOS --cache DIR --out results.json
+    python -m reducio_codec.measure.evaluate reducio-lite --data VIDEOS --cache DIR --out results.json
 
 Protocol: shorter side resized to 256 (bilinear, antialiased), centre crop, clips of 16 frames one after another; PSNR
 pooled over the 15 frames of a clip that aren't the key frame, on 8-bit values; mean over clips. Terciles are by the
@@ -30,10 +30,10 @@ from reducio_codec.io.pixels import to_bytes
 from reducio_codec.metrics.psnr import psnr
 from reducio_codec.models.contract import CodecModel, Reference
 from reducio_codec.rdc.keyframe import code_keyframe
-from reducio_codec.train.manifest import find_videos
-from reducio_codec.train.scan import ScanOptions, scan
-from reducio_codec.train.store import open_store
-from reducio_codec.train.validate import validation_clips
+from reducio_codec.training.held_out import validation_clips
+from reducio_codec.training.manifest import find_videos
+from reducio_codec.training.scan import ScanOptions, scan
+from reducio_codec.training.store import open_store
 
 Clip = npt.NDArray[np.uint8]
 

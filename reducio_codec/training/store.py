@@ -17,7 +17,7 @@ from reducio_codec.io.containers import open_container, pick_stream
 from reducio_codec.io.decode import probe
 from reducio_codec.io.memory import free_memory
 from reducio_codec.io.video import open_video
-from reducio_codec.train.scan import Video
+from reducio_codec.training.scan import Video
 
 
 class FrameStore(Protocol):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 MESSAGE_SECONDS = 60.0
 """Least time between two messages."""
+BAR_SECONDS = 2.0
+"""Least time between two texts of a bar: each reads the device."""
 
 _log = logging.getLogger(__name__)
 
@@ -29,11 +32,11 @@ class Standing:
     share: float
     """Of the run that is done, 0 to 1."""
     clips_per_second: float
-    losses: Mapping[str, float]
-    """Means."""
+    mean_loss: Callable[[], float]
+    """Reads the device, which then has to finish what it does: for those who show it, not for every step."""
 
     def speed(self) -> str:
-        return f"{self.clips_per_second:.1f} clips/s, loss {self.losses['loss']:.4g}"
+        return f"{self.clips_per_second:.1f} clips/s, loss {self.mean_loss():.4g}"
 
 
 Show = Callable[[Standing], None]
@@ -69,12 +72,17 @@ class _Bar:
     def __init__(self, bar: Progress, task: TaskID) -> None:
         self._bar, self._task = bar, task
         self._moved = False
+        self._told = -math.inf
 
     def __call__(self, at: Standing) -> None:
         if not self._moved:  # a run that goes on starts somewhere: that way wasn't made in a second
             self._bar.reset(self._task, completed=at.share)  # type: ignore[arg-type]  # a float does
             self._moved = True
-        self._bar.update(self._task, completed=at.share, text=f"step {at.step}, {at.speed()}")
+        self._bar.update(self._task, completed=at.share)
+        now = time.monotonic()
+        if now - self._told >= BAR_SECONDS:
+            self._told = now
+            self._bar.update(self._task, text=f"step {at.step}, {at.speed()}")
 
 
 class Messages:

@@ -6,6 +6,7 @@ import importlib
 import json
 import logging
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ from PIL import Image
 from reducio_codec.io.files import atomic_write
 
 LOG_FILE = "log.jsonl"
-GAIN = re.compile("val/.*/gain")
-GAIN_LABEL = "dB over repeating the key frame"
+BOARD_FOLDER = "tensorboard"
+STRIPS_FOLDER = "strips"
 _log = logging.getLogger(__name__)
 
 
-class Monitor:
+class RunLog:
     """Writes into ``out``; in processes other than the first it does nothing.
 
     ``log.jsonl`` has an object a line: step, minutes, and values. A resumed run drops the lines after its checkpoint.
@@ -36,12 +37,12 @@ class Monitor:
         _forget_after(self._path, step)
         try:
             board = importlib.import_module("torch.utils.tensorboard")
-            self._board = board.SummaryWriter(out / "tensorboard", purge_step=step + 1)
+            self._board = board.SummaryWriter(out / BOARD_FOLDER, purge_step=step + 1)
         except ImportError:
             _log.info("no TensorBoard log: pip install 'reducio-codec[train]'")
-        self._pictures = out / "strips"
+        self._pictures = out / STRIPS_FOLDER
 
-    def log(self, step: int, *, minutes: float, **values: float) -> None:
+    def values(self, step: int, *, minutes: float, **values: float) -> None:
         if not self._main:
             return
         with self._path.open("a", encoding="utf-8") as file:
@@ -85,13 +86,18 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def plot_curve(out: Path, *, shown: re.Pattern[str] = GAIN, label: str = GAIN_LABEL) -> Path | None:
-    """``curve.png`` of the log in ``out``: loss above, validation below. None without matplotlib (extra ``[train]``).
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """What a learning curve shows below the loss."""
 
-    Args:
-        shown: values of the log that are drawn below.
-        label: what they are.
-    """
+    shown: re.Pattern[str]
+    """Names of the log's values."""
+    label: str
+    """What they are."""
+
+
+def plot_curve(out: Path, curve: Curve) -> Path | None:
+    """``curve.png`` of the log in ``out``: loss above, validation below. None without matplotlib (extra ``[train]``)."""
     try:
         figure_class = importlib.import_module("matplotlib.figure").Figure
     except ImportError:
@@ -101,7 +107,7 @@ def plot_curve(out: Path, *, shown: re.Pattern[str] = GAIN, label: str = GAIN_LA
     figure = figure_class(figsize=(8, 6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     _draw(above, lines, [name for name in _names(lines) if name == "loss"], label="loss")
-    _draw(below, lines, [name for name in _names(lines) if shown.fullmatch(name)], label=label)
+    _draw(below, lines, [name for name in _names(lines) if curve.shown.fullmatch(name)], label=curve.label)
     below.set_xlabel("minutes of training")
     target = out / "curve.png"
     with atomic_write(target) as file:

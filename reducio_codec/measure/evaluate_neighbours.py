@@ -1,6 +1,6 @@
 """What the neighbours' key frames give: the decoder bidirectional against warp, from the same latents.
 
-    python -m reducio_codec.train.evaluate_neighbours MODEL --data VIDEOS --cache DIR --out results.json
+    python -m reducio_codec.measure.evaluate_neighbours MODEL --data VIDEOS --cache DIR --out results.json
 
 Protocol: sequences of clips one after another within a scene; shorter side resized to 256, centre crop. Key frames and
 latent as they are ("raw"), and as in a file ("coded": AVIF at --quality, latent quantised with --step, and with --effort
@@ -34,14 +34,14 @@ from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.files import atomic_write
 from reducio_codec.io.pixels import to_unit
 from reducio_codec.io.strips import clip_strip
+from reducio_codec.measure.evaluate import summary
 from reducio_codec.metrics.over_time import changes
 from reducio_codec.metrics.psnr import psnr
 from reducio_codec.rdc.keyframe import code_keyframe
-from reducio_codec.train.evaluate import summary
-from reducio_codec.train.manifest import find_videos
-from reducio_codec.train.scan import ScanOptions, scan
-from reducio_codec.train.store import open_store
-from reducio_codec.train.validate import centre_crop
+from reducio_codec.training.crops import centre_crop
+from reducio_codec.training.manifest import find_videos
+from reducio_codec.training.scan import ScanOptions, scan
+from reducio_codec.training.store import open_store
 
 Frames = npt.NDArray[np.uint8]
 """(T, H, W, 3)."""
