@@ -223,6 +223,7 @@ class AudioCopier:
         samples = source.codec_context.frame_size
         tick = Fraction(1, rate) if rate > 0 else Fraction(source.time_base or 1)
         expected: Fraction | None = None
+        last: int | None = None
         for packet in self._source.demux(source):
             if not packet.size:
                 continue
@@ -233,7 +234,9 @@ class AudioCopier:
             expected = time + samples * tick
             length = samples or round((packet.duration or 0) * Fraction(packet.time_base) / tick)
             packet.time_base = tick
-            packet.pts = packet.dts = round((self._begin + time) / tick)
+            place = round((self._begin + time) / tick)
+            last = place if last is None else max(place, last + 1)  # no format takes one that repeats or falls
+            packet.pts = packet.dts = last
             packet.duration = length
             packet.stream = self._stream
             yield self._begin + time, packet

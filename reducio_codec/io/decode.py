@@ -19,7 +19,7 @@ from av.video.stream import VideoStream
 from reducio_codec.errors import VideoError
 from reducio_codec.io.colour import ColourInfo, ToRgb, describe_colour
 from reducio_codec.io.containers import first_line, open_container, pick_stream
-from reducio_codec.io.extent import Extent
+from reducio_codec.io.extent import Extent, ends_stream
 from reducio_codec.io.orientation import Orientation, orientation_of_frame
 from reducio_codec.io.timestamps import PtsRepair
 from reducio_codec.io.truncation import missing_bytes
@@ -102,11 +102,12 @@ def _decode(container: InputContainer, stream: VideoStream, *, path: Path, exten
             packet = next(packets, None)
             if packet is None:
                 break
-            if not packet.size and not whole and not extent.complete:  # the end of a file that should go on
+            at_end = ends_stream(packet)
+            if at_end and not whole and not extent.complete:  # the end of a file that should go on
                 raise _Damage("the file is cut off")
             if packet.is_corrupt:
                 raise _Damage("the data is damaged or cut off")
-            frames = decoder.decode(packet)
+            frames = decoder.decode(packet) if packet.size or at_end else []  # empty: the same picture again
             accepted += 1
             extent.add(packet)
         except (av.FFmpegError, _Damage) as error:

@@ -19,6 +19,12 @@ _SLACK = Fraction(1, 2)
 """Seconds at a video's end that nobody misses."""
 
 
+def ends_stream(packet: Packet[VideoStream]) -> bool:
+    """Whether it is what PyAV gives behind the last packet. An empty packet with a time is another thing: the picture before
+    it stays."""
+    return not packet.size and packet.pts is None and packet.dts is None
+
+
 class Extent:
     """Takes a stream's packets as they come, and knows what they add up to."""
 
@@ -32,12 +38,12 @@ class Extent:
         """Packets that are shown; an edit list can leave some out."""
 
     def add(self, packet: Packet[VideoStream]) -> None:
-        if not packet.size:
+        if ends_stream(packet):
             return
         self._met += 1
         if packet.is_discard:
             return
-        self.frames += 1
+        self.frames += bool(packet.size)
         time = packet.pts if packet.pts is not None else packet.dts
         if time is not None:
             self._begin = time if self._begin is None else min(self._begin, time)
@@ -98,14 +104,19 @@ class Extent:
         return claimed if whole is None else min(claimed, whole)  # a tag may be left from a longer file
 
 
-def measure(path: Path) -> tuple[int, Fraction | None]:
-    """Frames and seconds of a video, from its packets; reads the whole file, but decodes nothing."""
+def measure(path: Path, *, start: int | None = None) -> tuple[int, Fraction | None]:
+    """Frames and seconds of a video, from its packets; reads the whole file, but decodes nothing.
+
+    ``start``: time of the first picture that can be decoded; packets before it, with which a piece of a broadcast may begin,
+    show nothing.
+    """
     with open_container(path) as container:
         stream = pick_stream(container, path=path)
         extent = Extent(container, stream, path=path)
         try:
             for packet in container.demux(stream):
-                extent.add(packet)
+                if start is None or packet.pts is None or packet.pts >= start:
+                    extent.add(packet)
         except av.FFmpegError:
             pass  # what comes before damage counts
         return extent.frames, extent.seconds

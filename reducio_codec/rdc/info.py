@@ -179,7 +179,7 @@ def _describe_video(path: Path) -> MediaInfo:
     with open_video(path) as reader:
         info = reader.info
     if path.is_file() and path.suffix.lower() not in PICTURE_SUFFIXES:  # what the header says of these may be anything
-        frames, seconds = measure(path)
+        frames, seconds = measure(path, start=info.start)
         if frames and seconds:
             rate = mean_rate(frames, seconds=seconds, time_base=info.time_base, nominal=info.rate)
             info = replace(info, frames=frames, duration_s=float(seconds), rate=rate)

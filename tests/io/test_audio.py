@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from fractions import Fraction
 
 import av
@@ -115,6 +116,30 @@ def test_other_codecs(tmp_path, synthetic_frames, source, codec, rate, target):
     after, _ = packets(copy(tmp_path / target, frames, read_audio(path)))
     assert [data for _, data in after] == [data for _, data in before]
     assert max(abs(a - b) for (a, _), (b, _) in zip(after, before, strict=True)) <= Fraction(2, 1000)
+
+
+@pytest.mark.parametrize(("codec", "rate"), [("mp2", 48000), ("flac", 96000)])
+@pytest.mark.parametrize("target", ["out.mp4", "out.mkv"])
+def test_times_of_sound_that_repeat(tmp_path, synthetic_frames, codec, rate, target):
+    path, odd = film(tmp_path / "a.mkv", synthetic_frames(16), codec=codec, sample_rate=rate), tmp_path / "odd.mkv"
+    with av.open(str(path)) as source, av.open(str(odd), "w") as out:
+        streams = {s.index: out.add_stream_from_template(s) for s in source.streams}
+        times = []
+        for packet in source.demux():
+            if packet.size:
+                if packet.stream.type == "audio":
+                    times.append(packet.pts)
+                    if 5 <= len(times) < 9:
+                        packet.pts = packet.dts = times[4] + (len(times) > 7)
+                packet.stream = streams[packet.stream_index]
+                out.mux(packet)
+    track = read_audio(odd)
+    copy(tmp_path / target, synthetic_frames(16), track)
+    with av.open(str(tmp_path / target)) as container:
+        copied = [packet for packet in container.demux(audio=0) if packet.size]
+    with av.open(str(odd)) as container:
+        assert len(copied) == len([packet for packet in container.demux(audio=0) if packet.size])
+    assert all(a.pts < b.pts or target == "out.mkv" for a, b in itertools.pairwise(copied))
 
 
 def test_sound_follows_the_picture(tmp_path, synthetic_frames):

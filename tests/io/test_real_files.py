@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import struct
 from fractions import Fraction
 
 import av
@@ -18,6 +19,7 @@ from reducio_codec.io.extent import measure
 from reducio_codec.io.truncation import missing_bytes
 from reducio_codec.io.video import open_video, read_clip
 from reducio_codec.io.writer import VideoWriter
+from reducio_codec.rdc.info import describe_file
 from tests.io.test_audio import film, packets
 
 SIXTEEN = {"width": 64, "height": 48, "time_base": Fraction(1, 16), "rate": Fraction(16)}
@@ -162,6 +164,36 @@ def test_side_data_without_a_name(make_video, tmp_path, name, orientation, turns
     found = read_clip(path)
     assert len(found) == 3
     assert (found == np.rot90(expected, turns, axes=(1, 2))).all()
+
+
+@pytest.mark.parametrize("empty", [(6,), (6, 7), (18, 19)])
+def test_an_empty_packet_is_no_damage_but_the_same_picture_again(tmp_path, make_video, empty):
+    path = make_video("a.mov", codec="mjpeg", pix_fmt="yuvj420p", frames=20)
+    times = shown(path)
+    with av.open(str(path)) as container:
+        sizes = [packet.size for packet in container.demux(video=0) if packet.size]
+    for number in reversed(empty):  # the packet before gets its bytes, so that the others stay where they are
+        sizes[number - 1] += sizes[number]
+        sizes[number] = 0
+    data = bytearray(path.read_bytes())
+    table = data.index(b"stsz") + 16
+    data[table : table + 80] = struct.pack(">20I", *sizes)
+    path.write_bytes(data)
+    assert shown(path) == [time for number, time in enumerate(times) if number not in empty]
+    frames, length = measure(path)
+    assert (frames, float(length)) == (20 - len(empty), pytest.approx(times[-1]))
+
+
+def test_packets_before_the_first_picture_that_can_be_decoded_are_no_frames_of_info(tmp_path, synthetic_frames):
+    path = tmp_path / "whole.ts"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=16, options={"g": "12", "bf": "0", "sc_threshold": "0"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for rgb in synthetic_frames(48):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
+        container.mux(video.encode(None))
+    info = describe_file(begin_late(path, tmp_path, format="ts"))
+    assert (info.frames, info.duration_s, info.rate) == (36, pytest.approx(36 / 16), 16)
 
 
 def replace_once(path, old, new):
