@@ -24,9 +24,10 @@ from av.container import InputContainer, OutputContainer
 
 from reducio_codec.errors import VideoError
 from reducio_codec.io.containers import first_line, has_decoder, moving_picture, open_container
-from reducio_codec.io.decode import probe
+from reducio_codec.io.decode import VideoInfo, probe
 from reducio_codec.io.files import check_input
 from reducio_codec.io.images import PICTURE_SUFFIXES
+from reducio_codec.io.sound_times import SoundTimes
 
 logger = logging.getLogger(__name__)
 
@@ -112,16 +113,10 @@ def read_audio(path: str | os.PathLike[str]) -> AudioTrack | None:
                 which = "the first is kept" if known[0] is streams[0] else "the first of a known codec is kept"
                 logger.warning("%s has %d audio streams; %s", source, len(streams), which)
             # without a picture it is a sound file
-            start = Fraction(0) if moving_picture(container) is None else _picture_start(source)
-            return _copy(container, known[0], path=source, picture_start=start)
+            picture = None if moving_picture(container) is None else probe(source)[0]
+            return _copy(container, known[0], path=source, picture=picture)
     except av.FFmpegError as error:
         raise VideoError(f"the sound of {source} can't be read: {first_line(error)}") from error
-
-
-def _picture_start(path: Path) -> Fraction:
-    """Seconds of the first frame that can be decoded: a capture that begins between key frames has packets before it."""
-    info, _ = probe(path)
-    return info.start * info.time_base
 
 
 def _first_heard(path: Path, *, number: int) -> Fraction | None:
@@ -140,7 +135,9 @@ def _first_heard(path: Path, *, number: int) -> Fraction | None:
     return None
 
 
-def _copy(container: InputContainer, source: AudioStream, *, path: Path, picture_start: Fraction) -> AudioTrack | None:
+def _copy(
+    container: InputContainer, source: AudioStream, *, path: Path, picture: VideoInfo | None
+) -> AudioTrack | None:
     heard = _first_heard(path, number=container.streams.audio.index(source))
     packets = (
         packet
@@ -152,6 +149,8 @@ def _copy(container: InputContainer, source: AudioStream, *, path: Path, picture
     first = next(packets, None)
     if first is None:
         return None
+    # of the first frame that can be decoded: a capture that begins between key frames has packets before it
+    picture_start = Fraction(0) if picture is None else picture.start * picture.time_base
     begin = first.pts if first.pts is not None else first.dts or 0
     file = cast(IO[bytes], tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES))  # noqa: SIM115  # the track keeps it
     # Bit-exact: no random identifiers, the same sound gives the same bytes.
@@ -167,16 +166,18 @@ def _copy(container: InputContainer, source: AudioStream, *, path: Path, picture
             logger.warning("%s: its sound, %s, is of a kind that can't be carried; it is left out", path, name)
             return None
         damaged = None
+        times = SoundTimes(path, has_picture=picture is not None)
         packet: av.Packet[AudioStream] | None = first
         while packet is not None:
-            # From 0 on: Matroska has no negative times. The offset above undoes the shift.
-            packet.pts = None if packet.pts is None else packet.pts - begin
-            packet.dts = None if packet.dts is None else packet.dts - begin
-            packet.stream = stream
-            target.mux(packet)
+            time = times(packet)
             try:
+                if time is not None:
+                    # From 0 on: Matroska has no negative times. The offset above undoes the shift.
+                    packet.pts = packet.dts = time - begin
+                    packet.stream = stream
+                    target.mux(packet)
                 packet = next(packets, None)
-            except av.FFmpegError as error:
+            except (av.error.InvalidDataError, av.error.ArgumentError, av.error.EOFError) as error:
                 damaged, packet = error, None
     if damaged is not None:
         logger.warning("%s: the sound is damaged and ends early: %s", path, first_line(damaged))

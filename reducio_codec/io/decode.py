@@ -226,7 +226,7 @@ def decode_file(
         except _Damage as error:
             damage = error
         if waiting is not None:
-            end = None if damage is not None or extent.end is None else extent.end + repair.shift
+            end = None if damage is not None or extent.end is None else extent.end - extent.shift + repair.shift
             last = step if end is None or end <= waiting[1] else end - waiting[1]
             yield from shown(*waiting, last)
         if damage is not None:

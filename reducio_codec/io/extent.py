@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -34,8 +36,13 @@ class Extent:
         self._begin: int | None = None
         self._last: int | None = None
         self._end: int | None = None
+        self._decoded: int | None = None
+        self._delay = 0
         self.frames = 0
         """Packets that are shown; an edit list can leave some out."""
+        self.moves: list[int] = []
+        """Ticks by which each recording behind the first is moved, where recordings are joined end to end: times then jump back
+        by a second or more."""
 
     def add(self, packet: Packet[VideoStream]) -> None:
         if ends_stream(packet):
@@ -44,8 +51,20 @@ class Extent:
         if packet.is_discard:
             return
         self.frames += bool(packet.size)
-        time = packet.pts if packet.pts is not None else packet.dts
+        decoded = packet.dts
+        time = packet.pts if packet.pts is not None else decoded
+        if time is None and self._decoded is not None:  # only some packets of an MPEG program stream have times
+            decoded = self._decoded + (packet.duration or 0)
+            time = decoded + self._delay
         if time is not None:
+            if decoded is not None:  # in order, as the times of pictures needn't be
+                if self._decoded is None:
+                    self._delay = time - decoded
+                elif (self._decoded - decoded) * self._tick >= 1:
+                    self._delay = time - decoded
+                    self.moves.append((self._end or 0) - time)
+                self._decoded = decoded
+            time += self.shift
             self._begin = time if self._begin is None else min(self._begin, time)
             if self._last is None or time >= self._last:
                 self._last, self._end = time, time + (packet.duration or 0)
@@ -54,6 +73,11 @@ class Extent:
     def complete(self) -> bool:
         """As many have come as the header counts; False where it doesn't count them."""
         return 0 < self._stream.frames <= self._met
+
+    @property
+    def shift(self) -> int:
+        """What is added to the file's own times by now."""
+        return self.moves[-1] if self.moves else 0
 
     @property
     def end(self) -> int | None:
@@ -74,6 +98,11 @@ class Extent:
         """From the first picture to the end of the last."""
         end = self.end
         return None if end is None or self._begin is None else (end - self._begin) * self._tick
+
+    @property
+    def seconds_moved(self) -> list[Fraction]:
+        """``moves`` in seconds."""
+        return [move * self._tick for move in self.moves]
 
     def gap(self) -> str | None:
         """FFmpeg skips a damaged stretch of a Matroska file silently, to the end if need be; its header knows better."""
@@ -110,13 +139,25 @@ def measure(path: Path, *, start: int | None = None) -> tuple[int, Fraction | No
     ``start``: time of the first picture that can be decoded; packets before it, with which a piece of a broadcast may begin,
     show nothing.
     """
+    with _read(path, start=start) as extent:
+        return extent.frames, extent.seconds
+
+
+def moves(path: Path) -> list[Fraction]:
+    """Seconds by which the picture of each recording behind the first is moved, where recordings are joined end to end."""
+    with _read(path) as extent:
+        return extent.seconds_moved
+
+
+@contextmanager
+def _read(path: Path, *, start: int | None = None) -> Iterator[Extent]:
     with open_container(path) as container:
         stream = pick_stream(container, path=path)
         extent = Extent(container, stream, path=path)
         try:
             for packet in container.demux(stream):
-                if start is None or packet.pts is None or packet.pts >= start:
+                if start is None or packet.pts is None or extent.moves or packet.pts >= start:
                     extent.add(packet)
         except av.FFmpegError:
             pass  # what comes before damage counts
-        return extent.frames, extent.seconds
+        yield extent

@@ -196,6 +196,39 @@ def test_packets_before_the_first_picture_that_can_be_decoded_are_no_frames_of_i
     assert (info.frames, info.duration_s, info.rate) == (36, pytest.approx(36 / 16), 16)
 
 
+@pytest.mark.parametrize("seconds", [(4, 2), (2, 4), (2, 2, 2)])
+def test_recordings_joined_end_to_end_keep_picture_and_sound_together(tmp_path, synthetic_frames, seconds):
+    path, lead = tmp_path / "joined.mpg", Fraction(1, 4)
+    for number, length in enumerate(seconds):
+        part = film(
+            tmp_path / f"{number}.mpg", synthetic_frames(16 * length), codec="mp2", delay=lead * number, seconds=length
+        )
+        path.write_bytes((path.read_bytes() if path.exists() else b"") + part.read_bytes())
+    whole = sum(seconds)
+    times = shown(path)
+    assert (len(times) - 1, times[-1]) == (16 * whole, pytest.approx(whole, abs=0.01))
+    info = describe_file(path)
+    assert (info.frames, info.duration_s) == (16 * whole, pytest.approx(whole, abs=0.01))
+    with (
+        open_video(path) as reader,
+        VideoWriter(
+            tmp_path / "a.mkv",
+            width=64,
+            height=48,
+            time_base=reader.info.time_base,
+            rate=Fraction(16),
+            audio=read_audio(path),
+        ) as writer,
+    ):
+        for frame in reader:
+            writer.write(frame.rgb, frame.pts - reader.info.start, duration=frame.duration)
+    after, _ = packets(tmp_path / "a.mkv")
+    joins = list(itertools.accumulate(seconds))[:-1]
+    for number, join in enumerate(joins, start=1):  # each sound begins as much later as it did in its own recording
+        begins = min(float(time) for time, _ in after if time > join - 0.1 and time > join + 0.15 * number)
+        assert begins == pytest.approx(join + float(lead) * number, abs=0.05)
+
+
 def replace_once(path, old, new):
     data = path.read_bytes()
     assert data.count(old) == 1
