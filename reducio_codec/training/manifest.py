@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -30,9 +31,10 @@ def find_videos(source: str | Path) -> list[Path]:
     kind = source.suffix.lower()
     if kind not in (".csv", ".jsonl"):
         raise InputError(f"{source} is neither a folder nor a .csv or .jsonl file")
-    try:
-        text = source.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    try:  # names as the file system has them: neither UTF-8 nor free of line ends
+        with source.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            text = file.read()
+    except OSError as error:
         raise InputError(f"{source} can't be read: {error}") from error
     names = _from_csv(source, text) if kind == ".csv" else _from_jsonl(source, text)
     if not names:
@@ -41,16 +43,21 @@ def find_videos(source: str | Path) -> list[Path]:
 
 
 def _from_csv(source: Path, text: str) -> list[str]:
-    rows = csv.DictReader(text.splitlines())
-    column = next((name for name in _COLUMNS if name in (rows.fieldnames or ())), None)
-    if column is None:
-        raise InputError(f"{source}: its first line must name a column {', '.join(_COLUMNS)}; it has {rows.fieldnames}")
-    return [row[column] for row in rows if row[column]]
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        column = next((name for name in _COLUMNS if name in (rows.fieldnames or ())), None)
+        if column is None:
+            raise InputError(
+                f"{source}: its first line must name a column {', '.join(_COLUMNS)}; it has {rows.fieldnames}"
+            )
+        return [row[column] for row in rows if row[column]]
+    except csv.Error as error:
+        raise InputError(f"{source} isn't CSV: {error}") from error
 
 
 def _from_jsonl(source: Path, text: str) -> list[str]:
     names = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -60,5 +67,7 @@ def _from_jsonl(source: Path, text: str) -> list[str]:
         key = next((name for name in _COLUMNS if isinstance(entry, dict) and name in entry), None)
         if key is None:
             raise InputError(f"{source}, line {number} must be an object with {', '.join(_COLUMNS)}")
-        names.append(str(entry[key]))
+        if not isinstance(entry[key], str):
+            raise InputError(f"{source}, line {number}: {key} is {entry[key]!r}; it must be a name")
+        names.append(entry[key])
     return names

@@ -56,6 +56,8 @@ def test_manifests(videos: Path, tmp_path: Path) -> None:
         ("list.csv", "path\n", "lists no videos"),
         ("list.jsonl", "{", "line 1 isn't JSON"),
         ("list.jsonl", "[1]", "must be an object"),
+        ("list.jsonl", '{"path": 5}', "line 1: path is 5; it must be a name"),
+        ("list.csv", "path\n" + "x" * 200_000, "isn't CSV"),
         ("list.txt", "", "neither a folder nor"),
     ],
 )
@@ -63,6 +65,21 @@ def test_bad_manifests(tmp_path: Path, name: str, text: str, message: str) -> No
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=message):
         find_videos(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize(
+    "name", [b'a, "b" 100%.mp4', b"new\nline.mp4", b"\xff\xfe.mp4", "\u2028\x85\x0c.mp4".encode(), b"cr\r.mp4"]
+)
+def test_a_manifest_lists_any_name(tmp_path: Path, kind: str, name: bytes) -> None:
+    path, list_ = os.fsdecode(name), tmp_path / f"list.{kind}"
+    if kind == "csv":
+        with list_.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            csv.writer(file).writerows([["path"], [path], ["b.mp4"]])
+    else:
+        lines = [json.dumps({"path": item}, ensure_ascii=False) for item in (path, "b.mp4")]
+        list_.write_text("\n".join(lines), encoding="utf-8", errors="surrogateescape")
+    assert find_videos(list_) == [tmp_path / path, tmp_path / "b.mp4"]
 
 
 def test_folders_without_videos(tmp_path: Path) -> None:
