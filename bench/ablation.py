@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from rich.console import Console
@@ -71,13 +71,13 @@ def recipe_of(preset: str, *, minutes: float = 0.0, steps: int = 0) -> Recipe:
         InputError: the model can't be built so small, or there isn't exactly one budget.
     """
     recipe = read_recipe(RECIPE, changes=[f"run.minutes={float(minutes)}", f"run.steps={steps}"])
-    assert isinstance(recipe.model, ReducioConfig)
+    small = cast(ReducioConfig, recipe.model)  # the recipe is one of the paper's model
     paper, wanted = ReducioConfig(), PRESETS[preset].config
     changes = {field.name: getattr(wanted, field.name) for field in fields(wanted)}
     changes = {name: value for name, value in changes.items() if value != getattr(paper, name)}
-    levels, widths = len(wanted.channel_multipliers), recipe.model.channel_multipliers
+    levels, widths = len(wanted.channel_multipliers), small.channel_multipliers
     changes["channel_multipliers"] = (widths + widths[-1:] * levels)[:levels]
-    return replace(recipe, model=replace(recipe.model, **changes))
+    return replace(recipe, model=replace(small, **changes))
 
 
 @dataclass(kw_only=True)

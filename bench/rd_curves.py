@@ -55,6 +55,11 @@ class RdData:
         row = next(iter(next(iter(self.methods[name].values())).values()))
         return "latent_step" in row["settings"]
 
+    def bd_metrics(self) -> dict[str, str]:
+        """Those of BD_METRICS that any result was asked for."""
+        rows = [row for points in self.methods.values() for found in points.values() for row in found.values()]
+        return {name: title for name, title in BD_METRICS.items() if any(name in row["metrics"] for row in rows)}
+
     def video_of(self, sample: str) -> str:
         return next(info.video for info in self.samples if info.name == sample)
 

@@ -162,11 +162,11 @@ def _rd_words(data: RdData) -> str:
 
 
 def _bd_table(data: RdData, pairs: list[tuple[str, str]], *, by_anchor: bool = False) -> str:
-    low, high = range_rates()
-    head = ["", *BD_METRICS.values(), f"{BD_METRICS['psnr_pooled']}, {low:g} to {high:g} bpp", "Akima, PSNR pooled"]
+    (low, high), metrics = range_rates(), data.bd_metrics()
+    head = ["", *metrics.values(), f"{BD_METRICS['psnr_pooled']}, {low:g} to {high:g} bpp", "Akima, PSNR pooled"]
     table = [head]
     for test, anchor in pairs:
-        cells = [_bd_cell(data, test, anchor, metric) for metric in BD_METRICS]
+        cells = [_bd_cell(data, test, anchor, metric) for metric in metrics]
         cells.append(_bd_cell(data, test, anchor, "psnr_pooled", rate_range=(low, high)))
         cells.append(_bd_cell(data, test, anchor, "psnr_pooled", method="akima"))
         table.append([anchor if by_anchor else test, *cells])

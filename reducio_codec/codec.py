@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Self
+from typing import Any, BinaryIO, Literal, Self, Unpack
 
 import numpy as np
 import torch
@@ -17,33 +17,28 @@ from torch import Tensor
 
 from reducio_codec.clips import streams as streaming
 from reducio_codec.clips.budget import resolve_tiling
-from reducio_codec.clips.inputs import as_video, check_keyframe_index, check_latent, check_neighbours
-from reducio_codec.clips.latent import Latent, known_facts
-from reducio_codec.clips.references import references_of_clips
+from reducio_codec.clips.inputs import as_video, check_keyframe_index
+from reducio_codec.clips.latent import Latent
 from reducio_codec.clips.refine import Refinement
 from reducio_codec.clips.runner import ClipRunner
 from reducio_codec.clips.sources import Rate, open_source
-from reducio_codec.clips.spans import count_clips, plan_clips, take_clip
-from reducio_codec.clips.streams import EncodedClip, encode_clip, join_clips
+from reducio_codec.clips.streams import EncodedClip, join_clips
+from reducio_codec.clips.tensors import Output, decode_video, encode_video
 from reducio_codec.coding.compress import Progress, compress
 from reducio_codec.coding.decompress import OnError, decompress
 from reducio_codec.coding.effort import plan_refinement
 from reducio_codec.coding.engine import Engine
 from reducio_codec.coding.open_rdc import open_rdc
-from reducio_codec.coding.rate_control import KeyframeChoice, RateControl
+from reducio_codec.coding.options import STEP, EncodeKeywords, EncodeOptions
 from reducio_codec.coding.rdc_video import RdcVideo
 from reducio_codec.coding.report import CompressReport, DecompressReport
-from reducio_codec.config import CLIP_LENGTH, TilingConfig, check_choice
+from reducio_codec.config import TilingConfig
 from reducio_codec.errors import InputError
-from reducio_codec.io.pixels import to_unit
-from reducio_codec.models.contract import CodecModel, Reference, choose_decoder
+from reducio_codec.models.contract import CodecModel, choose_decoder
 from reducio_codec.models.precision import resolve_device, resolve_dtype
 from reducio_codec.rdc.entropy import LatentCoder
-from reducio_codec.rdc.ranges import KeyframeCodec
 from reducio_codec.rdc.tables import LatentTables
 from reducio_codec.weights.zoo import load_pretrained
-
-Output = Literal["float", "uint8"]
 
 
 class ReducioCodec:
@@ -177,7 +172,7 @@ class ReducioCodec:
         keyframe_index: int | None = None,
         effort: int = 0,
         decoder: str | None = None,
-        latent_step: float = 0.5,
+        latent_step: float | None = None,
     ) -> tuple[Latent, Tensor]:
         """Video to latent and key frames; the same input gives the same bits.
 
@@ -187,8 +182,8 @@ class ReducioCodec:
             keyframe_index: which of a clip's 16 frames is the key frame, by default the model's choice.
             effort: gradient steps that refine each clip's latent: slower, better, for the same decoders.
             decoder, latent_step: what ``effort`` refines for: the decoder, by default the model's choice, and the step
-                that the latent will be quantised with. Here each clip is refined by itself: for ``bidirectional`` as for
-                the warp decoder that it starts from.
+                that the latent will be quantised with, by default 0.5. Here each clip is refined by itself: for
+                ``bidirectional`` as for the warp decoder that it starts from.
 
         Returns:
             The latent ``(B, z, N*t, h, w)`` of N clips, which knows the number of frames, and the key frames
@@ -201,21 +196,11 @@ class ReducioCodec:
         refinement = self._refinement(effort, decoder=decoder, latent_step=latent_step)
         if isinstance(video, str | os.PathLike):
             with open_source(video, audio=False) as source:
-                frames_of_file = (frame.rgb for frame in source.frames)
+                frames = (frame.rgb for frame in source.frames)
                 return join_clips(
-                    streaming.encode_stream(self.runner, frames_of_file, keyframe_index=index, refinement=refinement)
+                    streaming.encode_stream(self.runner, frames, keyframe_index=index, refinement=refinement)
                 )
-        clips = as_video(video)  # (B, 3, T, H, W)
-        batch, _, frames, height, width = clips.shape
-        spans = plan_clips(frames, keyframe_index=index)
-        keyframes = torch.empty((batch, 3, len(spans), height, width), dtype=torch.float32, device=clips.device)
-        latents = []
-        for number, span in enumerate(spans):
-            clip = take_clip(clips, span, dim=2)  # (B, 3, 16, H, W)
-            own = [Reference.of_frame(clip, index)]
-            latents.append(encode_clip(self.runner, clip, references=own, span=span, refinement=refinement))
-            keyframes[:, :, number] = to_unit(clip[:, :, index])
-        return Latent.of(torch.cat(latents, dim=2), num_frames=frames, keyframe_index=index), keyframes
+        return encode_video(self.runner, as_video(video), keyframe_index=index, refinement=refinement)
 
     def decode(
         self,
@@ -248,36 +233,16 @@ class ReducioCodec:
         Raises:
             InputError: shapes that don't fit each other or this model, or an unknown decoder.
         """
-        name = self.check_decoder(decoder)
-        check_choice(output, name="output", allowed=("float", "uint8"))
-        clips = check_latent(latent, keyframe, runner=self.runner)
-        known_frames, known_index = known_facts(latent)
-        if num_frames is None:
-            num_frames = clips * CLIP_LENGTH if known_frames is None else known_frames
-        if count_clips(num_frames) != clips:
-            low, high = (clips - 1) * CLIP_LENGTH + 1, clips * CLIP_LENGTH
-            raise InputError(f"num_frames is {num_frames}; a latent of {clips} clips holds {low} to {high}")
-        carried = self.model.default_keyframe_index if known_index is None else known_index
-        index = check_keyframe_index(keyframe_index, default=carried)
-        if neighbours is not None:
-            check_neighbours(neighbours, keyframe, decoder=self.model.decoder(name))
-        motion = latent.detach().as_subclass(Tensor)
-        batch, (height, width) = latent.shape[0], keyframe.shape[-2:]
-        if output == "uint8":
-            result = torch.empty((batch, num_frames, height, width, 3), dtype=torch.uint8, device=latent.device)
-            video = result.permute(0, 4, 1, 2, 3)  # (B, 3, T, H, W), a view
-        else:
-            result = video = torch.empty(
-                (batch, 3, num_frames, height, width), dtype=torch.float32, device=latent.device
-            )
-        spans = plan_clips(num_frames, keyframe_index=index)
-        pictures = keyframe.detach().unbind(dim=2)
-        references = references_of_clips(pictures, spans, keyframe_index=index, outside=neighbours or (None, None))
-        parts = torch.split(motion, self.runner.latent_frames, dim=2)
-        for part, given, span in zip(parts, references, spans, strict=True):
-            frames = video.narrow(2, span.start, span.frames)
-            self.runner.decode(part, given, decoder=name, span=span, out=frames)
-        return result
+        return decode_video(
+            self.runner,
+            latent,
+            keyframe,
+            decoder=self.check_decoder(decoder),
+            neighbours=neighbours,
+            num_frames=num_frames,
+            keyframe_index=keyframe_index,
+            output=output,
+        )
 
     # ------------------------------------------------------------------ streams
 
@@ -288,7 +253,7 @@ class ReducioCodec:
         keyframe_index: int | None = None,
         effort: int = 0,
         decoder: str | None = None,
-        latent_step: float = 0.5,
+        latent_step: float | None = None,
     ) -> Iterator[EncodedClip]:
         """Frames ``(H, W, 3)`` uint8 one by one to clips: see :func:`reducio_codec.clips.streams.encode_stream`.
 
@@ -308,16 +273,23 @@ class ReducioCodec:
         name = choose_decoder(self.model, decoder=decoder, references=references)
         return streaming.decode_stream(self.runner, clips, decoder=name)
 
-    def _refinement(self, effort: int, *, decoder: str | None, latent_step: float) -> Refinement | None:
-        name = self.check_decoder(decoder)
-        if effort == 0 and decoder is not None:
-            raise InputError(f"decoder is {decoder!r}, which has no effect on encoding without effort")
-        return plan_refinement(effort, runner=self.runner, coder=self.coder, decoder=name, latent_step=latent_step)
+    def _refinement(self, effort: int, *, decoder: str | None, latent_step: float | None) -> Refinement | None:
+        for name, value in (("decoder", decoder), ("latent_step", latent_step)):
+            if effort == 0 and value is not None:
+                raise InputError(f"{name} is {value!r}, which has no effect on encoding without effort")
+        return plan_refinement(
+            effort,
+            runner=self.runner,
+            coder=self.coder,
+            decoder=self.check_decoder(decoder),
+            latent_step=STEP if latent_step is None else latent_step,
+        )
 
     # ------------------------------------------------------------------ files
 
     @property
-    def _engine(self) -> Engine:
+    def engine(self) -> Engine:
+        """What ``coding`` needs of this codec."""
         return Engine(
             runner=self.runner,
             coder=self.coder,
@@ -331,73 +303,28 @@ class ReducioCodec:
         src: str | os.PathLike[str] | Iterable[Any],
         dst: str | os.PathLike[str] | BinaryIO,
         *,
-        keyframe_quality: int = 50,
-        keyframe_codec: KeyframeCodec = "avif",
-        latent_step: float = 0.5,
-        keyframe_index: int | None = None,
-        keyframe: KeyframeChoice = "middle",
-        keyframe_group: int | None = None,
-        target_kbps: float | None = None,
-        target_psnr: float | None = None,
-        effort: int = 0,
-        decoder: str | None = None,
-        references: int | None = None,
         rate: Rate | None = None,
-        audio: bool = True,
+        audio: bool | None = None,
         progress: Progress | None = None,
+        **options: Unpack[EncodeKeywords],
     ) -> CompressReport:
         """Video to ``.rdc`` file, in memory that doesn't grow with length. Times are kept exactly.
 
         Args:
             src: a video file, a folder of pictures, or an iterable of uint8 ``(H, W, 3)`` frames.
             dst: a path, which appears when all is written, or a binary file object.
-            keyframe_quality: 0 (smallest) to 100, in the scale of ``keyframe_codec``; without meaning for PNG.
-            keyframe_codec: ``"avif"``, ``"webp"``, ``"jpeg"`` or ``"png"`` (lossless).
-            latent_step: the latent's quantiser step, in its standard deviations; smaller is finer and larger.
-            keyframe_index: which of a clip's 16 frames is its key frame, by default the model's choice.
-            keyframe: ``"best"`` tries three places for each clip's key frame and keeps the best.
-            keyframe_group: 1 to 16 clips whose key frames are coded together, each predicted from those before it: 4 take
-                about a quarter less than one by one. So many clips wait in memory, and a damaged record costs all of
-                them. Needs ``"avif"``. By default 4, fewer where their frames exceed 256 MB.
-            target_kbps, target_psnr: a rate (key frames, latent and container) or a PSNR pooled over each clip, in dB.
-                Quality and step are then searched for each group, and ``keyframe_quality`` and ``latent_step`` ignored.
-                Bits that would make a clip no better are not spent; ``missed`` in the report says so.
-            effort: gradient steps that refine each clip's latent, at about equal bits: slower to write, better to see.
-            decoder: the one that effort, targets and the best key frame are for, by default the model's choice.
-                For ``bidirectional`` effort uses the key frames that are coded by then: the one before, and the next one
-                in the same group. Targets and the best key frame serve the warp decoder that it starts from.
-            references: 2, the default where the model has a decoder that uses the neighbours' key frames, marks scene cuts
-                between clips, over which a key frame isn't used; 1, or a ``decoder`` of one reference, leaves them unmarked,
-                and then one is the default for reading, too.
             rate: frames per second of an iterable (needed) or a folder.
-            audio: carry the sound, unchanged.
+            audio: False leaves the sound of a file out; by default it is carried, unchanged.
             progress: called after each clip with the frames done and, if known, in all.
+            options: how it is coded, ``keyframe_quality=50`` or ``target_kbps=60``: each attribute of
+                :class:`reducio_codec.coding.options.EncodeOptions`, which says what it does, is a keyword argument;
+                ``reducio-codec encode --help`` prints them, too.
 
         Raises:
             InputError: a wrong argument or path. VideoError: the source can't be read.
         """
-        searching = target_kbps is not None or target_psnr is not None
-        if decoder is not None and not (effort or searching or keyframe == "best"):
-            raise InputError(f"decoder is {decoder!r}, which has no effect without effort, a target or keyframe='best'")
-        name = choose_decoder(self.model, decoder=decoder, references=references)
-        control = RateControl(target_kbps=target_kbps, target_psnr=target_psnr, decoder=name) if searching else None
         return compress(
-            self._engine,
-            src,
-            dst,
-            keyframe_quality=keyframe_quality,
-            keyframe_codec=keyframe_codec,
-            latent_step=latent_step,
-            keyframe_index=keyframe_index,
-            keyframe=keyframe,
-            keyframe_group=keyframe_group,
-            decoder=name,
-            references=2 if self.model.decoder(name).uses_neighbours else 1,
-            control=control,
-            refinement=self._refinement(effort, decoder=name if effort else None, latent_step=latent_step),
-            rate=rate,
-            audio=audio,
-            progress=progress,
+            self.engine, src, dst, options=EncodeOptions(**options), rate=rate, audio=audio, progress=progress
         )
 
     def decompress(
@@ -431,7 +358,7 @@ class ReducioCodec:
             FormatError: the file is damaged. WeightsError: it needs another model. InputError: a wrong argument.
         """
         return decompress(
-            self._engine,
+            self.engine,
             src,
             dst,
             decoder=decoder,
@@ -446,7 +373,7 @@ class ReducioCodec:
     def open_file(self, src: str | os.PathLike[str] | BinaryIO) -> RdcVideo:
         """``with codec.open_file("a.rdc") as video:`` any clip and any frame of a file by its number: ``video.decode_clip(2)``,
         ``video[40]``. Without ``with``, ``video.close()`` closes the file."""
-        return open_rdc(src, engine=self._engine)
+        return open_rdc(src, engine=self.engine)
 
     def decode_clip(
         self,

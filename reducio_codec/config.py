@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import math
+import textwrap
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
@@ -14,6 +17,12 @@ CLIP_LENGTH = 16
 
 HEADS = 8
 """Heads of self-attention, 64 channels each at 512. (The image VAE that the paper starts from has one head.)"""
+
+MAX_DEPTH = 64
+"""Blocks of a level, or of a transformer, that a configuration may ask for."""
+
+MAX_WIDTH = 1 << 16
+"""The largest whole number in a configuration from outside, and the most channels."""
 
 PIXEL_MULTIPLE = 32
 """Sides are padded to a multiple of this before a model sees them (Sec. 3.1: spatial factor 32)."""
@@ -29,6 +38,26 @@ def check_choice(value: Choice, *, name: str, allowed: Collection[object]) -> Ch
     return value
 
 
+def check_whole(value: Any, *, name: str, most: int, least: int = 0) -> int:
+    """``value``, which must be a whole number from ``least`` to ``most``."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InputError(f"{name} is {value!r}; allowed: {least} to {most}, a whole number")
+    return value
+
+
+def attribute_docs(cls: type[Any]) -> dict[str, str]:
+    """The docstring below each field of a dataclass, on one line."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    docs: dict[str, str] = {}
+    for statement, following in zip(body.body, [*body.body[1:], None], strict=True):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            text = following.value if isinstance(following, ast.Expr) else None
+            if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                docs[statement.target.id] = " ".join(text.value.split())
+    return docs
+
+
 @dataclass(frozen=True, kw_only=True)
 class JsonConfig:
     """A dataclass that reads and writes plain JSON values, and refuses keys it doesn't know."""
@@ -42,7 +71,22 @@ class JsonConfig:
         unknown = sorted(set(data) - set(names))
         if unknown:
             raise InputError(f"{cls.__name__}: unknown key {unknown[0]!r}; allowed: {', '.join(names)}")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+        for field in fields(cls):
+            if field.name in values:
+                _check_kind(values[field.name], like=field.default, name=field.name)
+        return cls(**values)
+
+
+def _check_kind(value: Any, *, like: Any, name: str) -> None:
+    """InputError unless a number, or each of several, is of the default's kind and of a size that models have."""
+    if isinstance(like, tuple) and isinstance(value, tuple):
+        for item in value:
+            _check_kind(item, like=like[0] if like else None, name=name)
+    elif type(like) is int and (type(value) is not int or abs(value) > MAX_WIDTH):
+        raise InputError(f"{name} is {value!r:.40}; allowed: whole numbers up to {MAX_WIDTH}")
+    elif type(like) is float and type(value) not in (int, float):
+        raise InputError(f"{name} is {value!r:.40}; allowed: numbers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +251,9 @@ class ReducioConfig(JsonConfig):
         for name in ("latent_channels", "depth", "content_depth", "norm_groups"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("depth", "content_depth"):
+            if getattr(self, name) > MAX_DEPTH:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at most {MAX_DEPTH}")
         unit = math.lcm(self.norm_groups, HEADS)
         for name in ("base_channels", "content_channels"):
             if getattr(self, name) < unit or getattr(self, name) % unit:
@@ -222,6 +269,13 @@ class ReducioConfig(JsonConfig):
             )
         if not self.content_multipliers or min(self.content_multipliers) < 1:
             raise InputError(f"content_multipliers is {self.content_multipliers}; it must be positive numbers")
+        widest = max(
+            self.base_channels * max(self.channel_multipliers), self.content_channels * max(self.content_multipliers)
+        )
+        if widest > MAX_WIDTH:
+            raise InputError(
+                f"base_channels and multipliers ask for {widest} channels; at most {MAX_WIDTH} are possible"
+            )
         shared = min(levels, len(self.content_multipliers))
         if any(level not in range(shared) for level in self.fuse_levels):
             raise InputError(f"fuse_levels is {self.fuse_levels}; allowed: levels 0 to {shared - 1}")

@@ -131,7 +131,8 @@ def test_closed_loop(codec: str, group: int) -> None:
     spy = ReducioCodec(Spy())
     file = io.BytesIO()
     source = moving_video(20, 32, 64)
-    spy.compress(source, file, keyframe_codec=codec, keyframe_quality=10, keyframe_group=group, rate=16)
+    quality = {} if codec == "png" else {"keyframe_quality": 10}
+    spy.compress(source, file, keyframe_codec=codec, keyframe_group=group, rate=16, **quality)
     with spy.open_file(file) as video:
         for number, given_frame in enumerate(seen):
             picture = video.keyframe(video.record(number))
@@ -340,6 +341,9 @@ def test_parts(tmp_path: Path) -> None:
         assert next(iter(reader)).pts == 0
     for bad in ({"start": 40}, {"start": -1}, {"frames": 0}, {"start": 30, "frames": 11}):
         with pytest.raises(InputError, match="the video has"):
+            CODEC.decompress(tmp_path / "a.rdc", tmp_path / "b.mkv", **bad)
+    for bad in ({"start": 1.5}, {"start": True}, {"start": "1"}, {"frames": 2.0}, {"frames": False}):
+        with pytest.raises(InputError, match="was asked for; allowed: a whole number"):
             CODEC.decompress(tmp_path / "a.rdc", tmp_path / "b.mkv", **bad)
     with pytest.raises(InputError, match="clip 3 was asked for; the file has clips 0 to 2"):
         CODEC.decode_clip(tmp_path / "a.rdc", 3)
@@ -552,22 +556,11 @@ def test_another_version_of_the_same_latent_space_reads_the_file_and_says_so(
 # ------------------------------------------------------------------ refusals leave nothing
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"keyframe_quality": 101}, "keyframe_quality is 101; allowed"),
-        ({"keyframe_quality": 50.5}, "keyframe_quality is 50.5; allowed"),
-        ({"keyframe_codec": "gif"}, "keyframe_codec is 'gif'; allowed: avif, webp, jpeg, png"),
-        ({"latent_step": 0}, "latent_step is 0; allowed"),
-        ({"keyframe_group": 0}, "keyframe_group is 0; allowed: 1 to 16"),
-        ({"keyframe_group": 4, "keyframe_codec": "png"}, "only avif codes several together"),
-        ({"keyframe_index": 16}, "keyframe_index is 16; allowed: 0 to 15"),
-    ],
-)
-def test_compress_refuses(make_video: MakeVideo, tmp_path: Path, options: dict[str, object], message: str) -> None:
+def test_a_refused_option_leaves_nothing(make_video: MakeVideo, tmp_path: Path) -> None:
     source = make_video()
-    with pytest.raises(InputError, match=message):
-        CODEC.compress(source, tmp_path / "a.rdc", **options)
+    for options in ({"keyframe_quality": 101}, {"keyframe_codec": "png", "keyframe_quality": 50}, {"references": 2}):
+        with pytest.raises(InputError):
+            CODEC.compress(source, tmp_path / "a.rdc", **options)
     assert [p.name for p in tmp_path.iterdir()] == ["clip.mp4"]
 
 

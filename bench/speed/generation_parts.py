@@ -24,7 +24,7 @@ from reducio_codec.errors import MissingDependencyError
 from reducio_codec.generate.conditioning import Conditions
 from reducio_codec.generate.config import PRESETS, DiTConfig
 from reducio_codec.generate.dit import ReducioDiT
-from reducio_codec.generate.optional import open_clip, transformers
+from reducio_codec.generate.optional import diffusers, open_clip, transformers
 from reducio_codec.generate.pipeline import ReducioDiTPipeline
 from reducio_codec.generate.sampling import SAMPLERS, draw_noise, evaluations, make_generators, sample
 from reducio_codec.generate.semantic import ImageEncoder
@@ -38,6 +38,18 @@ ENCODERS = (TEXT_ENCODER, IMAGE_ENCODER)
 
 SEMANTIC_TOKENS = 257
 """Of ViT-H/14 at 224 pixels: 16 x 16 patches and the picture's own."""
+
+PICTURE = "picture, PixArt-alpha"
+"""The key picture of text to video, its text already in tokens."""
+PICTURE_STEPS, PICTURE_GUIDANCE = 20, 4.5
+"""The defaults of PixArt-alpha's pipeline."""
+_PIXART_SIDES = {256: 32, 512: 64, 1024: 128}
+"""A picture's side in pixels to its latent's."""
+_SD_VAE: dict[str, Any] = {
+    "block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4,
+    "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4,
+}  # fmt: skip
+_VAE_TINY = {**_SD_VAE, "block_out_channels": (8,) * 4, "layers_per_block": 1, "norm_num_groups": 4}
 
 FLAN_T5_XXL: dict[str, Any] = {
     "vocab_size": 32128, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64,
@@ -55,7 +67,7 @@ class Part:
 
     name: str
     role: str
-    """``conditions``, ``transformer``, ``sampling``, ``decoder``, ``whole`` or ``encoder``."""
+    """``picture``, ``conditions``, ``transformer``, ``sampling``, ``decoder``, ``whole`` or ``encoder``."""
     work: float
     """How much it is, for one clip: time grows with it among parts of one ``kind``."""
     kind: str
@@ -103,6 +115,11 @@ def parts_of(subject: str, *, samplings: tuple[tuple[int, float], ...], tiny: bo
     ]
     network = f"transformer {family}"
     return [
+        *(
+            [Part(name=PICTURE, role="picture", work=pixels, kind="picture", steps=PICTURE_STEPS, guidance=PICTURE_GUIDANCE)]
+            if subject != LITE
+            else []
+        ),
         Part(name="conditions", role="conditions", work=pixels, kind=f"conditions {family}"),
         Part(name="transformer, 1 evaluation", role="transformer", work=tokens, kind=network),
         *(
@@ -163,6 +180,35 @@ class Opened:
         return ReducioDiTPipeline(self.transformer, self.codec(LITE))
 
     @cached_property
+    def picture_maker(self) -> Any:
+        """PixArt-alpha's pipeline without its text encoder, which is timed apart."""
+        self.weights["picture"] = "random"
+        package, side = diffusers(), 8 if self.tiny else _PIXART_SIDES[self.config.sample_size]
+        heads, channels = (2, 24) if self.tiny else (16, 72)
+        with torch.device("meta"):
+            transformer = package.PixArtTransformer2DModel(
+                sample_size=side,
+                num_layers=1 if self.tiny else 28,
+                num_attention_heads=heads,
+                attention_head_dim=channels,
+                cross_attention_dim=heads * channels,
+                caption_channels=self.config.text_channels,
+                use_additional_conditions=side == _PIXART_SIDES[1024],
+            )
+            vae = package.AutoencoderKL(**(_VAE_TINY if self.tiny else _SD_VAE))
+        transformer = self._random(transformer)
+        transformer.pos_embed.pos_embed.zero_()  # in no file, so it isn't filled
+        found = package.PixArtAlphaPipeline(
+            tokenizer=None,
+            text_encoder=None,
+            vae=self._random(vae),
+            transformer=transformer,
+            scheduler=package.DPMSolverMultistepScheduler(),
+        )
+        found.set_progress_bar_config(disable=True)
+        return found
+
+    @cached_property
     def encoder(self) -> Any:
         """T5's encoder, or the picture half of OpenCLIP."""
         self.weights[self.subject] = "random"
@@ -204,6 +250,8 @@ class Opened:
             models = [self.encoder]
         elif part.role == "decoder":
             models = [self.codec(part.decoder).model]
+        elif part.role == "picture":
+            models = [self.picture_maker.transformer, self.picture_maker.vae]
         else:
             models = [self.transformer, *([self.codec(LITE).model] if part.role == "whole" else [])]
         return sum(parameter.numel() * parameter.element_size() for model in models for parameter in model.parameters())
@@ -220,6 +268,8 @@ class Opened:
             return self._encoder_call(batch)
         if part.role == "decoder":
             return self._decoder_call(part, batch, side=side or self.config.sample_size)
+        if part.role == "picture":
+            return self._picture_call(batch, steps=steps, guidance=part.guidance)
         if part.role == "whole":
             side = self.config.sample_size
             picture: Any = np.ascontiguousarray(clip_at(side, side)[7])
@@ -251,6 +301,16 @@ class Opened:
         encoder = ImageEncoder(model)
         picture = self._picture(side, batch).to(self.device)
         return lambda: encoder.encode(picture)
+
+    def _picture_call(self, batch: int, *, steps: int, guidance: float) -> Call:
+        pipeline, side, config = self.picture_maker, self.config.sample_size, self.config
+        shape = (batch, config.text_tokens, config.text_channels)
+        tokens = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device, self.dtype)
+        mask = torch.ones(shape[:2], device=self.device)
+        told = {"prompt_embeds": tokens, "prompt_attention_mask": mask}
+        untold = {f"negative_{name}": value for name, value in told.items()}
+        more = {"num_inference_steps": steps, "guidance_scale": guidance, "use_resolution_binning": False}
+        return lambda: pipeline(negative_prompt=None, height=side, width=side, **told, **untold, **more)
 
     def _decoder_call(self, part: Part, batch: int, *, side: int) -> Call:
         codec = self.codec(part.decoder)

@@ -10,10 +10,10 @@ import click
 from reducio_codec.cli.group import traceback_option, warn
 from reducio_codec.cli.options import (
     codec_options,
+    coding_options,
     force_option,
     model_option,
     open_codec,
-    rate_options,
     references_option,
 )
 from reducio_codec.cli.paths import RDC, STANDARD, VIDEO, beside, check_new, standard_output
@@ -30,7 +30,7 @@ from reducio_codec.cli.progress import progress_bar
     help="File to write, - for standard output.  [default: IN with the suffix .rdc]",
 )
 @model_option
-@rate_options
+@coding_options
 @click.option("--decoder", help="The decoder that --effort, targets and --keyframe best are for.")
 @references_option
 @codec_options

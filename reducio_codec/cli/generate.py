@@ -57,6 +57,13 @@ def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
     "[default: 2.5; distilled models have it inside]",
 )
 @click.option(
+    "--guidance-of",
+    type=click.Choice(["all", "text"]),
+    default="all",
+    show_default=True,
+    help="What guidance strengthens: picture and text, or the text alone.",
+)
+@click.option(
     "--cache-blocks",
     type=click.IntRange(0),
     default=0,
@@ -69,6 +76,22 @@ def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
     help="The first three are for models that predict noise, the others for flow matching.  [default: dpm++ or euler]",
 )
 @click.option("--decoder", help="One of the codec's decoders.  [default: the codec's choice]")
+@click.option(
+    "--match-motion/--no-match-motion",
+    default=True,
+    show_default=True,
+    help="Over 1 second: each clip moves on as the one before did.",
+)
+@click.option(
+    "--match-colour/--no-match-colour",
+    default=True,
+    show_default=True,
+    help="Over 1 second: the decoder's error in mean colour is taken off each clip that goes on.",
+)
+@click.option("--picture-steps", type=click.IntRange(1), help="Steps of the text-to-image stage.  [default: its own]")
+@click.option(
+    "--picture-guidance", type=click.FloatRange(0), help="Guidance of the text-to-image stage.  [default: its own]"
+)
 @click.option("--seed", type=click.IntRange(0), help="The same seed makes the same video.  [default: a new one]")
 @click.option("--lossless", is_flag=True, help="Write FFV1 in Matroska: exactly what was generated.")
 @click.option("--device", default="cpu", show_default=True, help="Where the models run: cpu, cuda or cuda:N.")
@@ -80,7 +103,7 @@ def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
     help="What the models compute in; auto is bfloat16 where the device multiplies it natively.",
 )
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of the models.  [default: torch's own choice]")
-@click.option("--offload", is_flag=True, help="Load each model when its turn comes: less memory, more time.")
+@click.option("--offload", is_flag=True, help="Only the model whose turn it is takes memory: less of it, more time.")
 @click.option("--offline", is_flag=True, help="Read names from local folders and caches only; fetch nothing.")
 @force_option
 @traceback_option
@@ -93,9 +116,14 @@ def command(
     size: tuple[int, int] | None,
     steps: int | None,
     guidance: float | None,
+    guidance_of: Any,
     cache_blocks: int,
     sampler: Any,
     decoder: str | None,
+    match_motion: bool,
+    match_colour: bool,
+    picture_steps: int | None,
+    picture_guidance: float | None,
     seed: int | None,
     lossless: bool,
     precision: str,
@@ -131,9 +159,14 @@ def command(
             width=None if size is None else size[0],
             steps=steps,
             guidance=guidance,
+            guidance_of=guidance_of,
             cache_blocks=cache_blocks,
             sampler=sampler,
             decoder=decoder,
+            match_motion=match_motion,
+            match_colour=match_colour,
+            picture_steps=picture_steps,
+            picture_guidance=picture_guidance,
             progress=progress,
         )
     frames, height, width, _ = video.shape

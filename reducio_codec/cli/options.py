@@ -6,12 +6,13 @@ import functools
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast, get_args
 
 import click
-from click.core import ParameterSource
 
-from reducio_codec.errors import InputError
+from reducio_codec.coding.options import MAX_EFFORT, EncodeOptions, KeyframeChoice
+from reducio_codec.config import attribute_docs
+from reducio_codec.rdc.ranges import KEYFRAME_CODECS, MAX_GROUP, STEP_RANGE
 
 if TYPE_CHECKING:
     from reducio_codec import ReducioCodec
@@ -63,76 +64,32 @@ def codec_options(function: Function) -> Function:
     return function
 
 
-def rate_options(function: Function) -> Function:
-    """What decides the size of a file. The command gets it as ``coding``: arguments of ``ReducioCodec.compress``."""
-    options = (
-        click.option(
-            "--quality",
-            type=click.IntRange(0, 100),
-            default=50,
-            show_default=True,
-            help="Quality of the key frames, 0 (smallest) to 100; png is lossless and has none.",
-        ),
-        click.option(
-            "--step",
-            type=click.FloatRange(1 / 64, 16),
-            default=0.5,
-            show_default=True,
-            help="Quantiser step of the motion latent, in its standard deviations; smaller is finer.",
-        ),
-        click.option("--target-kbps", type=float, help="Wanted rate without sound, instead of --quality and --step."),
-        click.option("--target-psnr", type=float, help="Wanted PSNR of each clip in dB, likewise."),
-        click.option(
-            "--effort",
-            type=click.IntRange(0, 1000),
-            default=0,
-            show_default=True,
-            help="Gradient steps that refine each clip's latent: better at about equal bits, slower to write. Try 4.",
-        ),
-        click.option(
-            "--keyframe",
-            type=click.Choice(["middle", "best"]),
-            default="middle",
-            show_default=True,
-            help="Where a clip's key frame is; best tries three places.",
-        ),
-        click.option(
-            "--keyframe-group",
-            type=click.IntRange(1, 16),
-            help="Clips whose key frames are coded together, each predicted from those before it.  [default: 4; 1 with "
-            "another codec than avif, or 4K]",
-        ),
-        click.option(
-            "--keyframe-codec",
-            type=click.Choice(["avif", "webp", "jpeg", "png"]),
-            default="avif",
-            show_default=True,
-            help="Format of the key frames inside the file.",
-        ),
-    )
+_CODING = (
+    ("--quality", "keyframe_quality", click.IntRange(0, 100)),
+    ("--step", "latent_step", click.FloatRange(*STEP_RANGE)),
+    ("--target-kbps", "target_kbps", float),
+    ("--target-psnr", "target_psnr", float),
+    ("--effort", "effort", click.IntRange(0, MAX_EFFORT)),
+    ("--keyframe", "keyframe", click.Choice(get_args(KeyframeChoice))),
+    ("--keyframe-group", "keyframe_group", click.IntRange(1, MAX_GROUP)),
+    ("--keyframe-codec", "keyframe_codec", click.Choice(KEYFRAME_CODECS)),
+)
+"""Option, the attribute of ``EncodeOptions`` that it gives, and its values."""
+
+
+def coding_options(function: Function) -> Function:
+    """How a video is coded. The command gets what was given as ``coding``: keywords of ``ReducioCodec.compress``."""
+    docs = attribute_docs(EncodeOptions)
 
     @functools.wraps(function)
-    def gathered(*, quality: int, step: float, **values: Any) -> Any:
-        names = ("target_kbps", "target_psnr", "effort", "keyframe", "keyframe_group", "keyframe_codec")
-        coding = {"keyframe_quality": quality, "latent_step": step, **{name: values.pop(name) for name in names}}
-        if coding["keyframe_codec"] == "png":
-            _refuse_given("quality", because="--keyframe-codec png is lossless")
-        if coding["target_kbps"] is not None or coding["target_psnr"] is not None:
-            _refuse_given("quality", "step", because="a target searches for it")
-        return function(coding=coding, **values)
+    def gathered(**values: Any) -> Any:
+        found = {attribute: values.pop(attribute) for _, attribute, _ in _CODING}
+        return function(coding={name: value for name, value in found.items() if value is not None}, **values)
 
     command: Callable[..., Any] = gathered
-    for option in reversed(options):
-        command = option(command)
+    for option, attribute, kind in reversed(_CODING):
+        command = click.option(option, attribute, type=kind, help=docs[attribute])(command)
     return cast(Function, command)
-
-
-def _refuse_given(*names: str, because: str) -> None:
-    """Refuse options that were given and would do nothing."""
-    context = click.get_current_context()
-    for name in names:
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise InputError(f"--{name} has no effect: {because}")
 
 
 model_option = click.option(

@@ -10,11 +10,11 @@ import click
 from reducio_codec.cli.group import traceback_option, warn
 from reducio_codec.cli.options import (
     codec_options,
+    coding_options,
     force_option,
     model_option,
     needed_decoders,
     open_codec,
-    rate_options,
     references_option,
 )
 from reducio_codec.cli.paths import STORED, VIDEO, check_new
@@ -42,7 +42,7 @@ FOLDER = Path("roundtrip")
 )
 @model_option
 @click.option("--decoder", help="One of the model's decoders.  [default: the model's choice]")
-@rate_options
+@coding_options
 @references_option
 @codec_options
 @force_option

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import click
 
-_OTHER_NAMES = {"keyframe_quality": "quality", "latent_step": "step", "dtype": "precision"}
+_OTHER_NAMES = {"dtype": "precision"}
 """Arguments of the API that are another option here."""
 
 _VALUE = r"""(?:'(?P<quoted>[^'\s]*)'|"(?P<double>[^"\s]*)"|(?P<bare>\w+(?:\.\d+)?))"""

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reducio_codec.config import CLIP_LENGTH
+from reducio_codec.config import CLIP_LENGTH, check_whole
 from reducio_codec.errors import InputError
 from reducio_codec.models.contract import Decoder
 
@@ -139,6 +139,4 @@ def check_keyframe_index(index: int | None, *, default: int) -> int:
     """Which of a clip's 16 frames is its key frame: 0 to 15, or the model's default."""
     if index is None:
         return default
-    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < CLIP_LENGTH:
-        raise InputError(f"keyframe_index is {index!r}; allowed: 0 to {CLIP_LENGTH - 1}")
-    return index
+    return check_whole(index, name="keyframe_index", most=CLIP_LENGTH - 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,6 +23,21 @@ from reducio_codec.io.video import open_video
 Rate = Fraction | float | int
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TimedClip:
+    """A clip, and when its frames are shown, in ticks."""
+
+    clip: FrameClip
+    times: Sequence[int]
+    """Of each frame."""
+    end: int
+    """When the last one stops being shown."""
+
+    def seconds(self, time_base: Fraction) -> Fraction:
+        """How long it lasts."""
+        return (self.end - self.times[0]) * time_base
+
+
 @dataclass(frozen=True, kw_only=True)
 class FrameSource:
     """Frames with exact times, and what else a video carries."""
@@ -37,8 +52,8 @@ class FrameSource:
     """What the source file says about its colours; frames are RGB already."""
     sample_aspect_ratio: Fraction = Fraction(1)
 
-    def clips(self, *, keyframe_index: int) -> Iterator[tuple[FrameClip, list[int]]]:
-        """Clips of up to 16 frames, with the time of each frame, and behind them when the last one stops being shown."""
+    def clips(self, *, keyframe_index: int) -> Iterator[TimedClip]:
+        """Clips of up to 16 frames."""
         times: list[int] = []
         end = 0
 
@@ -50,7 +65,7 @@ class FrameSource:
                 yield frame.rgb
 
         for clip in cut_clips(pictures(), keyframe_index=keyframe_index):
-            yield clip, [*times, end]
+            yield TimedClip(clip=clip, times=tuple(times), end=end)
             times.clear()
 
 

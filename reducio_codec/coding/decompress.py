@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from reducio_codec.coding.compress import Progress
 from reducio_codec.coding.engine import Engine
 from reducio_codec.coding.open_rdc import open_rdc
-from reducio_codec.coding.rdc_video import RdcVideo
+from reducio_codec.coding.rdc_video import RdcVideo, as_whole
 from reducio_codec.coding.report import DecompressReport
 from reducio_codec.config import CLIP_LENGTH, check_choice
 from reducio_codec.errors import FormatError, InputError, VideoError
@@ -25,6 +25,9 @@ from reducio_codec.io.writer import VideoWriter
 
 OnError = Literal["raise", "conceal"]
 ON_ERROR: tuple[OnError, ...] = ("raise", "conceal")
+
+LONGEST = (1 << 31) - 1
+"""Seconds of a video (68 years)."""
 
 
 @dataclass
@@ -94,21 +97,10 @@ def decompress(
         damage = Damage(conceal=on_error == "conceal")
         for message in video.damage:
             damage.report(message)
-        total = _check_part(video, start=start, frames=frames)
-        whole = start == 0 and total == video.frames
-        header = video.header
-        writer = VideoWriter(
-            dst,
-            width=header.width,
-            height=header.height,
-            time_base=header.time_base,
-            rate=video.rate,
-            lossless=lossless,
-            audio=_audio(video, damage=damage) if whole else None,
-            sample_aspect_ratio=header.sample_aspect_ratio,
-            inputs=inputs,
-        )
-        stack.enter_context(writer)
+        _check_length(video)
+        start, total = _check_part(video, start=start, frames=frames)
+        sound = _audio(video, damage=damage) if total == video.frames else None
+        writer = stack.enter_context(_open_writer(video, dst, lossless=lossless, sound=sound, inputs=inputs))
         pictures = decoded_frames(video, decoder=name, damage=damage, start=start, frames=total)
         begin: int | None = None
         for done, (picture, when, duration) in enumerate(pictures, start=1):
@@ -117,8 +109,8 @@ def decompress(
             if progress is not None and (done % CLIP_LENGTH == 0 or done == total):
                 progress(done, total)
     return DecompressReport(
-        width=header.width,
-        height=header.height,
+        width=video.header.width,
+        height=video.header.height,
         frames=total,
         clips=video.clip_at(start + total - 1) - video.clip_at(start) + 1,
         decoder=name,
@@ -128,15 +120,48 @@ def decompress(
     )
 
 
-def _check_part(video: RdcVideo, *, start: int, frames: int | None) -> int:
-    """How many frames are asked for; InputError unless the video has them."""
+def _check_length(video: RdcVideo) -> None:
+    """FormatError for times that are no video's, and that no other file can hold."""
+    if video.duration > LONGEST or video.frames / video.duration > LONGEST:
+        raise FormatError(
+            f"by their times {video.frames} frames last {float(video.duration):.3g} s; "
+            f"at most {LONGEST} s, and frames a second, can be written"
+        )
+
+
+def _check_part(video: RdcVideo, *, start: int, frames: int | None) -> tuple[int, int]:
+    """The first frame and how many are asked for; InputError unless the video has them."""
+    start = as_whole(start, name="start")
     if not 0 <= start < video.frames:
         raise InputError(f"start is {start}; the video has frames 0 to {video.frames - 1}")
     if frames is None:
-        return video.frames - start
+        return start, video.frames - start
+    frames = as_whole(frames, name="frames")
     if not 1 <= frames <= video.frames - start:
         raise InputError(f"frames is {frames}; from frame {start} on the video has {video.frames - start}")
-    return frames
+    return start, frames
+
+
+def _open_writer(
+    video: RdcVideo,
+    dst: str | os.PathLike[str],
+    *,
+    lossless: bool,
+    sound: AudioTrack | None,
+    inputs: tuple[Path, ...],
+) -> VideoWriter:
+    header = video.header
+    return VideoWriter(
+        dst,
+        width=header.width,
+        height=header.height,
+        time_base=header.time_base,
+        rate=video.rate,
+        lossless=lossless,
+        audio=sound,
+        sample_aspect_ratio=header.sample_aspect_ratio,
+        inputs=inputs,
+    )
 
 
 def _audio(video: RdcVideo, *, damage: Damage) -> AudioTrack | None:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from reducio_codec.clips.refine import Refinement
 from reducio_codec.clips.runner import ClipRunner
+from reducio_codec.coding.options import MAX_EFFORT
+from reducio_codec.config import check_whole
 from reducio_codec.errors import InputError
-from reducio_codec.rdc.entropy import LatentCoder, step_units
-
-MAX_EFFORT = 1000
+from reducio_codec.rdc.entropy import LatentCoder
+from reducio_codec.rdc.ranges import step_units
 
 
 def plan_refinement(
     effort: int, *, runner: ClipRunner, coder: LatentCoder, decoder: str, latent_step: float
 ) -> Refinement | None:
     """``None`` for effort 0. InputError for an effort or a model that can't be."""
-    if isinstance(effort, bool) or not isinstance(effort, int) or not 0 <= effort <= MAX_EFFORT:
-        raise InputError(f"effort is {effort!r}; allowed: 0 to {MAX_EFFORT} gradient steps")
-    if effort == 0:
+    if check_whole(effort, name="effort", most=MAX_EFFORT) == 0:
         return None
     if runner.model.optimized_dtype is not None:
         raise InputError("effort needs gradients, which a model optimised for inference hasn't; use dtype float32")

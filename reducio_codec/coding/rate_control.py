@@ -11,25 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 from math import log2
-from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from reducio_codec.clips.references import for_model
-from reducio_codec.clips.spans import clip_span
 from reducio_codec.clips.streams import FrameClip
 from reducio_codec.coding.engine import Engine
-from reducio_codec.errors import InputError
-from reducio_codec.models.contract import Reference
-from reducio_codec.rdc.keyframe import code_keyframe, code_keyframes
+from reducio_codec.coding.trial import coded_error, encode_alone, motion
+from reducio_codec.rdc.keyframe import code_keyframes
 
 BEST_QUALITY = 95
 """The highest key-frame quality that is tried: above it key frames grow and hardly anything is seen of it."""
-KEYFRAMES = (3, 7, 11)
-"""Places of the key frame that ``keyframe="best"`` tries."""
 
 _FIRST = 45
 """Quality that the first group's search starts from; the others start where the group before ended."""
@@ -49,8 +41,6 @@ _TOLERANCE = 0.05
 """A rate this close to ``target_kbps`` is a hit."""
 _LARGEST_DEBT = 4
 """A group may cost so many times its share, or that much less: what earlier ones saved or overspent."""
-
-KeyframeChoice = Literal["middle", "best"]
 
 
 def step_for(quality: int) -> float:
@@ -73,11 +63,7 @@ class RateControl:
     """
 
     def __init__(self, *, target_kbps: float | None, target_psnr: float | None, decoder: str) -> None:
-        for name, value, high in (("target_kbps", target_kbps, 1e6), ("target_psnr", target_psnr, 60.0)):
-            if value is not None and not 0 < value <= high:
-                raise InputError(f"{name} is {value}; it must be above 0, at most {high:g}")
-        if (target_kbps is None) == (target_psnr is None):
-            raise InputError("give one of target_kbps and target_psnr")
+        assert (target_kbps is None) != (target_psnr is None)
         self._kbps, self._psnr, self._decoder = target_kbps, target_psnr, decoder
         self._quality = _FIRST  # of the last group
         self._saved = 0.0  # bits that earlier clips left over; below 0 what they overspent
@@ -102,18 +88,18 @@ class RateControl:
         def bits(quality: int) -> float:
             coded, seen = code_keyframes([clip.keyframe for clip in clips], codec=codec, quality=quality)
             if not latents:
-                latents.extend(_encode(engine, clip, picture) for clip, picture in zip(clips, seen, strict=True))
-            motion = sum(len(engine.coder.code(latent, step=step_for(quality))[0]) for latent in latents)
-            return 8 * (sum(map(len, coded)) + motion) + len(clips) * _CONTAINER_BITS
+                latents.extend(encode_alone(engine, clip, picture) for clip, picture in zip(clips, seen, strict=True))
+            latent_bytes = sum(len(engine.coder.code(latent, step=step_for(quality))[0]) for latent in latents)
+            return 8 * (sum(map(len, coded)) + latent_bytes) + len(clips) * _CONTAINER_BITS
 
         tried = search_quality(bits, allowed, start=self._quality, rising=True)
         quality = min(tried, key=lambda quality: abs(tried[quality] - allowed))
-        easiest = min(range(len(clips)), key=lambda number: _motion(clips[number]))  # gains most from its key frame
+        easiest = min(range(len(clips)), key=lambda number: motion(clips[number]))  # gains most from its key frame
 
         def error(quality: int) -> float:
             _, seen = code_keyframes([clip.keyframe for clip in clips], codec=codec, quality=quality)
             clip, latent = clips[easiest], latents[easiest]
-            return _coded_error(engine, clip, seen[easiest], latent, step=step_for(quality), decoder=self._decoder)
+            return coded_error(engine, clip, seen[easiest], latent, step=step_for(quality), decoder=self._decoder)
 
         wasted = quality > _PLENTY and error(quality) > (1 - _WORTH) * error(_PLENTY)
         self._full += len(clips) if wasted or tried.get(BEST_QUALITY, allowed) < allowed else 0
@@ -127,12 +113,12 @@ class RateControl:
         seen = cache(lambda quality: code_keyframes(pictures, codec=codec, quality=quality)[1])
         quality, lowest = self._quality, 0
         # the hardest clip comes first: the others mostly show at once that its quality will do
-        for number in sorted(range(len(clips)), key=lambda number: _motion(clips[number]), reverse=True):
+        for number in sorted(range(len(clips)), key=lambda number: motion(clips[number]), reverse=True):
 
             def error(tried: int, number: int = number) -> float:
                 clip, picture = clips[number], seen(tried)[number]
-                latent = _encode(engine, clip, picture)
-                return _coded_error(engine, clip, picture, latent, step=step_for(tried), decoder=self._decoder)
+                latent = encode_alone(engine, clip, picture)
+                return coded_error(engine, clip, picture, latent, step=step_for(tried), decoder=self._decoder)
 
             errors = search_quality(error, limit * (1 - _NEAR), start=quality, lowest=lowest, rising=False)
             least = min(errors.values())
@@ -194,55 +180,3 @@ def _guess(tried: dict[int, float], wanted: float, *, doubling: int) -> int:
     (x, y), (other_x, other_y) = [*points, (0.0, 0.0)][:2]
     found = x + (wanted - y) * (other_x - x) / ((other_y - y) or 1e-9)
     return round(doubling * log2(max(found, 1e-9)))
-
-
-def _motion(clip: FrameClip) -> float:
-    """How much the frames differ from the key frame: mean squared error, grey levels, of every fourth row and column."""
-    difference = clip.frames[:, ::4, ::4].astype(np.int32) - clip.keyframe[::4, ::4]
-    return float(np.square(difference).mean())
-
-
-def _encode(engine: Engine, clip: FrameClip, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Latent (z, t, h, w) of a clip whose key frame a reader sees as ``picture`` (H, W, 3)."""
-    own = for_model([clip.reference(picture)], [], span=clip.span)
-    latent = engine.runner.encode(clip.padded(), references=own)
-    values: NDArray[np.float32] = latent[0].numpy()
-    return values
-
-
-def _coded_error(
-    engine: Engine,
-    clip: FrameClip,
-    picture: NDArray[np.uint8],
-    latent: NDArray[np.float32],
-    *,
-    step: float,
-    decoder: str,
-) -> float:
-    """``clip_error`` with the key frame that a reader sees as ``picture`` (H, W, 3) and a latent (z, t, h, w) to be coded."""
-    _, motion = engine.coder.code(latent, step=step)
-    own = for_model([clip.reference(picture)], [], span=clip.span)
-    return clip_error(engine, clip, torch.from_numpy(motion)[None], own, decoder=decoder)
-
-
-def clip_error(
-    engine: Engine, clip: FrameClip, latent: Tensor, references: Sequence[Reference], *, decoder: str
-) -> float:
-    """Mean squared error, in grey levels, of a clip decoded from latent (1, z, t, h, w) and references (1, 3, H, W)."""
-    frames = torch.empty(clip.frames.shape, dtype=torch.uint8)
-    out = frames.permute(3, 0, 1, 2)[None]
-    engine.runner.decode(latent, references, decoder=decoder, span=clip.span, out=out)
-    difference = frames.numpy().astype(np.int32) - clip.frames
-    return float(np.square(difference).mean())
-
-
-def best_keyframe(engine: Engine, clip: FrameClip, *, codec: str, quality: int, step: float, decoder: str) -> FrameClip:
-    """The clip with its key frame at the place, of ``KEYFRAMES``, from which it decodes with the least error."""
-    found: list[tuple[float, FrameClip]] = []
-    for index in KEYFRAMES:
-        span = clip_span(start=clip.span.start, frames=clip.span.frames, keyframe_index=index)
-        tried = FrameClip(frames=clip.frames, span=span, keyframe_index=index)
-        _, seen = code_keyframe(tried.keyframe, codec=codec, quality=quality)
-        latent = _encode(engine, tried, seen)
-        found.append((_coded_error(engine, tried, seen, latent, step=step, decoder=decoder), tried))
-    return min(found, key=lambda item: item[0])[1]

@@ -100,7 +100,7 @@ class RdcVideo:
             for place, number in enumerate(numbers):
                 frames[place] = self._frame(number)
             return frames
-        number = _whole(index, name="frame")
+        number = as_whole(index, name="frame")
         if not -self.frames <= number < self.frames:
             raise FrameIndexError(f"frame {number} was asked for; the video has frames 0 to {self.frames - 1}")
         return self._frame(number % self.frames).copy()
@@ -150,7 +150,7 @@ class RdcVideo:
     def record(self, index: int) -> ClipRecord:
         """A clip as it lies in the file, damage included; InputError beyond the end."""
         self._check_open()
-        return self._reader.read_clip(_whole(index, name="clip"))
+        return self._reader.read_clip(as_whole(index, name="clip"))
 
     def times(self, record: ClipRecord) -> list[int]:
         """Time of each of a clip's frames, in ticks of ``header.time_base``."""
@@ -286,7 +286,7 @@ class RdcVideo:
         return AudioTrack.from_file(file) if file.tell() else None
 
 
-def _whole(value: Any, *, name: str) -> int:
+def as_whole(value: Any, *, name: str) -> int:
     """A whole number of any type that is one."""
     try:
         if not isinstance(value, bool):
@@ -297,7 +297,7 @@ def _whole(value: Any, *, name: str) -> int:
 
 
 def _whole_slice(given: slice) -> slice:
-    parts = [None if part is None else _whole(part, name="frame") for part in (given.start, given.stop, given.step)]
+    parts = [None if part is None else as_whole(part, name="frame") for part in (given.start, given.stop, given.step)]
     if parts[2] == 0:
         raise InputError("a slice's step is 0; allowed: any other whole number")
     return slice(*parts)

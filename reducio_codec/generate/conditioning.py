@@ -47,6 +47,12 @@ class Conditions:
     def batch(self) -> int:
         return self.size.shape[0]
 
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width in pixels, of each clip."""
+        height, width = self.size[0].tolist()  # on the host
+        return int(height), int(width)
+
     def tensors(self) -> dict[str, Tensor]:
         """What isn't None, by name: as it is stored."""
         named = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, get_args
 
-from reducio_codec.config import CLIP_LENGTH, PIXEL_MULTIPLE, JsonConfig
+from reducio_codec.config import CLIP_LENGTH, MAX_DEPTH, PIXEL_MULTIPLE, JsonConfig
 from reducio_codec.errors import InputError
 
 AttentionKind = Literal["joint", "factorised"]
@@ -17,9 +17,15 @@ ImageCondition = Literal["both", "semantic", "content"]
 ContentKind = Literal["sd", "conv"]
 """Where content tokens come from: the SD2.1-VAE's encoder, continued in training, or a small one trained from nothing."""
 
+EmbeddingKind = Literal["pixart", "first"]
+"""How places, times and sizes are told: as PixArt-alpha does (times by learned codes), or as to the first models here."""
+
 DEFAULT_STEPS = 20
 DEFAULT_GUIDANCE = 2.5
 """Of sampling, for models that aren't distilled (Sec. 4.1)."""
+
+GuidanceOf = Literal["all", "text"]
+"""What guidance strengthens: all conditions against none, or the text against the picture alone."""
 
 Objective = Literal["noise", "flow"]
 """What the network predicts: the noise of the paper's schedule, or the velocity of a straight path from data to noise."""
@@ -44,7 +50,7 @@ class DiTConfig(JsonConfig):
     depth: int = 28
     """Transformer blocks."""
     width: int = 1152
-    """Channels of a token, a multiple of ``4 * heads``."""
+    """Channels of a token, a multiple of ``4 * heads``, and of 3 (height, width and their ratio share them)."""
     heads: int = 16
     """Heads of every attention."""
     mlp_ratio: int = 4
@@ -63,6 +69,11 @@ class DiTConfig(JsonConfig):
     """Latent positions along a side that make one token (Tab. 7)."""
     sample_size: int = 256
     """Side in pixels of the square that this model was trained for; other shapes have about its area."""
+    embeddings: EmbeddingKind = "pixart"
+    """How places, times and sizes are told. A model knows the way that it was trained with, and no other."""
+    place_reach: int = 16
+    """Places count from 0 to this along a side, whatever its size: 16 in PixArt-alpha's weights for 256 pixels, 32 in those
+    for 512 and 1024."""
     image_condition: ImageCondition = "both"
     """Semantic tokens, content tokens, or both."""
     text_channels: int = 4096
@@ -91,8 +102,19 @@ class DiTConfig(JsonConfig):
     """Identity of that codec's latent space; see ``codec_match.py``. Empty: random weights, which fit any codec."""
 
     def __post_init__(self) -> None:
-        for name in ("depth", "width", "heads", "mlp_ratio", "latent_channels", "patch_time", "patch_space"):
+        for name in (
+            "depth",
+            "width",
+            "heads",
+            "mlp_ratio",
+            "latent_channels",
+            "patch_time",
+            "patch_space",
+            "place_reach",
+        ):
             _at_least(name, getattr(self, name), 1)
+        if self.depth > MAX_DEPTH:
+            raise InputError(f"depth is {self.depth}; it must be at most {MAX_DEPTH}")
         for name in ("text_channels", "text_tokens", "semantic_channels"):
             _at_least(name, getattr(self, name), 0)
         for name, kind in (
@@ -100,6 +122,7 @@ class DiTConfig(JsonConfig):
             ("image_condition", ImageCondition),
             ("content", ContentKind),
             ("objective", Objective),
+            ("embeddings", EmbeddingKind),
         ):
             _one_of(name, getattr(self, name), get_args(kind))
         _one_of("content_groups", self.content_groups, (1, 4))
@@ -109,6 +132,10 @@ class DiTConfig(JsonConfig):
             raise InputError(
                 f"width is {self.width}; with {self.heads} heads it must be a multiple of {4 * self.heads}"
             )
+        if self.embeddings == "pixart" and self.width % 3:
+            raise InputError(f"width is {self.width}; with embeddings 'pixart' it must be a multiple of 3")
+        if self.embeddings == "first" and self.place_reach != 16:
+            raise InputError(f"place_reach is {self.place_reach}; with embeddings 'first' it has no effect")
         if self.content_base < 32 or self.content_base % 32:
             raise InputError(f"content_base is {self.content_base}; it must be a positive multiple of 32")
         if self.latent_frames % self.patch_time:
@@ -154,6 +181,16 @@ class DiTConfig(JsonConfig):
                 "so it must be left out, or 1"
             )
         return guidance
+
+    def check_guidance_of(self, guidance_of: str, *, guidance: float, text: bool) -> GuidanceOf:
+        """``guidance_of``, if it is known and has an effect where there is ``text`` or none. InputError otherwise."""
+        _one_of("guidance_of", guidance_of, get_args(GuidanceOf))
+        if guidance_of == "all":
+            return "all"
+        if guidance == 1 or not text or not self.text_channels:
+            why = "guidance is 1: none" if guidance == 1 else "the model is told no text"
+            raise InputError(f"guidance_of is {guidance_of!r}, but {why}; it has no effect")
+        return "text"
 
     @property
     def latent_frames(self) -> int:

@@ -10,23 +10,40 @@ from torch.nn import functional
 
 from reducio_codec.config import ReducioConfig
 from reducio_codec.generate.config import DiTConfig
+from reducio_codec.models.reducio.attention import SelfAttention
 from reducio_codec.models.reducio.content import ContentEncoder
-from reducio_codec.models.reducio.layers import ResidualBlock
+from reducio_codec.models.reducio.layers import NORM_GROUPS, GroupNorm, ResidualBlock
 
 STRIDE = 16
 """Pixels for each content token along a side."""
 
 
-class ImageVaeContent(nn.Module):
-    """The trunk of the SD2.1-VAE's encoder (1/8 of the size, 512 channels) and a convolution to 1/16.
+class ImageVaeMid(nn.Module):
+    """What the SD2.1-VAE's encoder does behind its deepest level, but for the convolution that makes its latent."""
 
-    The trunk is the codec's content encoder, so weights of either fit. It is trained on together with the transformer.
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.block_1 = ResidualBlock(channels, channels, kind="image")
+        self.attn_1 = SelfAttention(channels, kind="image", groups=NORM_GROUPS, heads=1)
+        self.block_2 = ResidualBlock(channels, channels, kind="image")
+        self.norm_out = GroupNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W), same shape out."""
+        return functional.silu(self.norm_out(self.block_2(self.attn_1(self.block_1(x)))))
+
+
+class ImageVaeContent(nn.Module):
+    """The SD2.1-VAE's encoder (1/8 of the size, 512 channels), with a convolution to 1/16 in the place of its latent.
+
+    It is trained on together with the transformer.
     """
 
     def __init__(self, base: int) -> None:
         super().__init__()
-        self.trunk = ContentEncoder(ReducioConfig(content_channels=base, fuse_levels=()))
         self.channels = 4 * base
+        config = ReducioConfig(content_channels=base, fuse_levels=())
+        self.trunk = ContentEncoder(config, mid=ImageVaeMid(self.channels))
         self.down = nn.Conv2d(self.channels, self.channels, 2, stride=2)
 
     def forward(self, keyframe: Tensor) -> Tensor:

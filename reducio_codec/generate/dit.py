@@ -14,11 +14,15 @@ from torch.utils.checkpoint import checkpoint
 from reducio_codec.errors import InputError
 from reducio_codec.generate.blocks import NORM_EPS, Block, KeyValue, modulate
 from reducio_codec.generate.conditioning import Conditions, check_conditions
-from reducio_codec.generate.config import DiTConfig
+from reducio_codec.generate.config import DiTConfig, GuidanceOf
 from reducio_codec.generate.content import STRIDE, content_encoder
-from reducio_codec.generate.embeddings import STAGE_GRID, TimeEmbedding, grid_embedding, time_positions
+from reducio_codec.generate.embeddings import TimeEmbedding, first_place_codes, place_codes, sinusoids
+from reducio_codec.models.reducio.layers import ResidualBlock
 
 INIT_STD = 0.02
+
+_FIRST_GRID = 8
+"""Positions of a latent along a side of 256 pixels: what the first models' places are counted in."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +35,22 @@ class Context:
     """(B, S) bool: which condition tokens count."""
     nothing: Tensor
     """(B, S) bool: the same for a clip of which nothing is told."""
+    wordless: Tensor
+    """(B, S) bool: the same for a clip of which all but the text is told."""
     size: Tensor
     """(B, 2)."""
     sides: tuple[int, int]
     """That of each clip, height and width in pixels, as the host knows it."""
 
-    def guided(self) -> Context:
-        """Twice the batch: the clips with their conditions, then the same without any (classifier-free guidance)."""
+    def guided(self, guidance_of: GuidanceOf = "all") -> Context:
+        """Twice the batch: the clips with their conditions, then the same with none, or with all but the text
+        (classifier-free guidance)."""
+        other = self.nothing if guidance_of == "all" else self.wordless
         return Context(
             key_values=tuple((torch.cat([k, k]), torch.cat([v, v])) for k, v in self.key_values),
-            mask=torch.cat([self.mask, self.nothing]),
+            mask=torch.cat([self.mask, other]),
             nothing=torch.cat([self.nothing, self.nothing]),
+            wordless=torch.cat([self.wordless, self.wordless]),
             size=torch.cat([self.size, self.size]),
             sides=self.sides,
         )
@@ -82,11 +91,13 @@ class ReducioDiT(nn.Module):
     def __init__(self, config: DiTConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or DiTConfig()
-        self.gradient_checkpointing = False
+        self._gradient_checkpointing = False
         width = config.width
         patch = config.latent_channels * config.patch_time * config.patch_space**2
         self.patch_in = nn.Linear(patch, width)
-        self.time = TimeEmbedding(width)
+        self.time = TimeEmbedding(width, kind=config.embeddings)
+        if config.embeddings == "pixart":
+            self.time_code = nn.Parameter(torch.zeros(config.latent_frames // config.patch_time, width))
         self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm_out = nn.LayerNorm(width, eps=NORM_EPS, elementwise_affine=False)
@@ -95,7 +106,7 @@ class ReducioDiT(nn.Module):
         self.null_image = nn.Parameter(torch.zeros(1, 1, width))
         if config.text_channels:
             self.text_in = _mlp(config.text_channels, width)
-            self.null_text = nn.Parameter(torch.zeros(1, 1, width))
+            self.null_text = nn.Parameter(torch.zeros(1, config.text_tokens, config.text_channels))
         if config.uses_semantic:
             self.semantic_in = _mlp(config.semantic_channels, width)
         if config.uses_content:
@@ -113,7 +124,7 @@ class ReducioDiT(nn.Module):
             for module in part.modules():
                 if isinstance(module, nn.Linear):
                     nn.init.normal_(module.weight, std=INIT_STD)
-        nn.init.zeros_(cast(nn.Linear, self.time.size[2]).weight)
+        self.time.start()
         for block in self.blocks:
             nn.init.normal_(cast(Block, block).offset, std=self.config.width**-0.5)
             nn.init.zeros_(cast(Block, block).cross.proj.weight)
@@ -123,8 +134,20 @@ class ReducioDiT(nn.Module):
         nn.init.normal_(self.offset_out, std=self.config.width**-0.5)
         nn.init.normal_(self.null_image, std=INIT_STD)
         if self.config.text_channels:
-            nn.init.normal_(self.null_text, std=INIT_STD)
+            nn.init.normal_(self.null_text, std=self.config.text_channels**-0.5)
         nn.init.zeros_(self.patch_out.weight)
+
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Recompute blocks, the content encoder's too, in the backward pass: less memory, about a third more time."""
+        return self._gradient_checkpointing
+
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, value: bool) -> None:
+        self._gradient_checkpointing = value
+        for module in self.modules():
+            if isinstance(module, ResidualBlock):
+                module.checkpointing = value
 
     @property
     def dtype(self) -> torch.dtype:
@@ -161,37 +184,38 @@ class ReducioDiT(nn.Module):
         keep_image = (always if conditions.keep_image is None else conditions.keep_image) & has_image  # (B,)
         keep_text = (always if conditions.keep_text is None else conditions.keep_text) & (conditions.text is not None)
         shared: list[Tensor] = []  # (B, S_i, C) each
-        masks: list[Tensor] = []  # (B, S_i) each
-        if conditions.text is not None and conditions.text_mask is not None:
+        if conditions.text is not None:
             shared.append(self.text_in(conditions.text))
-            masks.append(conditions.text_mask.bool() & keep_text[:, None])
         if conditions.semantic is not None:
-            tokens = self.semantic_in(conditions.semantic)
-            shared.append(tokens)
-            masks.append(keep_image[:, None].expand(-1, tokens.shape[1]))
+            shared.append(self.semantic_in(conditions.semantic))
         groups = self._content_groups(conditions)  # up to 4 x (B, S_c, C)
-        if groups:
-            masks.append(keep_image[:, None].expand(-1, groups[0].shape[1]))
-        nulls = [(self.null_image, keep_image)]
+        nulls = [self.null_image]  # (1, S_n, C) each
         if self.config.text_channels:
-            nulls.append((self.null_text, keep_text))
-        mask = torch.cat([*masks, *(~keep[:, None] for _, keep in nulls)], dim=1)  # (B, S)
-        nothing = torch.zeros_like(mask)
-        nothing[:, -len(nulls) :] = True
-        tail = [token.expand(batch, -1, -1) for token, _ in nulls]
+            nulls.append(self.text_in(self.null_text))
+        pictured = sum(part.shape[1] for part in (*shared[conditions.text is not None :], *groups[:1]))
+
+        def told(image: Tensor, text: Tensor) -> Tensor:
+            """(B,) twice, whether picture and text are told, to the mask (B, S)."""
+            parts = [] if conditions.text_mask is None else [conditions.text_mask.bool() & text[:, None]]
+            untold = [
+                ~keep[:, None].expand(-1, part.shape[1]) for keep, part in zip((image, text), nulls, strict=False)
+            ]
+            return torch.cat([*parts, image[:, None].expand(-1, pictured), *untold], dim=1)
+
+        tail = [part.expand(batch, -1, -1) for part in nulls]
         sequences = [torch.cat([*shared, group, *tail], dim=1) for group in groups]  # (B, S, C) each
         sequences = sequences or [torch.cat([*shared, *tail], dim=1)]
         key_values = tuple(
             cast(Block, block).cross.project(sequences[number % len(sequences)])
             for number, block in enumerate(self.blocks)
         )
-        height, width = conditions.size[0].tolist()
         return Context(
             key_values=key_values,
-            mask=mask,
-            nothing=nothing,
+            mask=told(keep_image, keep_text),
+            nothing=told(~always, ~always),
+            wordless=told(keep_image, ~always),
             size=conditions.size.to(self.device, non_blocking=self.device.type != "cpu"),
-            sides=(int(height), int(width)),
+            sides=conditions.sides,
         )
 
     def forward(self, latent: Tensor, timestep: Tensor, context: Context, *, cache: BlockCache | None = None) -> Tensor:
@@ -242,10 +266,20 @@ class ReducioDiT(nn.Module):
     def _positions(self, t: int, h: int, w: int) -> Tensor:
         """Codes of places and times, added up: (t * h * w, C)."""
         config = self.config
-        spacing = STAGE_GRID * config.spatial_compression_ratio * config.patch_space / config.sample_size
-        place = grid_embedding(h, w, spacing=spacing, channels=config.width, device=self.device)  # (h * w, C)
-        time = time_positions(t, channels=config.width, device=self.device)  # (t, C)
+        place = self._places(h, w, pixels=config.spatial_compression_ratio * config.patch_space)  # (h * w, C)
+        if config.embeddings == "pixart":
+            time = self.time_code.to(place)  # (t, C)
+        else:
+            time = sinusoids(torch.arange(t, device=self.device), channels=config.width)
         return (time[:, None] + place[None]).flatten(0, 1).to(self.dtype)
+
+    def _places(self, rows: int, columns: int, *, pixels: int) -> Tensor:
+        """Codes of places on a grid, one for each square of so many pixels: (rows * columns, C) float32."""
+        config = self.config
+        if config.embeddings == "pixart":
+            return place_codes(rows, columns, reach=config.place_reach, channels=config.width, device=self.device)
+        spacing = _FIRST_GRID * pixels / config.sample_size
+        return first_place_codes(rows, columns, spacing=spacing, channels=config.width, device=self.device)
 
     def _content_groups(self, conditions: Conditions) -> list[Tensor]:
         """Content tokens (B, S_c, C): all of them, or four interleaved grids of a quarter each (Fig. 11)."""
@@ -255,11 +289,9 @@ class ReducioDiT(nn.Module):
         if features is None:
             features = self.content(cast(Tensor, conditions.keyframe))
         rows, columns = features.shape[-2:]
-        config = self.config
-        spacing = STAGE_GRID * STRIDE / config.sample_size
-        place = grid_embedding(rows, columns, spacing=spacing, channels=config.width, device=self.device)
+        place = self._places(rows, columns, pixels=STRIDE)
         tokens = self.content_in(features.flatten(2).transpose(1, 2)) + place.to(self.dtype)  # (B, rows * columns, C)
-        if config.content_groups == 1:
+        if self.config.content_groups == 1:
             return [tokens]
         grid = rearrange(tokens, "b (h y w x) c -> y x b (h w) c", w=columns // 2, y=2, x=2)
         return [grid[y, x] for y in range(2) for x in range(2)]

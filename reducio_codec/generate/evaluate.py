@@ -4,11 +4,12 @@
 
 Protocol: clips of 16 frames one after another, shorter side resized to 256, centre crop; a clip is generated from each
 one's key frame, with the clip's number as its seed. Motion is the mean length of the flow from the key frame (the codec's
-own motion search), in pixels. Drift is the mean level of the last four frames less that of the first four. Distances to
-the real clips are Frechet distances on I3D's features with ``--i3d`` (FVD), and otherwise on a hand-made stand-in
-(``features``), or with ``--transnet`` on those of a network that watches video for cuts. Beside the generated clips
-stand three others: the real ones as the codec shows them (no transformer on this codec gets nearer), the key frame
-repeated, and, for the distance alone, one half of the real clips against the other.
+own motion search), in pixels. Sharpness is that of the outer four frames over the key frame's (mean absolute Laplacian of
+grey); ``lpips_moved`` is their LPIPS (AlexNet) to the key frame, moved as they move. Drift is the mean level of the last
+four frames less that of the first four. Distances to the real clips are Frechet distances on I3D's features with ``--i3d``
+(FVD), and otherwise on a hand-made stand-in (``features``), or with ``--transnet`` on those of a network that watches video
+for cuts. Beside the generated clips stand three others: the real ones as the codec shows them (no transformer on this codec
+gets nearer), the key frame repeated, and, for the distance alone, one half of the real clips against the other.
 
 ``--setting steps=4 --setting model=runs/student/model`` and so on: several settings take turns at each clip, so that
 their times compare. The first is the one under ``generated``, and the one whose distance those of all are divided by. A
@@ -39,7 +40,7 @@ from reducio_codec.errors import InputError
 from reducio_codec.generate.command import OneLineErrors
 from reducio_codec.generate.dit import BlockCache
 from reducio_codec.generate.features import NAME, clip_features
-from reducio_codec.generate.measure import Clip, brightness_drift, motion_magnitude
+from reducio_codec.generate.measure import Clip, brightness_drift, distance_to_moved, motion_magnitude, outer_sharpness
 from reducio_codec.generate.pipeline import ReducioDiTPipeline
 from reducio_codec.generate.protocols.settings import environment
 from reducio_codec.generate.train.validate import spread
@@ -47,6 +48,7 @@ from reducio_codec.io.files import atomic_write
 from reducio_codec.io.strips import clip_strip
 from reducio_codec.metrics.frechet import frechet_distance
 from reducio_codec.metrics.fvd import I3d, find_i3d
+from reducio_codec.metrics.lpips import Lpips
 from reducio_codec.metrics.psnr import psnr
 from reducio_codec.metrics.transnet import NAME as TRANSNET
 from reducio_codec.metrics.transnet import TransNet
@@ -95,11 +97,17 @@ class Tally:
 
     keyframe_index: int
     features: Features
+    perceptual: Callable[[Clip, Clip], NDArray[np.float64]]
+    """LPIPS of frames."""
     vectors: list[NDArray[Any]] = field(default_factory=list)
     motion: list[float] = field(default_factory=list)
     drift: list[float] = field(default_factory=list)
     kept: list[float] = field(default_factory=list)
     """PSNR of the key frame in dB."""
+    sharp: list[float] = field(default_factory=list)
+    """Of the outer frames, over the real key frame's."""
+    moved: list[float] = field(default_factory=list)
+    """LPIPS of the outer frames to the real key frame, moved."""
 
     def add(self, clip: Clip, *, source: Clip) -> None:
         """``source`` is the real clip."""
@@ -108,6 +116,8 @@ class Tally:
         self.motion.append(motion_magnitude(clip, keyframe_index=index))
         self.drift.append(brightness_drift(clip))
         self.kept.append(psnr(clip[index], source[index]))
+        self.sharp.append(outer_sharpness(clip, picture=source[index]))
+        self.moved.append(distance_to_moved(clip, picture=source[index], perceptual=self.perceptual))
 
     def summary(self, *, real: Tally) -> dict[str, float]:
         """Means over the clips, and the distance to the real ones (which needs two clips)."""
@@ -115,6 +125,8 @@ class Tally:
         found = {
             "motion_px": _round(motion),
             "motion_over_real": _round(motion / max(float(np.mean(real.motion)), 1e-6)),
+            "outer_sharpness": _round(np.mean(self.sharp)),
+            "lpips_moved": _round(np.mean(self.moved)),
             "brightness_drift_mean": _round(drift.mean()),
             "brightness_drift_abs": _round(np.abs(drift).mean()),
             "keyframe_psnr_least": _round(min(self.kept)),
@@ -290,7 +302,7 @@ def main(
         subjects,
         real,
         codec=ReducioCodec.from_pretrained(codec or first.config.codec),
-        tally=partial(Tally, keyframe_index=index, features=features),
+        tally=partial(Tally, keyframe_index=index, features=features, perceptual=Lpips()),
         strips=strips,
     )
     found = {

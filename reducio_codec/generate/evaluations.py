@@ -7,7 +7,7 @@ from collections.abc import Callable
 from reducio_codec.errors import ReducioError
 
 Progress = Callable[[int, int | None], None]
-"""Called after each network evaluation with evaluations done and in all."""
+"""Called after each network evaluation, and each step of a text-to-image stage, with those done and in all."""
 
 
 class GenerationCancelled(ReducioError):
@@ -22,6 +22,10 @@ class EvaluationCount:
         self._done = 0
         self._progress = progress
         self._should_stop = should_stop
+
+    def expect(self, more: int) -> None:
+        """So many are to come beside those that were known of."""
+        self._total += more
 
     def __call__(self) -> None:
         """After each evaluation. Raises GenerationCancelled."""

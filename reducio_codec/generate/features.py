@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from reducio_codec.generate.measure import Clip
+from reducio_codec.generate.measure import Clip, detail, grey
 from reducio_codec.io.pixels import to_unit
 from reducio_codec.models.motion import estimate_flow
 
@@ -24,7 +24,6 @@ _FRAMES = (0, 3, 5, 9, 11, 15)
 _LAGS = (1, 2, 4)
 _FLOOR = 0.05
 """Added before logarithms: pixels of flow, grey levels of change or detail that count as none."""
-_LUMA = (0.299, 0.587, 0.114)
 
 
 @torch.inference_mode()
@@ -37,12 +36,10 @@ def clip_features(clip: Clip, *, keyframe_index: int) -> NDArray[np.float64]:
     video = to_unit(torch.from_numpy(np.ascontiguousarray(clip)).permute(3, 0, 1, 2)[None])  # (1, 3, 16, H, W)
     frames = [index for index in _FRAMES if index != keyframe_index]
     flow = estimate_flow(video[:, :, frames], video[:, :, keyframe_index])  # (1, n, 2, H / 8, W / 8)
-    grey = 127.5 * torch.einsum("bcthw,c->thw", video, torch.tensor(_LUMA))  # (16, H, W)
-    change = torch.stack([(grey[lag:] - grey[:-lag]).abs().mean(0) for lag in _LAGS])  # (3, H, W)
-    middle = grey[[0, len(grey) // 2, len(grey) - 1], None]  # (3, 1, H, W)
-    kernel = torch.tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
-    detail = functional.conv2d(middle, kernel)[:, 0].abs()  # (3, H - 2, W - 2)
-    parts = [_cells(part) for part in (flow[0].square().sum(1).sqrt(), change, detail)]
+    levels = grey(video)  # (16, H, W)
+    change = torch.stack([(levels[lag:] - levels[:-lag]).abs().mean(0) for lag in _LAGS])  # (3, H, W)
+    sharp = detail(levels[[0, len(levels) // 2, len(levels) - 1]])  # (3, H - 2, W - 2)
+    parts = [_cells(part) for part in (flow[0].square().sum(1).sqrt(), change, sharp)]
     return np.asarray(torch.log(torch.cat(parts) + _FLOOR).double().numpy())
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,8 +11,8 @@ from safetensors.torch import load_file
 from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.generate.config import DiTConfig
 from reducio_codec.generate.dit import ReducioDiT
-from reducio_codec.weights.io import FORMAT, file_sha256, save_model
-from reducio_codec.weights.layout import CONFIG_FILE, TENSOR_FILE
+from reducio_codec.weights.io import FORMAT, check_kinds, file_sha256, save_model
+from reducio_codec.weights.layout import CONFIG_FILE, TENSOR_FILE, read_document
 
 
 def save_dit(model: ReducioDiT, folder: str | Path, *, card: str, dtype: torch.dtype | None = None) -> Path:
@@ -29,22 +27,17 @@ def read_config(folder: str | Path) -> DiTConfig:
         WeightsError: there is none, it is damaged, or it is another kind of model's.
     """
     path = Path(folder) / CONFIG_FILE
-    try:
-        document: Any = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise WeightsError(
-            f"{folder} has no {CONFIG_FILE}; a model folder holds {CONFIG_FILE} and {TENSOR_FILE}"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} isn't readable JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise WeightsError(f"{path} holds a {type(document).__name__}; it must hold an object")
+    if not path.is_file():
+        raise WeightsError(f"{folder} has no {CONFIG_FILE}; a model folder holds {CONFIG_FILE} and {TENSOR_FILE}")
+    document = read_document(path)
     architecture, layout = document.pop("architecture", None), document.pop("format", None)
+    document.pop("version", None)  # it says which of several the model is, and not what it is made of
     if architecture != DiTConfig.architecture:
         what = f"a codec ({architecture})" if architecture in ("lite", "reducio") else repr(architecture)
         raise WeightsError(f"{path}: architecture is {what}; a transformer's is {DiTConfig.architecture!r}")
     if layout != FORMAT:
         raise WeightsError(f"{path}: format is {layout!r}; this version reads {FORMAT}")
+    document.setdefault("embeddings", "first")  # a folder that doesn't say is of the first models
     try:
         return DiTConfig.from_json(document)
     except (InputError, TypeError, ValueError) as error:
@@ -88,5 +81,6 @@ def load_dit(
     unknown = sorted(set(tensors) - set(expected))
     if unknown:
         raise WeightsError(f"{path}: {unknown[0]} isn't part of this model ({len(unknown)} such keys)")
+    check_kinds(path, tensors, expected=expected)
     model.load_state_dict({key: tensors[key].to(device, dtype) for key in expected}, strict=True, assign=True)
     return model.requires_grad_(False).eval()

@@ -14,6 +14,7 @@ from torch import Tensor
 from reducio_codec.clips.inputs import check_range
 from reducio_codec.config import PIXEL_MULTIPLE
 from reducio_codec.errors import InputError, VideoError
+from reducio_codec.generate.buckets import nearest_bucket
 from reducio_codec.io.files import check_input
 from reducio_codec.io.images import picture_to_rgb
 from reducio_codec.io.pixels import to_bytes
@@ -60,23 +61,22 @@ def load_picture(source: Any) -> Picture:
 
 
 _SQUARES = 512
-"""Models for pictures up to this size learn from squares as high as the picture; larger ones from shapes of one area."""
+"""Models for pictures up to this size learn from squares as high as the picture; larger ones from buckets."""
 
 
 def natural_size(height: int, width: int, *, sample_size: int) -> tuple[int, int]:
-    """Height and width to generate a picture at: its own, or reduced to the scale that a model was trained at.
+    """Height and width to generate a picture at, by how a model was trained.
 
-    Up to 512 that is the shorter side, with at most twice the square's area; above, the area. Sides below 32 count as 32,
-    which they are padded to.
+    Up to 512: the picture's own size, or reduced so that the shorter side is that of the squares, with at most twice their
+    area; sides below 32 count as 32, which they are padded to. Above: the nearest bucket.
     """
-    squares = sample_size <= _SQUARES
-    area = sample_size**2 * (2 if squares else 1)
+    if sample_size > _SQUARES:
+        return nearest_bucket(height, width, sample_size=sample_size)
+    area = 2 * sample_size**2
     scale = math.sqrt(area / (height * width))
     if min(height, width) * scale < PIXEL_MULTIPLE:  # so long and thin that padding makes most of its area
         scale = area / PIXEL_MULTIPLE / max(height, width)
-    if squares:
-        scale = min(scale, sample_size / min(height, width))
-    scale = min(1.0, scale)
+    scale = min(1.0, scale, sample_size / min(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 

@@ -19,7 +19,7 @@ from reducio_codec.config import check_choice
 from reducio_codec.errors import InputError, ReducioError
 from reducio_codec.generate.codec_match import check_latent_space
 from reducio_codec.generate.conditioning import Conditions
-from reducio_codec.generate.config import DiTConfig
+from reducio_codec.generate.config import DiTConfig, GuidanceOf
 from reducio_codec.generate.continuation import clips_of, frames_of, known_start, without_offset
 from reducio_codec.generate.dit import BlockCache, ReducioDiT
 from reducio_codec.generate.evaluations import EvaluationCount, Progress
@@ -36,7 +36,7 @@ from reducio_codec.generate.sampling import (
     sample,
 )
 from reducio_codec.generate.semantic import DEFAULT_IMAGE_ENCODER, ImageEncoder
-from reducio_codec.generate.stages import Stage
+from reducio_codec.generate.stages import Movable, Stage
 from reducio_codec.generate.text import DEFAULT_TEXT_ENCODER, TextEncoder
 from reducio_codec.generate.text_to_image import DEFAULT_TEXT_TO_IMAGE, TextToImage
 from reducio_codec.io.pixels import to_bytes, to_unit
@@ -103,8 +103,8 @@ class ReducioDiTPipeline:
             image_encoder: folder or ``org/name`` of an OpenCLIP model.
             text_to_image: folder or ``org/name`` of a text-to-image pipeline in diffusers' layout.
             device, dtype: where all run, and what they compute in; ``"auto"`` is bfloat16 where the device has it.
-            offload: load each model when its turn comes and give its memory back after: as little as the largest one
-                takes, and slower.
+            offload: give each model's memory back when its turn is over: as little as the largest one takes, and slower. On an
+                accelerator its weights wait in the host's memory; on the CPU they are read again at its next turn.
             revision, sha256, offline: see :func:`reducio_codec.weights.zoo.resolve`. ``offline`` holds for all parts.
 
         Raises:
@@ -128,22 +128,32 @@ class ReducioDiTPipeline:
                 plain.model, model_id=plain.model_id, model_hash=plain.model_hash, device=place, dtype=kind
             )
 
-        def stage(load: Callable[..., Part], name: str | Path | None, **more: Any) -> Stage[Part] | None:
+        def stage(load: Callable[[], Part], weights: Callable[[Part], Movable]) -> Stage[Part]:
+            return Stage(load, offload=offload, weights=weights, device=place)
+
+        def other(
+            kind_of: Callable[..., Part], name: str | Path | None, weights: Callable[[Part], Movable], **more: Any
+        ) -> Stage[Part] | None:
             if name is None:
                 return None
-            return Stage(lambda: load(name, device=place, dtype=kind, offline=offline, **more), keep=not offload)
+            return stage(lambda: kind_of(name, device=place, dtype=kind, offline=offline, **more), weights)
 
         pipeline = cls.__new__(cls)
         pipeline._set_up(
             config,
-            Stage(
+            stage(
                 lambda: load_dit(source.folder, device=place, dtype=kind, expected_sha256=source.sha256),
-                keep=not offload,
+                lambda model: model,
             ),
-            Stage(load_codec, keep=not offload),
-            text_encoder=stage(TextEncoder.from_pretrained, text_encoder, max_tokens=max(1, config.text_tokens)),
-            image_encoder=stage(ImageEncoder.from_pretrained, image_encoder),
-            text_to_image=stage(TextToImage.from_pretrained, text_to_image),
+            stage(load_codec, lambda codec: codec.model),
+            text_encoder=other(
+                TextEncoder.from_pretrained,
+                text_encoder,
+                lambda encoder: encoder.model,
+                max_tokens=max(1, config.text_tokens),
+            ),
+            image_encoder=other(ImageEncoder.from_pretrained, image_encoder, lambda encoder: encoder.visual),
+            text_to_image=other(TextToImage.from_pretrained, text_to_image, lambda maker: maker.pipeline),
         )
         if not offload:
             with pipeline._model.use():
@@ -183,10 +193,14 @@ class ReducioDiTPipeline:
         width: int | None = None,
         steps: int | None = None,
         guidance: float | None = None,
+        guidance_of: GuidanceOf = "all",
         cache_blocks: int = 0,
         sampler: SamplerName | None = None,
         decoder: str | None = None,
         match_motion: bool = True,
+        match_colour: bool = True,
+        picture_steps: int | None = None,
+        picture_guidance: float | None = None,
         progress: Progress | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> NDArray[np.uint8]:
@@ -206,12 +220,15 @@ class ReducioDiTPipeline:
             steps: of the sampler. None: 20, or what the model was distilled for.
             guidance: how strongly conditions are followed; 1 is without guidance and twice as fast. None: 2.5, or 1 for a
                 distilled model, which has it inside.
+            guidance_of: what guidance strengthens: all conditions against none, or the text against the picture alone.
             cache_blocks: so many of the transformer's middle blocks run at every second evaluation only; 0: off.
             sampler: ``"dpm++"``, ``"unipc"``, ``"ddim"``, or ``"euler"``, ``"heun"`` for flow matching models.
             decoder: one of the codec's, by default its choice.
             match_motion: let a clip that goes on after another move as that one did.
-            progress: called after each network evaluation with evaluations done and in all.
-            should_stop: asked after each network evaluation; True ends with ``GenerationCancelled``.
+            match_colour: take the decoder's error in mean colour off a clip that goes on after another.
+            picture_steps, picture_guidance: of the text-to-image stage; None: its own.
+            progress: called after each network evaluation, and each step of the text-to-image stage, with those done and in all.
+            should_stop: asked as often; True ends with ``GenerationCancelled``.
 
         Returns:
             (T, H, W, 3) uint8, or (B, T, H, W, 3) if a list was given.
@@ -219,11 +236,20 @@ class ReducioDiTPipeline:
         Raises:
             InputError: a wrong argument, or a stage is missing. VideoError: the picture can't be read.
         """
-        request = read_request(prompt=prompt, image=image, seed=seed, height=height, width=width)
+        request = read_request(
+            prompt=prompt,
+            image=image,
+            seed=seed,
+            height=height,
+            width=width,
+            picture_steps=picture_steps,
+            picture_guidance=picture_guidance,
+        )
         frames = frames_of(seconds)
         config = self.config
         name = check_sampler(sampler, objective=config.objective, distilled=config.distilled_steps > 0)
         steps, guidance = config.sampling_steps(steps), config.sampling_guidance(guidance)
+        guidance_of = config.check_guidance_of(guidance_of, guidance=guidance, text=request.prompts is not None)
         if cache_blocks:
             BlockCache(cache_blocks, depth=config.depth)  # refused now, not after other stages have run
         self._check_stages(request)
@@ -234,8 +260,10 @@ class ReducioDiTPipeline:
             logger.info("seeds: %s", ", ".join(map(str, seeds)))
         index = self.keyframe_index
         clips = clips_of(frames, keyframe_index=index)
+        if clips == 1 and not (match_motion and match_colour):
+            logger.warning("this is one clip: match_motion and match_colour have no effect")
         counted = EvaluationCount(clips * evaluations(name, steps), progress=progress, should_stop=should_stop)
-        pictures = self._key_pictures(request, seeds=seeds)  # (B, 3, H, W) uint8
+        pictures = self._key_pictures(request, seeds=seeds, counted=counted)  # (B, 3, H, W) uint8
         height, width = pictures.shape[-2:]
         text = self._text_tokens(request)
         generators = make_generators(seeds)
@@ -251,12 +279,13 @@ class ReducioDiTPipeline:
                 sampler=name,
                 steps=steps,
                 guidance=guidance,
+                guidance_of=guidance_of,
                 cache_blocks=cache_blocks,
                 counted=counted,
             )
             with self._codec.use() as codec:
                 video = codec.decode(latent.cpu(), keyframe[:, :, None], decoder=decoder)  # (B, 3, 16, H', W')
-                if number:
+                if number and match_colour:
                     video = without_offset(video, keyframe, keyframe_index=index)
                 clip = to_bytes(video).permute(0, 2, 3, 4, 1).contiguous()  # (B, 16, H', W', 3)
                 if match_motion and number + 1 < clips:
@@ -286,14 +315,23 @@ class ReducioDiTPipeline:
         if not config.text_channels and request.images is not None:
             logger.warning("this model takes no text: beside an image, the prompt has no effect")
 
-    def _key_pictures(self, request: Request, *, seeds: Sequence[int]) -> Tensor:
+    def _key_pictures(self, request: Request, *, seeds: Sequence[int], counted: EvaluationCount) -> Tensor:
         """(B, 3, H, W) uint8."""
         size = request.size
         if request.images is None:
             assert self._text_to_image is not None and request.prompts is not None  # _check_stages
             height, width = size or (self.config.sample_size,) * 2
             with self._text_to_image.use() as maker:
-                pictures = maker.make(request.prompts, height=height, width=width, seeds=seeds)
+                counted.expect(request.picture_steps or maker.steps)
+                pictures = maker.make(
+                    request.prompts,
+                    height=height,
+                    width=width,
+                    seeds=seeds,
+                    steps=request.picture_steps,
+                    guidance=request.picture_guidance,
+                    after_step=counted,
+                )
         else:
             loaded = [load_picture(image) for image in request.images]
             if size is None:
@@ -341,6 +379,7 @@ class ReducioDiTPipeline:
         sampler: SamplerName,
         steps: int,
         guidance: float,
+        guidance_of: GuidanceOf,
         cache_blocks: int,
         counted: EvaluationCount,
     ) -> Tensor:
@@ -358,6 +397,7 @@ class ReducioDiTPipeline:
                 sampler=sampler,
                 steps=steps,
                 guidance=guidance,
+                guidance_of=guidance_of,
                 cache_blocks=cache_blocks,
                 known=known,
                 after_evaluation=counted,
@@ -369,4 +409,4 @@ class ReducioDiTPipeline:
 
 def _held(model: Part) -> Stage[Part]:
     """A stage around a model that exists."""
-    return Stage(lambda: model, keep=True)
+    return Stage(lambda: model)

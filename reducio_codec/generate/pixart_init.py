@@ -11,6 +11,7 @@ from torch import Tensor
 from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.generate.dit import ReducioDiT
 from reducio_codec.generate.optional import diffusers
+from reducio_codec.generate.started import Started
 
 DEFAULT_PIXART = "PixArt-alpha/PixArt-XL-2-256x256"
 
@@ -18,6 +19,11 @@ _TOP = {
     "time.time.0": "adaln_single.emb.timestep_embedder.linear_1",
     "time.time.2": "adaln_single.emb.timestep_embedder.linear_2",
     "modulation.1": "adaln_single.linear",
+    **{
+        f"time.size.{kind}.{layer}": f"adaln_single.emb.{kind}_embedder.linear_{1 + layer // 2}"
+        for kind in ("resolution", "aspect_ratio")
+        for layer in (0, 2)
+    },
     "text_in.0": "caption_projection.linear_1",
     "text_in.2": "caption_projection.linear_2",
 }
@@ -35,17 +41,18 @@ _BLOCK = {
 
 def start_from_pixart(
     model: ReducioDiT, name_or_folder: str | Path = DEFAULT_PIXART, *, offline: bool = False
-) -> list[str]:
-    """Copy what fits into ``model`` and return the names of its tensors that were set.
+) -> Started:
+    """Copy what fits into ``model`` and say which tensors that is.
 
-    Patches, positions, size embeddings and the layers of picture conditions have no counterpart and stay as they are. A
-    model with fewer blocks takes the first ones.
+    Patches (another latent), the half of the output that is the noise's spread, and the layers of picture conditions have no
+    counterpart and stay as they are; sizes have one in the weights for 1024 pixels. A model with fewer blocks takes the first
+    ones.
 
     Args:
         name_or_folder: a transformer in diffusers' layout, or a whole pipeline with a folder ``transformer``.
 
     Raises:
-        WeightsError: it can't be loaded. InputError: it has another width or fewer blocks.
+        WeightsError: it can't be loaded. InputError: it has another width or fewer blocks, or counts places otherwise.
     """
     name = str(name_or_folder)
     alone = (Path(name_or_folder) / "config.json").is_file()
@@ -60,16 +67,19 @@ def start_from_pixart(
             f"{DEFAULT_PIXART} (config.json and diffusion_pytorch_model.safetensors), and pass that folder"
         ) from error
     _check_shape(model, source.config, name=name)
-    own = model.state_dict()
-    fitting = {
-        key: value
-        for key, value in _translated(source.state_dict(), depth=model.config.depth)
-        if key in own and own[key].shape == value.shape
-    }
+    own, found = model.state_dict(), source.state_dict()
+    taken: set[str] = set()
+    used: set[str] = set()
     with torch.no_grad():
-        for key, value in fitting.items():
-            own[key].copy_(value)
-    return sorted(fitting)
+        for key, parts in _counterparts(found, depth=model.config.depth):
+            rows = torch.cat([found[part] for part in parts])
+            if key in own and own[key].shape == rows.shape:
+                own[key].copy_(rows)
+                taken.add(key)
+                used.update(parts)
+    return Started(
+        taken=tuple(sorted(taken)), kept=tuple(sorted(set(own) - taken)), unused=tuple(sorted(set(found) - used))
+    )
 
 
 def _check_shape(model: ReducioDiT, found: Mapping[str, object], *, name: str) -> None:
@@ -83,17 +93,25 @@ def _check_shape(model: ReducioDiT, found: Mapping[str, object], *, name: str) -
         )
     if depth < config.depth:
         raise InputError(f"{name!r} has {depth} blocks; the model has {config.depth}")
+    if config.embeddings != "pixart":
+        raise InputError(f"the model's embeddings are {config.embeddings!r}; PixArt-alpha's weights need 'pixart'")
+    side, patch = int(str(found["sample_size"])), int(str(found["patch_size"]))
+    scale = int(str(found["interpolation_scale"])) if found["interpolation_scale"] else max(side // 64, 1)
+    if side // patch / scale != config.place_reach:
+        raise InputError(
+            f"{name!r} counts places up to {side // patch / scale:g}; the model has place_reach {config.place_reach}"
+        )
 
 
-def _translated(tensors: Mapping[str, Tensor], *, depth: int) -> Iterator[tuple[str, Tensor]]:
+def _counterparts(tensors: Mapping[str, Tensor], *, depth: int) -> Iterator[tuple[str, list[str]]]:
+    """Names of our tensors, each with those of PixArt's that it is made of, one after another."""
     for kind in ("weight", "bias"):
         for ours, theirs in _TOP.items():
             if f"{theirs}.{kind}" in tensors:
-                yield f"{ours}.{kind}", tensors[f"{theirs}.{kind}"]
+                yield f"{ours}.{kind}", [f"{theirs}.{kind}"]
         for number in range(depth):
             for ours, parts in _BLOCK.items():
-                rows = [tensors[f"transformer_blocks.{number}.{part}.{kind}"] for part in parts]
-                yield f"blocks.{number}.{ours}.{kind}", torch.cat(rows)
-    yield "offset_out", tensors["scale_shift_table"]
+                yield f"blocks.{number}.{ours}.{kind}", [f"transformer_blocks.{number}.{part}.{kind}" for part in parts]
+    yield "offset_out", ["scale_shift_table"]
     for number in range(depth):
-        yield f"blocks.{number}.offset", tensors[f"transformer_blocks.{number}.scale_shift_table"]
+        yield f"blocks.{number}.offset", [f"transformer_blocks.{number}.scale_shift_table"]

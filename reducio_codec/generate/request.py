@@ -21,6 +21,10 @@ class Request:
     """B seeds, or None: any."""
     size: tuple[int, int] | None
     """Height and width, or None: the pictures'."""
+    picture_steps: int | None
+    """Of the text-to-image stage, or None: its own."""
+    picture_guidance: float | None
+    """The same of its guidance."""
     count: int
     """B."""
     several: bool
@@ -34,6 +38,8 @@ def read_request(
     seed: int | Sequence[int] | None,
     height: int | None,
     width: int | None,
+    picture_steps: int | None = None,
+    picture_guidance: float | None = None,
 ) -> Request:
     """Check arguments and bring them to one length. InputError names what doesn't fit.
 
@@ -54,11 +60,20 @@ def read_request(
     for text in prompts or ():
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"prompt is {text!r}; it must be a text that isn't empty")
+    for option, value in (("picture_steps", picture_steps), ("picture_guidance", picture_guidance)):
+        if value is not None and image is not None:
+            raise InputError(f"{option} is {value}, but the picture is given; it has no effect")
+    if picture_steps is not None and picture_steps < 1:
+        raise InputError(f"picture_steps is {picture_steps}; it must be at least 1")
+    if picture_guidance is not None and not 0 <= picture_guidance < float("inf"):
+        raise InputError(f"picture_guidance is {picture_guidance}; it must be a number of 0 or more")
     return Request(
         images=None if image is None else lists.get("image", [image] * count),
         prompts=prompts,
         seeds=None if seed is None else _seeds(lists.get("seed", [seed]), count=count, several="seed" in lists),
         size=_size(height, width),
+        picture_steps=picture_steps,
+        picture_guidance=picture_guidance,
         count=count,
         several=bool(lists),
     )

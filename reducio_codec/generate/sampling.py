@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from reducio_codec.errors import InputError, ReducioError
-from reducio_codec.generate.config import Objective
+from reducio_codec.generate.config import GuidanceOf, Objective
 from reducio_codec.generate.dit import BlockCache, Context, ReducioDiT
 from reducio_codec.generate.noise_levels import BETAS, TRAIN_STEPS, add_noise
 from reducio_codec.generate.optional import diffusers
@@ -20,6 +21,9 @@ SamplerName = Literal["dpm++", "unipc", "ddim", "euler", "heun"]
 
 SAMPLERS: dict[Objective, tuple[SamplerName, ...]] = {"noise": ("dpm++", "unipc", "ddim"), "flow": ("euler", "heun")}
 """Samplers for what a model predicts; the first is the default."""
+
+NoiseStage = Literal["clip", "picture"]
+"""What noise becomes: motion latents, or the key picture of a text-to-image stage."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +105,20 @@ def evaluations(name: SamplerName, steps: int) -> int:
     return 2 * steps - 1 if name == "heun" else steps
 
 
-def make_generators(seeds: Sequence[int]) -> list[torch.Generator]:
-    """One for each clip, on the CPU: a clip's noise depends on its own seed alone, not on batch or device."""
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
+def make_generators(seeds: Sequence[int], *, stage: NoiseStage = "clip") -> list[torch.Generator]:
+    """One for each clip, on the CPU: a clip's noise depends on its own seed alone, not on batch or device.
+
+    Args:
+        stage: whose noise it is. Seeds of the picture that a clip starts from are derived, so that the two noises are
+            independent; equal ones would be the same numbers where both have as many.
+    """
+    return [torch.Generator().manual_seed(_stage_seed(seed, stage)) for seed in seeds]
+
+
+def _stage_seed(seed: int, stage: NoiseStage) -> int:
+    if stage == "clip":
+        return seed
+    return int.from_bytes(sha256(f"{stage} {seed}".encode()).digest()[:7])
 
 
 def draw_noise(shape: Sequence[int], *, generators: Sequence[torch.Generator]) -> Tensor:
@@ -120,6 +135,7 @@ def sample(
     sampler: SamplerName,
     steps: int | None = None,
     guidance: float | None = None,
+    guidance_of: GuidanceOf = "all",
     cache_blocks: int = 0,
     known: Known | None = None,
     after_evaluation: Callable[[], None] | None = None,
@@ -134,6 +150,7 @@ def sample(
         steps: of the sampler; None: 20, or what the model was distilled for.
         guidance: 1 is none; larger follows the conditions more. Other values than 1 double the batch. None: 2.5, or 1
             for a distilled model, which has it inside.
+        guidance_of: what it strengthens: all conditions, or the text alone; the picture is then told to both halves.
         cache_blocks: so many middle blocks run at every second evaluation only; 0: off.
         known: positions in time that are given; the rest is made to fit them.
         after_evaluation: called after each evaluation of the network; may raise to stop.
@@ -157,7 +174,7 @@ def sample(
     start = noise.to(model.device, torch.float32)
     given = None if known is None else known.latent.to(start)
     latent = start * getattr(scheduler, "init_noise_sigma", 1.0)
-    guided = context if guidance == 1 else context.guided()
+    guided = context if guidance == 1 else context.guided(guidance_of)
     finite: list[Tensor] = []
     numbers = scheduler.timesteps.tolist()
     for timestep, number in zip(scheduler.timesteps, numbers, strict=True):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from reducio_codec.errors import InputError, WeightsError
-from reducio_codec.generate.optional import transformers
+from reducio_codec.generate.optional import diffusers, transformers
 
 DEFAULT_TEXT_ENCODER = "google/flan-t5-xxl"
 
@@ -66,11 +66,12 @@ class TextEncoder:
     def encode(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Tokens (B, L, channels) float32 and which of them count (B, L) bool; L is the longest prompt's length.
 
-        A prompt over ``max_tokens`` is cut, with a warning that says what is lost.
+        Prompts are cleaned first (``clean_prompts``). One over ``max_tokens`` is cut, with a warning that says what is lost.
         """
         if isinstance(prompts, str) or not all(isinstance(prompt, str) for prompt in prompts):
             raise InputError("prompts must be a list of strings")
-        whole = self.tokenizer(list(prompts), truncation=False, verbose=False)["input_ids"]
+        prompts = clean_prompts(prompts)
+        whole = self.tokenizer(prompts, truncation=False, verbose=False)["input_ids"]
         for prompt, ids in zip(prompts, whole, strict=True):
             if len(ids) > self.max_tokens:
                 kept = self.tokenizer.decode(ids[: self.max_tokens - 1], skip_special_tokens=True)
@@ -83,11 +84,20 @@ class TextEncoder:
                 )
         # padded to the longest prompt, not to the limit: masked tokens cost time in each layer
         batch = self.tokenizer(
-            list(prompts), truncation=True, max_length=self.max_tokens, padding="longest", return_tensors="pt"
+            prompts, truncation=True, max_length=self.max_tokens, padding="longest", return_tensors="pt"
         )
         ids, mask = (batch[key].to(self.model.device) for key in ("input_ids", "attention_mask"))
         tokens = self.model(input_ids=ids, attention_mask=mask).last_hidden_state  # (B, L, C)
         return tokens.float(), mask.bool()
+
+
+def clean_prompts(prompts: Sequence[str]) -> list[str]:
+    """As PixArt-alpha's pipeline does, whose transformer was trained on such: small letters, no addresses, markup, numbers of
+    articles and the like. Without beautifulsoup4 or ftfy it warns, and only makes letters small."""
+    kind = diffusers().PixArtAlphaPipeline
+    # its method is of no use outside the class; the object has none of a pipeline's models
+    cleaned: list[str] = kind.__new__(kind)._text_preprocessing(list(prompts), clean_caption=True)
+    return cleaned
 
 
 def _first_line(error: Exception) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -59,15 +60,43 @@ class TextToImage:
             ) from error
         return cls(pipeline.to(device))
 
-    def make(self, prompts: Sequence[str], *, height: int, width: int, seeds: Sequence[int]) -> list[Picture]:
+    @property
+    def steps(self) -> int:
+        """Of its sampler, unless others are asked for."""
+        return int(inspect.signature(self.pipeline.__call__).parameters["num_inference_steps"].default)
+
+    def make(
+        self,
+        prompts: Sequence[str],
+        *,
+        height: int,
+        width: int,
+        seeds: Sequence[int],
+        steps: int | None = None,
+        guidance: float | None = None,
+        after_step: Callable[[], None] | None = None,
+    ) -> list[Picture]:
         """One picture (height, width, 3) uint8 for each prompt and seed.
 
         The pipeline works at the size that it was trained for, in the wanted shape; the result is resized.
+
+        Args:
+            steps, guidance: of its sampler; None: the pipeline's own.
+            after_step: called once for each step; may raise to stop.
         """
         rows, columns = self._own_size(height, width)
+        wanted: dict[str, Any] = {"num_inference_steps": steps, "guidance_scale": guidance}
+        told = _Steps(steps or self.steps, after_step)
         found = self.pipeline(
-            list(prompts), height=rows, width=columns, generator=make_generators(seeds), output_type="pil"
+            list(prompts),
+            height=rows,
+            width=columns,
+            generator=make_generators(seeds, stage="picture"),
+            output_type="pil",
+            **{name: value for name, value in wanted.items() if value is not None},
+            **told.options(self.pipeline),
         ).images
+        told.rest()
         return [cover(np.array(picture.convert("RGB")), height=height, width=width) for picture in found]
 
     def _own_size(self, height: int, width: int) -> tuple[int, int]:
@@ -78,3 +107,37 @@ class TextToImage:
             return padded_length(height), padded_length(width)
         scale = positions * factor / math.sqrt(height * width)
         return padded_length(round(height * scale)), padded_length(round(width * scale))
+
+
+class _Steps:
+    """Calls ``after`` once for each step, through whichever callback a pipeline of diffusers has."""
+
+    def __init__(self, total: int, after: Callable[[], None] | None) -> None:
+        self._left, self._after = total, after
+
+    def options(self, pipeline: Any) -> dict[str, Any]:
+        """What the pipeline is called with."""
+        known = inspect.signature(pipeline.__call__).parameters
+        if "callback_on_step_end" in known:
+            return {"callback_on_step_end": self._new}
+        if "callback" in known:
+            return {"callback": self._old}
+        return {}
+
+    def rest(self) -> None:
+        """At the end: the steps that the pipeline didn't tell of."""
+        while self._left > 0:
+            self._one()
+
+    def _new(self, _pipeline: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        self._one()
+        return tensors
+
+    def _old(self, _step: int, _timestep: Any, _latents: Any) -> None:
+        self._one()
+
+    def _one(self) -> None:
+        if self._left > 0:
+            self._left -= 1
+            if self._after is not None:
+                self._after()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from reducio_codec.coding.compress import Progress
+from reducio_codec.coding.compress import Progress, compress
+from reducio_codec.coding.options import EncodeKeywords, EncodeOptions
 from reducio_codec.coding.rdc_video import RdcVideo
 from reducio_codec.coding.report import CompressReport
 from reducio_codec.errors import InputError, VideoError
@@ -80,14 +81,12 @@ def roundtrip(
     src: str | Path,
     folder: str | Path,
     *,
-    decoder: str | None = None,
-    references: int | None = None,
     progress: Progress | None = None,
     decoding: Progress | None = None,
-    **coding: Any,
+    **options: Unpack[EncodeKeywords],
 ) -> Roundtrip:
-    """Compress ``src`` into ``folder``, decode the file, and compare; ``references`` and ``coding`` as for
-    ``ReducioCodec.compress``.
+    """Compress ``src`` into ``folder``, decode the file, and compare; ``options`` as for ``ReducioCodec.compress``, and
+    ``decoder`` is the one that the file is decoded with, too.
 
     ``progress`` is called while the file is written, ``decoding`` while it is read back and compared.
 
@@ -95,7 +94,13 @@ def roundtrip(
         InputError, VideoError: as ``ReducioCodec.compress``; InputError also if ``folder`` is a file.
     """
     source, target = given_path(src), given_path(folder)
-    name = choose_decoder(codec.model, decoder=decoder, references=references)
+    name = choose_decoder(codec.model, decoder=options.pop("decoder", None), references=options.get("references"))
+    coding = EncodeOptions(**options)
+    coding = replace(
+        coding,
+        decoder=name if coding.searches else None,
+        references=2 if codec.model.decoder(name).uses_neighbours else 1,
+    )
     if target.exists() and not target.is_dir():
         raise InputError(f"{target} is a file; the results need a folder")
     peak = PeakMemory(codec.device)
@@ -104,20 +109,7 @@ def roundtrip(
     except OSError as error:
         raise InputError(f"can't make the folder {target}: {error.strerror}") from error
     paths = output_paths(target, source=source)
-    searches = (
-        coding.get("effort")
-        or coding.get("keyframe") == "best"
-        or coding.get("target_kbps")
-        or coding.get("target_psnr")
-    )
-    report = codec.compress(
-        source,
-        paths[0],
-        decoder=name if searches else None,
-        references=2 if codec.model.decoder(name).uses_neighbours else 1,
-        progress=progress,
-        **coding,
-    )
+    report = compress(codec.engine, source, paths[0], options=coding, progress=progress)
     decoded, copied, seconds = _compare(codec, source, paths, decoder=name, progress=decoding)
     return Roundtrip(
         file=report,

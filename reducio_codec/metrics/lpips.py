@@ -80,7 +80,7 @@ class Lpips:
             warnings.simplefilter("ignore")  # the package uses torchvision's older arguments
             model = lpips.LPIPS(net=net, version="0.1", pnet_rand=True, verbose=False)
         _fill(model.net, tensors, path=path)
-        self._model = model.to(self.device).eval().requires_grad_(False)
+        self.model = model.to(self.device).eval().requires_grad_(False)
 
     def describe(self) -> dict[str, str]:
         """What a result has to say about this metric."""
@@ -88,7 +88,7 @@ class Lpips:
 
     def distance(self, reference: Tensor, decoded: Tensor) -> Tensor:
         """Frames (N, 3, H, W) float in [-1, 1] each to distances (N, 1, 1, 1), with gradients: for training losses."""
-        found: Tensor = self._model(reference, decoded)
+        found: Tensor = self.model(reference, decoded)
         return found
 
     def __call__(self, reference: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -107,7 +107,7 @@ class Lpips:
                     .to(self.device)  # (n, 3, H, W)
                     for clip in (reference, decoded)
                 )
-                values.append(self._model(a, b).flatten().double().cpu().numpy())
+                values.append(self.model(a, b).flatten().double().cpu().numpy())
         return np.concatenate(values)
 
 

@@ -26,8 +26,8 @@ def estimate_flow(video: Tensor, keyframe: Tensor, *, far: bool = False) -> Tens
     Args:
         video: (B, 3, T, H, W) in [-1, 1]; H and W are multiples of 32.
         keyframe: (B, 3, H, W) in [-1, 1].
-        far: also find motion of 48 to 192 pixels each way, by a coarser search whose finds count where they clearly match
-            better; elsewhere, and in a clip without any, nothing changes.
+        far: also look for motion of 48 to 192 pixels each way, by a coarser search; a frame takes it where it matches better,
+            and any other frame is as without. For encoders: what runs depends on what is found.
 
     Returns:
         (B, T, 2, H/8, W/8): x and y displacement in pixels; frame[y, x] looks like keyframe[y + dy, x + dx].
@@ -40,8 +40,9 @@ def estimate_flow(video: Tensor, keyframe: Tensor, *, far: bool = False) -> Tens
     current4, key4 = F.avg_pool2d(current2, 2), F.avg_pool2d(key2, 2)
     current8, key8 = F.avg_pool2d(current4, 2), F.avg_pool2d(key4, 2)
 
-    start = _far_search(current8, key8, frames) if far else None
-    flow = _full_search(current8, key8, frames, start=start)  # (B*T, 2, H/16, W/16), pixels of the 1/8 picture
+    flow = _full_search(current8, key8, frames)  # (B*T, 2, H/16, W/16), pixels of the 1/8 picture
+    if far:
+        flow = _further(current8, key8, flow)
     flow = _refine(current4, key4, 2 * flow, node=4, steps=4, smooth=16.0)
     flow = _refine(current2, key2, 2 * flow, node=8, steps=2, smooth=24.0)
     flow = _resize(flow, height // FLOW_STRIDE, width // FLOW_STRIDE)
@@ -79,14 +80,12 @@ def _full_search(current: Tensor, key: Tensor, frames: int, *, start: Tensor | N
 
     It is whole positions around ``start`` (B*T, 2, H/2, W/2), or around none.
     """
-    height, width = current.shape[-2:]
     shift = _shifts(_RADIUS, current.device)  # (2, side^2, 1, 1)
     if start is None:
         cost = _costs(current, key, frames, radius=_RADIUS)  # (B*T, side^2, H/2, W/2)
         total = shift[None]
     else:
-        key = warp(key.repeat_interleave(frames, 0), F.interpolate(start, (height, width)))
-        cost = _costs(current, key, 1, radius=_RADIUS)
+        cost = _costs(current, _moved(key, start, frames), 1, radius=_RADIUS)
         total = start[:, :, None] + shift[None]  # (B*T, 2, side^2, H/2, W/2)
     cost += 0.5 * total.square().sum(1).sqrt()  # of equal matches, the shortest
     flow = _chosen(total, cost)
@@ -96,24 +95,44 @@ def _full_search(current: Tensor, key: Tensor, frames: int, *, start: Tensor | N
     return flow
 
 
-def _far_search(current: Tensor, key: Tensor, frames: int) -> Tensor:
-    """Where the full search has to start to find motion beyond its reach: (B*T, 2, H/2, W/2), zero nearly everywhere.
+def _further(current: Tensor, key: Tensor, flow: Tensor) -> Tensor:
+    """The flow, or for whole frames one that starts from a far search, where the picture moved by it is more like them."""
+    frames = len(current) // len(key)
+    start = _far_search(current, key, frames)
+    moving = torch.nonzero(start.abs().amax((1, 2, 3)))[:, 0]
+    if not len(moving):
+        return flow
+    current, key = current[moving], key.repeat_interleave(frames, 0)[moving]
+    other = _full_search(current, key, 1, start=start[moving])
+    near, far = ((_moved(key, x, 1) - current).abs().clamp_max(40).mean((1, 2, 3)) for x in (flow[moving], other))
+    best = torch.where((far < 0.95 * near)[:, None, None, None], other, flow[moving])
+    return flow.index_copy(0, moving, best)
 
-    A full search over half the picture. What it finds beyond the near one's reach counts where it matches much better,
-    there and around: a single position is chance.
+
+def _far_search(current: Tensor, key: Tensor, frames: int) -> Tensor:
+    """Where a full search has to start to find motion beyond its reach: (B*T, 2, H/2, W/2), zero nearly everywhere.
+
+    A full search over half the picture proposes one far shift for each of its positions. It counts where the picture
+    matches much better around that shift than around none, and most of its neighbours agree: a single one is chance.
     """
     height, width = current.shape[-2:]
-    half, key_half = F.avg_pool2d(current, 2), F.avg_pool2d(key, 2)  # 1/16
-    cost = _costs(half, key_half, frames, radius=_FAR_RADIUS, window=4)  # (B*T, side^2, H/4, W/4)
     shift = _shifts(_FAR_RADIUS, current.device)
-    cost += 0.5 * shift.square().sum(0).sqrt()
-    found = 2 * _chosen(shift[None], cost)  # (B*T, 2, H/4, W/4), positions of the 1/8 picture
-    within = (shift.abs() <= _RADIUS // 2).all(0)[None]  # what the near search reaches
-    gain = cost.masked_fill(~within, torch.inf).amin(1) - cost.amin(1)  # (B*T, H/4, W/4)
-    better = (gain > 4.0 + 0.3 * cost.amin(1)).float()[:, None]
-    agreed = F.avg_pool2d(better, 3, 1, 1, count_include_pad=False) > 0.5
-    start = torch.where(agreed & (better > 0), found, torch.zeros_like(found))
-    return F.interpolate(start, (height // 2, width // 2))
+    cost = _costs(F.avg_pool2d(current, 2), F.avg_pool2d(key, 2), frames, radius=_FAR_RADIUS, window=4)
+    cost.masked_fill_((shift.abs() < _RADIUS // 2).all(0)[None], torch.inf)  # the near search finds those
+    far = _chosen(shift[None], cost)
+    for _ in range(2):
+        far = _chosen(shift[None], cost + (shift[None] - _median(far)[:, :, None]).abs().sum(1))
+    far = F.interpolate(2 * far, (height // 2, width // 2))  # positions of the 1/8 picture
+    there = _costs(current, _moved(key, far, frames), 1, radius=_RADIUS // 2).amin(1)  # (B*T, H/2, W/2)
+    here = _costs(current, key, frames, radius=_RADIUS).amin(1)
+    better = (there + 1.0 < 0.6 * here).float()[:, None]
+    agreed = F.avg_pool2d(better, 3, 1, 1, count_include_pad=False) > 0.6
+    return torch.where(agreed, far, torch.zeros_like(far))
+
+
+def _moved(key: Tensor, flow: Tensor, frames: int) -> Tensor:
+    """Pictures (N, 1, H, W), each moved for ``frames`` of them by a flow (N * frames, 2, H/2, W/2) in their positions."""
+    return warp(key.repeat_interleave(frames, 0), F.interpolate(flow, key.shape[-2:]))
 
 
 def _costs(current: Tensor, key: Tensor, frames: int, *, radius: int, window: int = 6) -> Tensor:

@@ -8,7 +8,6 @@ after the first positions, its four neighbours. All symbols of a group with the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,18 +21,16 @@ import torch
 from torch import Tensor
 
 from reducio_codec.errors import FormatError, InputError, WeightsError
-from reducio_codec.rdc.ranges import STEPS, UNIT
+from reducio_codec.rdc.ranges import UNIT, step_units
 from reducio_codec.rdc.tables import FREQUENCY_TOTAL, LADDER, THRESHOLDS, LatentTables, frequencies
 from reducio_codec.rdc.varint import read_varint, write_varint
+from reducio_codec.weights.layout import read_document
 
 Symbols = npt.NDArray[np.int32]
 Whole = npt.NDArray[np.int64]
 
 LARGEST_MAGNITUDE = 1 << 20
 """Symbols of larger magnitude can't be written."""
-
-STEP_RANGE = (STEPS[0] / UNIT, STEPS[1] / UNIT)
-"""Allowed ``latent_step``."""
 
 
 class LatentCoder:
@@ -50,13 +47,10 @@ class LatentCoder:
         path = Path(folder) / "entropy.json"
         if not path.is_file():
             return cls(LatentTables.default(channels))
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise WeightsError(f"{path} isn't readable JSON: {error}") from error
-        if not isinstance(data, dict):
-            raise WeightsError(f"{path} holds a {type(data).__name__}; it must hold an object")
-        return cls(LatentTables.from_json(data))
+        coder = cls(LatentTables.from_json(read_document(path)))
+        if coder.channels != channels:
+            raise WeightsError(f"{path} is for {coder.channels} channels; the model's latent has {channels}")
+        return coder
 
     def channel_step(self, channel: int, step: float) -> int:
         """Quantiser step of a channel in units of 1/1024 standard deviation."""
@@ -230,13 +224,6 @@ class Group:
     def residual(self, symbols: Symbols) -> Whole:
         found: Whole = symbols[self.place].astype(np.int64) - self.prediction
         return found
-
-
-def step_units(step: float) -> int:
-    """``latent_step`` in units of 1/1024, which is what a file stores."""
-    if not STEP_RANGE[0] <= step <= STEP_RANGE[1]:
-        raise InputError(f"latent_step is {step}; allowed: {STEP_RANGE[0]} to {STEP_RANGE[1]:g}")
-    return round(step * UNIT)
 
 
 _BORDERS = np.array(THRESHOLDS, dtype=np.int64)

@@ -54,7 +54,7 @@ class RdcHeader:
 
     def __post_init__(self) -> None:
         def bad(name: str, allowed: str) -> FormatError:
-            return FormatError(f"the header's {name} is {getattr(self, name)!r}; allowed: {allowed}")
+            return FormatError(f"the header's {name} is {getattr(self, name)!r:.60}; allowed: {allowed}")
 
         for name in ("width", "height"):
             if not _whole(getattr(self, name), 1, MAX_SIDE):
@@ -130,7 +130,7 @@ def _plain(value: Any) -> Any:
 
 def _pair(value: Any) -> tuple[int, int]:
     if not isinstance(value, list) or len(value) != 2 or not all(_whole(v, -(1 << 31), 1 << 31) for v in value):
-        raise FormatError(f"the header is damaged: {value!r} isn't a pair of numbers")
+        raise FormatError(f"the header is damaged: {value!r:.60} isn't a pair of numbers")
     return value[0], value[1]
 
 

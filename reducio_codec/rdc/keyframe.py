@@ -15,15 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, features
 
+from reducio_codec.config import check_choice, check_whole
 from reducio_codec.errors import FormatError, InputError
 from reducio_codec.rdc.av1 import check_sample, join_avif, split_avif
-from reducio_codec.rdc.ranges import KEYFRAME_CODECS
+from reducio_codec.rdc.ranges import KEYFRAME_CODECS, check_keyframe_group
 
 MAX_PIXELS = 1 << 28
 """Pictures that claim more are refused before anything is allocated (16384 x 16384)."""
-
-MAX_GROUP = 16
-"""Most key frames that an encoder codes together; a file may hold more, see ``rdc.layers.pictures``."""
 
 Picture = npt.NDArray[np.uint8]
 
@@ -48,8 +46,7 @@ def encode_keyframes(pictures: Sequence[Picture], *, codec: str = "avif", qualit
     Arguments and errors are ``encode_keyframe``'s; several pictures need ``codec="avif"``.
     """
     check_keyframe_codec(codec)
-    if isinstance(quality, bool) or not isinstance(quality, int) or not 0 <= quality <= 100:
-        raise InputError(f"keyframe_quality is {quality!r}; allowed: whole numbers from 0 to 100")
+    check_whole(quality, name="keyframe_quality", most=100)
     check_keyframe_group(len(pictures), codec=codec)
     for rgb in pictures:
         if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or not rgb.size:
@@ -162,18 +159,9 @@ def code_keyframes(
     return coded, [decoder.decode(place) for place in range(len(coded))]
 
 
-def check_keyframe_group(count: int, *, codec: str) -> None:
-    """InputError unless so many key frames can be coded together."""
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MAX_GROUP:
-        raise InputError(f"keyframe_group is {count!r}; allowed: 1 to {MAX_GROUP}")
-    if count > 1 and codec != "avif":
-        raise InputError(f"keyframe_group is {count} and keyframe_codec {codec!r}; only avif codes several together")
-
-
 def check_keyframe_codec(codec: str) -> None:
     """InputError unless the codec is known and this Pillow has it."""
-    if codec not in KEYFRAME_CODECS:
-        raise InputError(f"keyframe_codec is {codec!r}; allowed: {', '.join(KEYFRAME_CODECS)}")
+    check_choice(codec, name="keyframe_codec", allowed=KEYFRAME_CODECS)
     if not _has(codec):
         raise InputError(f"this Pillow was built without {codec}; use one of webp, jpeg, png, or another Pillow")
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from numbers import Real
+from typing import Any, Literal, get_args
+
+from reducio_codec.config import check_whole
+from reducio_codec.errors import InputError
 
 UNIT = 1024
 """Steps, scales and multipliers are whole numbers of 1/1024: of a channel's standard deviation, or of one."""
@@ -14,6 +18,9 @@ KeyframeCodec = Literal["avif", "webp", "jpeg", "png"]
 KEYFRAME_CODECS: tuple[str, ...] = get_args(KeyframeCodec)
 """What pictures may be coded with."""
 
+MAX_GROUP = 16
+"""Most key frames that an encoder codes together; a file may hold more, see ``rdc.layers.pictures``."""
+
 MAX_SIDE = 16384
 """Pixels of width or height."""
 
@@ -22,3 +29,21 @@ MAX_CHANNELS = 1 << 16
 
 LATEST_TIME = 1 << 60
 """Ticks from 0, either way."""
+
+
+STEP_RANGE = (STEPS[0] / UNIT, STEPS[1] / UNIT)
+"""Allowed ``latent_step``."""
+
+
+def step_units(step: Any) -> int:
+    """``latent_step`` in units of 1/1024, which is what a file stores; InputError unless it is a number in ``STEP_RANGE``."""
+    if isinstance(step, bool) or not isinstance(step, Real) or not STEP_RANGE[0] <= float(step) <= STEP_RANGE[1]:
+        raise InputError(f"latent_step is {step!r}; allowed: {STEP_RANGE[0]} to {STEP_RANGE[1]:g}")
+    return round(float(step) * UNIT)
+
+
+def check_keyframe_group(count: int, *, codec: str) -> None:
+    """InputError unless so many key frames can be coded together."""
+    check_whole(count, name="keyframe_group", least=1, most=MAX_GROUP)
+    if count > 1 and codec != "avif":
+        raise InputError(f"keyframe_group is {count} and keyframe_codec={codec!r}; only avif codes several together")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from reducio_codec.rdc.header import RdcHeader
+
+_LARGEST = (1 << 31) - 1
+"""Of a rate's two numbers, for containers and players."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +41,19 @@ def clock_of_header(header: RdcHeader) -> Clock:
 
 
 def mean_rate(frames: int, *, seconds: Fraction, time_base: Fraction, nominal: Fraction) -> Fraction:
-    """Frames per second by their own times; the nominal rate, which is exact, where it says the same to a tick.
+    """Frames per second by their own times; the nominal rate, which is exact, where it says the same to a tick. Its two
+    numbers have 31 bits, unless it is no rate that a fraction of them comes near.
 
     Args:
         seconds: from the first frame to the end of the last, above 0.
     """
-    if abs(frames / nominal - seconds) <= time_base:
-        return nominal
-    rate = frames / seconds
-    return rate.limit_denominator(100_000) or 1 / Fraction(round(1 / rate))
+    rate = nominal if abs(frames / nominal - seconds) <= time_base else frames / seconds
+    near = rate if rate == nominal else rate.limit_denominator(100_000) or 1 / Fraction(round(1 / rate))
+    if max(near.numerator, near.denominator) <= _LARGEST:
+        return near
+    if rate < 1:
+        return 1 / (1 / rate).limit_denominator(max(1, _LARGEST // math.ceil(1 / rate)))
+    return rate.limit_denominator(max(1, _LARGEST // math.ceil(rate)))
 
 
 def clock_of_rate(rate: Fraction, *, start: int, time_base: Fraction) -> Clock:

@@ -15,7 +15,6 @@ from reducio_codec.io.pixels import to_unit
 from reducio_codec.models.contract import CodecModel
 from reducio_codec.rdc.fit import fit_tables
 from reducio_codec.train.recipe import Recipe
-from reducio_codec.training.options import DTYPES
 from reducio_codec.weights.card import ModelCard
 from reducio_codec.weights.io import save_model
 
@@ -26,7 +25,7 @@ def export(
     model: CodecModel,
     folder: Path,
     *,
-    recipe: Recipe,
+    dtype: torch.dtype,
     widths: Tensor,
     clips: Iterable[Tensor],
     card: str,
@@ -35,6 +34,7 @@ def export(
     """Write ``folder``; ``model`` stays as it is.
 
     Args:
+        dtype: what weights are stored as.
         widths: (z,), the quantiser's steps in training.
         clips: training clips (1, 3, 16, H, W) uint8, for the latent's statistics; none: no tables.
         card: text of the model card.
@@ -51,7 +51,7 @@ def export(
         ratio = network.set_unit_variance(latents)
         latents, steps = latents / ratio[:, None, None, None], steps / ratio
         entropy = fit_tables(list(np.asarray(latents)), multipliers=steps.tolist(), steps=_TABLE_STEPS).to_json()
-    return save_model(network, folder, card=card, dtype=DTYPES[recipe.export.dtype], entropy=entropy)
+    return save_model(network, folder, card=card, dtype=dtype, entropy=entropy)
 
 
 def card_text(recipe: Recipe, *, command: str, results: str) -> str:

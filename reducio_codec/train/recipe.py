@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reducio_codec.config import PIXEL_MULTIPLE, LiteConfig, ReducioConfig
+from reducio_codec.config import PIXEL_MULTIPLE, AlignedConfig, LiteConfig, ReducioConfig
 from reducio_codec.errors import InputError
 from reducio_codec.models.factory import CONFIGS, describe_decoder, training_of
 from reducio_codec.train.options import (
@@ -33,7 +33,7 @@ PACKAGE = "reducio_codec.train"
 class Recipe:
     """A whole run. Read one with ``read_recipe``."""
 
-    model: LiteConfig | ReducioConfig
+    model: AlignedConfig | LiteConfig | ReducioConfig
     """architecture ("lite" or "reducio") and the fields of its configuration."""
     run: RunOptions
     data: DataOptions = field(default_factory=DataOptions)
@@ -68,6 +68,12 @@ class Recipe:
         can, kind = training_of(self.model), f"this model ({self.model.architecture})"
         if self.run.gradient_checkpointing and not can.gradient_checkpointing:
             raise InputError(f"run.gradient_checkpointing is true; {kind} has none")
+        batches = sorted({stage.batch for stage in self.stages})
+        if self.run.total_batch and len(batches) > 1:
+            raise InputError(
+                f"run.total_batch is {self.run.total_batch}, but stages have batches of {', '.join(map(str, batches))}; "
+                "give run.accumulate"
+            )
         for way, wanted in (("flow", self.start.flow), ("image_vae", self.start.image_vae)):
             if wanted and way not in can.starts:
                 raise InputError(

@@ -31,6 +31,7 @@ from reducio_codec.train.validate import Validation, decode_all, validate
 from reducio_codec.training.checkpoint import Position
 from reducio_codec.training.held_out import HeldOutClip
 from reducio_codec.training.loop import RunReport, run_task
+from reducio_codec.training.options import DTYPES
 from reducio_codec.training.run import Run
 from reducio_codec.training.run_log import Curve
 from reducio_codec.training.scan import CACHE_FOLDER, ScanResult
@@ -184,7 +185,7 @@ class CodecTask:
         return export(
             cast(CodecModel, run.shown),
             folder,
-            recipe=recipe,
+            dtype=DTYPES[recipe.export.dtype],
             widths=cast(Tensor, loss.widths),
             clips=islice(self._statistics(), recipe.export.table_clips),
             card=card_text(recipe, command="reducio-codec train", results=results),

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from reducio_codec.training.acceleration import accelerated
 from reducio_codec.training.checkpoint import Checkpoints, Position, check_folder, nothing_left, read_position
 from reducio_codec.training.live import Show, Standing, place, shown_progress
+from reducio_codec.training.options import RunOptions
 from reducio_codec.training.run import Run, follow, load_state, set_rate, update, write_state
 from reducio_codec.training.run_log import plot_curve
 from reducio_codec.training.scan import CACHE_FOLDER
@@ -62,6 +63,7 @@ def run_task(task: Task, *, out: Path, report: Report, cache: Path | None = None
     """
     with accelerated(task.options, task.learning, unused=task.unused) as accelerator:
         checkpoints = Checkpoints(out)
+        options = _options(task, accelerator)
         with nothing_left(out, cache=out / CACHE_FOLDER if cache is None else cache):
             document = None
             if accelerator.is_main_process and not profile:
@@ -75,7 +77,7 @@ def run_task(task: Task, *, out: Path, report: Report, cache: Path | None = None
                 fresh=folder is None,
                 profile=profile,
                 document=document,
-                options=task.options,
+                options=options,
                 learning=task.learning,
             )
             run = task.build(setting)
@@ -96,6 +98,22 @@ def run_task(task: Task, *, out: Path, report: Report, cache: Path | None = None
         finally:
             run.log.close()
     return report
+
+
+def _options(task: Task, accelerator: Any) -> RunOptions:
+    """Those of the task, for the processes at hand."""
+    batch, processes = task.batch_size(0.0), accelerator.num_processes
+    options = task.options.for_processes(processes, batch=batch)
+    accelerator.gradient_accumulation_steps = options.accumulate
+    if task.options.total_batch and accelerator.is_main_process:
+        _log.info(
+            "a step has %d clips: batches of %d, %d processes, %d added up",
+            task.options.total_batch,
+            batch,
+            processes,
+            options.accumulate,
+        )
+    return options
 
 
 def _note(report: RunReport, run: Run, stopped: list[int]) -> None:

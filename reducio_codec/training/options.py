@@ -5,7 +5,7 @@ The attribute docstrings are what ``--options`` prints.
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Literal
 
 import torch
@@ -95,8 +95,11 @@ class RunOptions:
     """What the model computes in; weights stay float32."""
     accumulate: int = 1
     """Batches whose gradients are added up for one step."""
+    total_batch: int = 0
+    """Clips of one step over all processes, instead of accumulate: as many batches are added up as make it, however many
+    processes there are. 0: accumulate says."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time. The paper's model only."""
+    """Recompute activations in the backward pass: less memory, about a third more time. The paper's models only."""
     channels_last: bool = False
     """Memory layout of the weights: faster convolutions on most machines."""
     checkpoint_steps: int = 1000
@@ -117,3 +120,21 @@ class RunOptions:
             check(f"run.{name}", getattr(self, name), getattr(self, name) >= 0, "0 or more")
         for name in ("accumulate", "log_steps"):
             check(f"run.{name}", getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        check("run.total_batch", self.total_batch, self.total_batch >= 0, "0 or more")
+        if self.total_batch:
+            check_idle("run", self, ("accumulate",), why=f"run.total_batch is {self.total_batch}, which decides it")
+
+    def for_processes(self, processes: int, *, batch: int) -> RunOptions:
+        """With ``accumulate`` such that so many processes, each with batches of ``batch`` clips, make ``total_batch``.
+
+        Raises:
+            InputError: no whole number of batches makes it.
+        """
+        if not self.total_batch:
+            return self
+        once = processes * batch
+        if self.total_batch % once:
+            raise InputError(
+                f"run.total_batch is {self.total_batch}; {processes} processes with data.batch {batch} need a multiple of {once}"
+            )
+        return replace(self, total_batch=0, accumulate=self.total_batch // once)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import inspect
 import json
-import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
@@ -14,6 +11,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from reducio_codec.config import attribute_docs
 from reducio_codec.errors import InputError
 
 
@@ -63,19 +61,6 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         for key in keys
         if before.get(key, missing) != after.get(key, missing)
     ]
-
-
-def attribute_docs(cls: type[Any]) -> dict[str, str]:
-    """The docstring below each field of a dataclass, on one line."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-    assert isinstance(body, ast.ClassDef)
-    docs: dict[str, str] = {}
-    for statement, following in zip(body.body, [*body.body[1:], None], strict=True):
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-            text = following.value if isinstance(following, ast.Expr) else None
-            if isinstance(text, ast.Constant) and isinstance(text.value, str):
-                docs[statement.target.id] = " ".join(text.value.split())
-    return docs
 
 
 def list_options(recipe: type[Any]) -> Iterator[tuple[str, str, str]]:

@@ -25,7 +25,7 @@ from reducio_codec.models.contract import CodecModel
 from reducio_codec.models.factory import CONFIGS, build_model, with_bases
 from reducio_codec.weights.card import read_licence
 from reducio_codec.weights.latent_space import decoding_id, tensors_id
-from reducio_codec.weights.layout import CARD_FILE, CONFIG_FILE, ENTROPY_FILE, TENSOR_FILE
+from reducio_codec.weights.layout import CARD_FILE, CONFIG_FILE, ENTROPY_FILE, TENSOR_FILE, read_document
 
 FORMAT = 1
 """Version of the folder's layout. A reader refuses a larger one."""
@@ -153,7 +153,7 @@ def file_sha256(path: Path) -> str:
 def _model_hash(folder: Path, *, tensor_digest: str) -> str:
     """One hash for everything that changes what a file decodes to: the card is not part of it."""
     total = hashlib.sha256()
-    document = _read_document(folder / CONFIG_FILE)
+    document = read_document(folder / CONFIG_FILE)
     document.pop("version", None)  # a number that says when the rest was made
     config = hashlib.sha256(_config_text(document).encode()).hexdigest()
     for name in (CONFIG_FILE, TENSOR_FILE, ENTROPY_FILE):
@@ -184,32 +184,22 @@ def _empty_model(path: Path, *, decoders: Sequence[str] | str | None) -> tuple[C
 
 def read_version(path: Path) -> int:
     """The model's version that a config.json states, 1 where it states none."""
-    version = _read_document(path).get("version", 1)
+    version = read_document(path).get("version", 1)
     if type(version) is not int or not 1 <= version < 1 << 31:
         raise WeightsError(f"{path}: version is {version!r}; allowed: whole numbers from 1")
     return version
 
 
-def _read_document(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path} isn't readable JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise WeightsError(f"{path} holds a {type(document).__name__}; it must hold an object")
-    return document
-
-
 def _read_config(path: Path) -> tuple[Any, dict[str, Any]]:
     """Configuration class and configuration values of a config.json."""
-    document = _read_document(path)
+    document = read_document(path)
     document.pop("version", None)
     layout = document.pop("format", None)
     if layout != FORMAT:
         hint = "; a newer reducio-codec wrote it" if isinstance(layout, int) and layout > FORMAT else ""
         raise WeightsError(f"{path}: format is {layout!r}; this version reads {FORMAT}{hint}")
     architecture = document.pop("architecture", None)
-    if architecture in CONFIGS:
+    if isinstance(architecture, str) and architecture in CONFIGS:
         return CONFIGS[architecture], document
     if architecture == "dit":
         raise WeightsError(f"{path}: this is a generator's transformer, not a codec; ReducioDiTPipeline loads it")
@@ -230,9 +220,19 @@ def _read_tensors(path: Path, *, model: nn.Module, skipped: Iterable[str]) -> di
                     raise WeightsError(
                         f"{path}: {key} has shape {shape}; the configuration needs {tuple(tensor.shape)}"
                     )
-            return {key: file.get_tensor(key) for key in expected}
+            found = {key: file.get_tensor(key) for key in expected}
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is damaged or not a safetensors file: {error}") from error
+    check_kinds(path, found, expected=expected)
+    return found
+
+
+def check_kinds(path: Path, tensors: Mapping[str, Tensor], *, expected: Mapping[str, Tensor]) -> None:
+    """WeightsError where whole numbers are stored for floating-point ones, or the other way round."""
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() != expected[key].is_floating_point() or tensor.is_complex():
+            kind, right = (str(value.dtype).removeprefix("torch.") for value in (tensor, expected[key]))
+            raise WeightsError(f"{path}: {key} is stored as {kind}, which can't be used as {right}")
 
 
 def _check_keys(path: Path, *, stored: set[str], expected: Mapping[str, Tensor], skipped: tuple[str, ...]) -> None:

@@ -1,10 +1,14 @@
-"""A model folder from outside: the names of its files, and where it came from. Apart from io, so that names can be resolved
-without importing torch."""
+"""A model folder from outside: the names of its files, what their JSON says, and where it came from. Apart from io, so that
+names can be resolved without importing torch."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from reducio_codec.errors import WeightsError
 
 CONFIG_FILE = "config.json"
 TENSOR_FILE = "model.safetensors"
@@ -21,3 +25,14 @@ class ModelSource:
     """Bundled name, folder name, or ``org/name@commit``."""
     sha256: str | None = None
     """What model.safetensors must hash to, where that is known."""
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds; WeightsError if it is damaged or holds something else."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} isn't readable JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise WeightsError(f"{path} holds a {type(document).__name__}; it must hold an object")
+    return document

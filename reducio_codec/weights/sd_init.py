@@ -40,8 +40,9 @@ _RULES = (
 )
 """diffusers' names to those of this package's layers; ``level`` counts in the order of execution."""
 
-_LATENT_LAYERS = ("mid.block_2.", "norm_out.", "conv_out.")
-"""What makes the VAE's latent out of its features; a content encoder has none of it."""
+_LATENT_LAYERS = ("mid.block_2.", "mid.norm_out.", "conv_out.")
+"""What makes the VAE's latent out of its features. The codec's content encoder has none of it, the transformer's all but the
+last."""
 
 
 def start_from_image_vae(model: ReducioVAE, folder: str | Path) -> list[str]:
@@ -94,28 +95,34 @@ def part(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     }
 
 
-def start_content(trunk: ContentEncoder, encoder: Mapping[str, Tensor], *, name: str) -> None:
+def start_content(trunk: ContentEncoder, encoder: Mapping[str, Tensor], *, name: str) -> list[str]:
     """Copy the VAE's encoder (``part(..., "encoder")``) into a content encoder.
+
+    Returns:
+        The VAE's tensors that the content encoder has no layer for: some of those that make the latent.
 
     Raises:
         WeightsError: a tensor is missing, doesn't fit or has no place; the message names it, and ``name``.
     """
     given = {
-        re.sub(r"^level\.(\d+)\.", r"down.\1.", key).replace(".resample.", ".downsample."): value
+        re.sub(r"^level\.(\d+)\.", r"down.\1.", key)
+        .replace(".resample.", ".downsample.")
+        .replace("norm_out.", "mid.norm_out."): value
         for key, value in encoder.items()
-        if not key.startswith(_LATENT_LAYERS)
     }
     expected = trunk.state_dict()
     for key, tensor in expected.items():
         if key not in given or given[key].numel() != tensor.numel():
             found = tuple(given[key].shape) if key in given else "nothing"
             raise WeightsError(f"{name}: {key} needs {tuple(tensor.shape)}, and the VAE has {found} there")
-    unknown = sorted(set(given) - set(expected))
+    left = sorted(set(given) - set(expected))
+    unknown = [key for key in left if not key.startswith(_LATENT_LAYERS)]
     if unknown:
         raise WeightsError(f"{name}: {unknown[0]} has no place in the content encoder ({len(unknown)} such tensors)")
     with torch.no_grad():
         for key, tensor in expected.items():  # linear layers of its attention are 1x1 convolutions here
             tensor.copy_(given[key].reshape(tensor.shape))
+    return left
 
 
 def _inflate_all(module: nn.Module, source: Mapping[str, Tensor]) -> Iterator[str]:

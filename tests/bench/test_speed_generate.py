@@ -16,7 +16,7 @@ from bench.__main__ import main
 from bench.json_files import read_json
 from bench.readme import renew
 from bench.speed.generation import PROTOCOL, GenerationConfig, GenerationRun, Wanted
-from bench.speed.generation_parts import ENCODERS, IMAGE_ENCODER, TEXT_ENCODER, Opened, parts_of
+from bench.speed.generation_parts import ENCODERS, IMAGE_ENCODER, PICTURE, TEXT_ENCODER, Opened, parts_of
 from bench.speed.generation_peaks import peak_bytes
 from bench.summaries import summary
 from reducio_codec.generate.config import PRESETS
@@ -56,7 +56,9 @@ def test_every_part_of_every_preset_runs(result_file: Path) -> None:
     assert ("lite", "whole, 3 steps, guidance 2.5") in names and ("256", "decoder paper") in names
     for key, row in data["rows"].items():
         assert len(row["seconds"]) == 1 and row["weights_bytes"] > 0, key
-    assert data["weights"]["cpu/256"] == dict.fromkeys(("transformer", "decoder lite", "decoder paper"), "random")
+    assert data["weights"]["cpu/256"] == dict.fromkeys(
+        ("picture", "transformer", "decoder lite", "decoder paper"), "random"
+    )
     machine = data["machines"]["cpu"]
     assert machine["accelerator"] is None and machine["versions"]["torch"] == torch.__version__.split("+")[0]
     assert len(data["loads"]["cpu"]) == 5
@@ -125,7 +127,9 @@ def test_encoders_have_their_real_sizes(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def row(device: str, subject: str, part: str, seconds: float, **more: Any) -> dict[str, Any]:
-    role = {"conditions": "conditions", "decoder": "decoder", "whole,": "whole"}.get(part.split()[0], "sampling")
+    role = {"picture,": "picture", "conditions": "conditions", "decoder": "decoder", "whole,": "whole"}.get(
+        part.split()[0], "sampling"
+    )
     role = "encoder" if subject in ENCODERS else role
     return {"device": device, "subject": subject, "part": {"name": part, "role": role}, "batch": 1,
             "seconds": [seconds, 9 * seconds, seconds], **more}  # fmt: skip
@@ -137,11 +141,13 @@ def made_up() -> dict[str, Any]:
     machine = {"cpu": "X", "threads": 2, "accelerator": None, "versions": {"torch": "2", "diffusers": "0.1"}}
     found = [
         row("cpu", "lite", "whole, 20 steps, guidance 2.5", 2.0, peak_bytes=7_000_000),
+        row("cuda", "256", PICTURE, 0.3),
         row("cuda", "256", "conditions", 0.01),
         row("cuda", "256", "transformer, 20 steps, guidance 2.5", 0.04),
         row("cuda", "256", "decoder lite", 0.05),
         {**row("cuda", "256", "decoder paper", 1), "seconds": [], "why": "out of memory"},
-        row("cuda", TEXT_ENCODER, TEXT_ENCODER, 0.1),
+        row("cuda", TEXT_ENCODER, TEXT_ENCODER, 0.08),
+        row("cuda", IMAGE_ENCODER, IMAGE_ENCODER, 0.02),
     ]
     rows = {f"{r['device']}/{r['subject']}/{r['part']['name']}/batch 1": r for r in found}
     return {
@@ -159,14 +165,24 @@ def test_tables_add_parts_up_and_stand_beside_goals_and_published_ones(made_up: 
     path.write_text(json.dumps(made_up))
     words, (cpu, cuda, clips) = summary(path)
     assert cpu == [["on cpu", "lite (256 px)"], ["whole, 20 steps, guidance 2.5", "2 s (7 MB)"]]
-    assert [line[0] for line in cuda] == ["on cuda", TEXT_ENCODER, "conditions", "transformer, 20 steps, guidance 2.5",
-                                          "decoder lite", "decoder paper"]  # fmt: skip
+    assert [line[0] for line in cuda] == [
+        "on cuda",
+        TEXT_ENCODER,
+        IMAGE_ENCODER,
+        PICTURE,
+        "conditions",
+        "transformer, 20 steps, guidance 2.5",
+        "decoder lite",
+        "decoder paper",
+    ]
     assert cuda[-1][1] == "not run: out of memory"
     assert clips[1:] == [
         ["lite, 256 px, 20 steps, guidance 2.5, decoder lite", "cpu", "2", "0.5", "under 5 s", ""],
         ["256, 256 px, 20 steps, guidance 2.5, decoder lite", "cuda", "0.2", "5", "10 clips/s", ""],
+        ["text to video: 256, 256 px, 20 steps, guidance 2.5, decoder lite", "cuda", "0.5", "2", "", ""],
+        ["256, 256 px, 20 steps, guidance 2.5, decoder paper", "cuda", "not run: out of memory", "", "", ""],
         [
-            "256, 256 px, 20 steps, guidance 2.5, decoder paper",
+            "text to video: 256, 256 px, 20 steps, guidance 2.5, decoder paper",
             "cuda",
             "not run: out of memory",
             "",
@@ -175,6 +191,9 @@ def test_tables_add_parts_up_and_stand_beside_goals_and_published_ones(made_up: 
         ],
     ]
     assert "cuda: H100" in words and "load 0.5 to 2" in words and "reducio-dit-lite abc" in words and "A100" in words
+    del made_up["rows"][f"cuda/{TEXT_ENCODER}/{TEXT_ENCODER}/batch 1"]
+    path.write_text(json.dumps(made_up))
+    assert summary(path)[1][-1][3][2] == f"not run: no {TEXT_ENCODER}", "a text is never free"
     text = renew("<!-- bench:speed-generate -->\n<!-- /bench -->\n", results=tmp_path)
     assert "| conditions | 0.01 s |" in text and "| 0.9824 clips/s |" in text
     made_up["rows"] = {"x": {}}

@@ -20,11 +20,11 @@ from click.testing import CliRunner, Result
 
 from reducio_codec.cli import main
 from reducio_codec.cli import roundtrip as roundtrip_command
-from reducio_codec.cli.options import rate_options
+from reducio_codec.cli.options import coding_options
 from reducio_codec.config import LiteConfig
 from reducio_codec.io.video import open_video, read_clip
 from reducio_codec.models.lite.model import ReducioLite
-from reducio_codec.rdc.entropy import STEP_RANGE
+from reducio_codec.rdc.ranges import STEP_RANGE
 from reducio_codec.weights.card import ModelCard
 from reducio_codec.weights.io import save_model
 
@@ -147,7 +147,7 @@ def test_info_counts_every_byte(rdc: Path) -> None:
     assert info["total"]["bpp"] == pytest.approx(8 * size / (20 * 64 * 48))
     assert info["without_keyframe"]["bytes"] == size - info["parts"]["pictures"]["bytes"]
     text = run("info", rdc)
-    for word in ("64x48", "20 frames", "2 clips", "keyframe", "latent", "container", f"{size:,}", "without sound"):
+    for word in ("64x48", "20 frames", "2 clips", "pictures", "latent", "container", f"{size:,}", "without sound"):
         assert word in text.stdout
     assert text.stderr == ""
 
@@ -252,8 +252,8 @@ def test_option_values_are_checked(model: str, make_video: MakeVideo, tmp_path: 
 def test_step_range_is_the_coders() -> None:
     def function() -> None: ...
 
-    options = rate_options(function).__click_params__  # type: ignore[attr-defined]
-    (step,) = [option for option in options if option.name == "step"]
+    options = coding_options(function).__click_params__  # type: ignore[attr-defined]
+    (step,) = [option for option in options if option.name == "latent_step"]
     assert (step.type.min, step.type.max) == STEP_RANGE
 
 
@@ -325,12 +325,12 @@ def test_interrupt_leaves_nothing_behind(
     model: str, make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = make_video(frames=20)
-    from reducio_codec.coding import compress
+    from reducio_codec.coding import pictures
 
     def interrupt(*_: Any, **__: Any) -> bytes:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compress, "code_keyframes", interrupt)
+    monkeypatch.setattr(pictures, "code_keyframes", interrupt)
     done = run("encode", source, "-m", model)
     assert done.exit_code == 130
     assert done.stderr.splitlines() == ["interrupted"]

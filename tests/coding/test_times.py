@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from reducio_codec import ReducioCodec
+from reducio_codec.errors import FormatError
 from reducio_codec.io.video import open_video
 from reducio_codec.io.writer import VideoWriter
 from reducio_codec.measure.roundtrip import roundtrip
@@ -21,6 +22,7 @@ from reducio_codec.rdc.info import describe_file, describe_rdc
 from reducio_codec.rdc.reader import RdcReader
 from reducio_codec.training.scan import ScanOptions, scan
 from reducio_codec.training.store import StreamStore
+from tests.fuzz.records import Pieces
 from tests.helpers import TinyModel, moving_frames
 
 CODEC = ReducioCodec(TinyModel(), model_id="tiny", model_hash="0011223344556677")
@@ -190,3 +192,29 @@ def test_a_file_that_a_decoder_fails_on_is_left_out(tmp_path, monkeypatch, caplo
     with pytest.raises(Exception, match=r"good\.mp4 can't be decoded: AttributeError: a surprise"):
         StreamStore(found.videos).frames(0, [0])
     assert np.isfinite(found.videos[0].motion).all()
+
+
+TOP = (1 << 31) - 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"time_base": [TOP, 1]},  # 68 years a frame
+        {"time_base": [TOP, 1], "frame_duration": (1 << 40) - 1},
+        {"time_base": [2, 1], "frame_duration": (1 << 40) - 1},
+    ],
+    ids=str,
+)
+def test_times_that_no_video_has_are_the_files_fault(said, tmp_path):
+    """They were called wrong usage, or what a C long can't hold."""
+    file = io.BytesIO()
+    CODEC.compress(moving_frames(20, 32, 32), file, rate=16)
+    data = Pieces.of(file.getvalue()).say(**said).join()
+    for on_error in ("raise", "conceal"):
+        with pytest.raises(FormatError, match="times"):
+            CODEC.decompress(io.BytesIO(data), tmp_path / "a.mp4", on_error=on_error)
+    assert not list(tmp_path.iterdir())
+    with CODEC.open_file(io.BytesIO(data)) as video:
+        assert len(list(video)) == 20  # pictures are pictures
+    json.dumps(describe_rdc(io.BytesIO(data)).to_json(), allow_nan=False)

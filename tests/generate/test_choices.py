@@ -18,7 +18,7 @@ from tests.generate.conftest import SEMANTIC_CHANNELS
 from tests.helpers import moving_video
 from tests.train.conftest import write_video
 
-BASE: Settings = {"model.preset": "lite", "model.depth": 1, "model.width": 32, "model.heads": 2, "model.sample_size": 64,
+BASE: Settings = {"model.preset": "lite", "model.depth": 1, "model.width": 24, "model.heads": 2, "model.sample_size": 64,
                   "model.codec": "", "extract.size": 64, "data.batch": 1, "run.steps": 1, "run.log_steps": 1,
                   "validation.clips": 1, "validation.samples": 1, "validation.steps": 1}  # fmt: skip
 

@@ -44,6 +44,11 @@ def test_picture_to_video(dit_folder: SaveDit, codec_folder: Path, photo: Path, 
     again = tmp_path / "again.mkv"
     assert run(*same, "--seconds", 1.5, "-o", again).exit_code == 0
     assert (read_clip(out) == read_clip(again)).all()
+    for switch in ("--no-match-motion", "--no-match-colour"):
+        other = tmp_path / f"{switch}.mkv"
+        assert run(*same, "--seconds", 1.5, switch, "-o", other).exit_code == 0
+        one, two = read_clip(out, frames=24), read_clip(other, frames=24)
+        assert (one[:16] == two[:16]).all()
     refused = run(*same, "-o", out)
     assert refused.exit_code == 2 and "--force" in refused.stderr
     assert run(*same, "-o", out, "--force", "--size", "96x32").exit_code == 0
@@ -60,6 +65,8 @@ def test_picture_to_video(dit_folder: SaveDit, codec_folder: Path, photo: Path, 
         (("--image", "PHOTO", "--seconds", "0.5"), "seconds is 0.5", 2),
         (("--image", "PHOTO", "--sampler", "heun"), "this model predicts noise", 2),
         (("--prompt", "a boat"), "text-to-image stage", 2),
+        (("--image", "PHOTO", "--picture-steps", "3"), "picture_steps is 3, but the picture is given", 2),
+        (("--image", "PHOTO", "--guidance-of", "text"), "guidance_of is 'text', but the model is told no text", 2),
         (("--image", "PHOTO", "--model", "no-such-model"), "no model 'no-such-model'", 1),
         (("--image", "BROKEN"), "broken.png", 1),
     ],

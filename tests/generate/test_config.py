@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from reducio_codec.errors import InputError
 from reducio_codec.generate import PRESETS, DiTConfig, ReducioDiT, preset
 from reducio_codec.generate.buckets import buckets, nearest_bucket
+from reducio_codec.generate.train.task import PICTURE_ENCODER_M, parameters_in_words
 
 
-def test_dit_xl_has_the_papers_size() -> None:
-    # The paper says 1.2 B "in total", not what is in it. These parts and OpenCLIP's ViT-H picture half (632 M) come to
-    # 1.28 B; Flan-T5-XXL can't be in it.
+def test_dit_xl_has_the_papers_size_and_its_card_says_so() -> None:
+    """Counted on the meta device, the picture encoder beside it, too. Flan-T5-XXL (4.8 B) can't be in the paper's number."""
+    open_clip = pytest.importorskip("open_clip", reason="open_clip_torch isn't installed (extra [generate])")
     with torch.device("meta"):
         model = ReducioDiT(PRESETS["256"])
+        pictures = open_clip.model.CLIP(**_arguments(open_clip.get_model_config("ViT-H-14"))).visual
     config = model.config
     assert (config.depth, config.width, config.heads, config.patch_space) == (28, 1152, 16, 1)
     parts = model.parameter_counts()
     assert {name: round(count / 1e6, 1) for name, count in parts.items()} == {
-        "transformer": 607.0,
-        "content_encoder": 30.5,
-        "condition_layers": 9.4,
+        "transformer": 605.3,
+        "content_encoder": 35.2,
+        "condition_layers": 9.9,
     }
-    assert sum(parts.values()) == sum(parameter.numel() for parameter in model.parameters())
+    total = sum(parameter.numel() for parameter in model.parameters())
+    assert sum(parts.values()) == total
+    encoder = sum(parameter.numel() for parameter in pictures.parameters())
+    assert round(encoder / 1e6) == PICTURE_ENCODER_M
+    words = parameters_in_words(model)
+    assert f"{total / 1e6:.1f} M parameters: transformer 605.3, content encoder 35.2, condition layers 9.9" in words
+    assert "1.2 B in total" in words and f"are {(total + encoder) / 1e9:.2f} B" in words
+    with torch.device("meta"):
+        assert "1.2 B" not in parameters_in_words(ReducioDiT(PRESETS["lite"]))
+
+
+def _arguments(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: config[name] for name in ("embed_dim", "vision_cfg", "text_cfg")}
 
 
 def test_stages_share_their_weights() -> None:
@@ -53,6 +69,9 @@ def test_json_both_ways(name: str) -> None:
     [
         ({"depth": 0}, "depth is 0"),
         ({"width": 100}, "width is 100"),
+        ({"width": 128}, "width is 128; with embeddings 'pixart' it must be a multiple of 3"),
+        ({"embeddings": "learned"}, "embeddings is 'learned'; allowed: pixart, first"),
+        ({"embeddings": "first", "place_reach": 32}, "place_reach is 32; with embeddings 'first' it has no effect"),
         ({"attention": "axial"}, "attention is 'axial'; allowed: joint, factorised"),
         ({"image_condition": "none"}, "image_condition is 'none'; allowed: both, semantic, content"),
         ({"objective": "v"}, "objective is 'v'; allowed: noise, flow"),

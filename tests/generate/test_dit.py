@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from reducio_codec.errors import InputError
-from reducio_codec.generate import Conditions, DiTConfig, ReducioDiT
+from reducio_codec.generate import PRESETS, Conditions, DiTConfig, ReducioDiT
 from reducio_codec.generate.blocks import Block
 from reducio_codec.generate.conditioning import join_conditions
 from tests.generate.conftest import MODEL, SEMANTIC_CHANNELS, TEXT_CHANNELS, awake
@@ -74,6 +74,7 @@ def predict(model: ReducioDiT, conditions: Conditions) -> Tensor:
         {"temporal_compression_ratio": 2, "patch_time": 2},
         {"spatial_compression_ratio": 16, "patch_space": 2},
         {"text_channels": 0},
+        {"embeddings": "first"},
     ],
     ids=str,
 )
@@ -228,15 +229,52 @@ def test_what_is_left_out_stays_out() -> None:
     assert left.keep_image is not None and left.keep_image.tolist() == [True, True, False, True]
 
 
-def test_checkpointing_changes_no_gradient() -> None:
-    grads = []
+@pytest.mark.parametrize("content", ["sd", "conv"])
+def test_checkpointing_changes_no_gradient_and_keeps_less(content: Any) -> None:
+    """In the content encoder, too, which at 1024 pixels has nine tenths of the activations."""
+    grads, kept = [], []
     for checkpointing in (False, True):
-        model = build(MODEL).train()
+        model = build(replace(MODEL, content=content)).train()
         model.gradient_checkpointing = checkpointing
+        assert model.gradient_checkpointing == checkpointing
         conditions = conditions_for(MODEL)
-        model(latents_for(MODEL, conditions), torch.tensor([3.0, 900.0]), model.context(conditions)).sum().backward()
-        grads.append(cast(Block, model.blocks[0]).attn.qkv.weight.grad)
-    torch.testing.assert_close(*grads)
+        held: dict[int, int] = {}
+
+        def hold(tensor: Tensor, held: dict[int, int] = held) -> Tensor:
+            held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor):
+            context = model.context(conditions)
+        weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+        kept.append(sum(size for place, size in held.items() if place not in weights))
+        model(latents_for(MODEL, conditions), torch.tensor([3.0, 900.0]), context).sum().backward()
+        grads.append([cast(Tensor, parameter.grad) for parameter in model.parameters()])
+    assert kept[1] < 0.5 * kept[0], kept
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_the_text_that_is_left_out_is_as_many_tokens_as_pixarts() -> None:
+    model = build(FULL)
+    assert model.null_text.shape == (1, FULL.text_tokens, TEXT_CHANNELS)
+    with torch.device("meta"):
+        assert ReducioDiT(PRESETS["256"]).null_text.shape == (1, 120, 4096)
+    context = model.context(Conditions(size=torch.tensor([[64, 96]])))
+    assert context.mask.tolist() == [[True] * (1 + FULL.text_tokens)]
+
+
+def test_guidance_of_the_text_alone_tells_the_picture_to_both() -> None:
+    model = build(FULL)
+    conditions = conditions_for(FULL)
+    latent = latents_for(FULL, conditions)
+    with torch.no_grad():
+        guided = model.context(conditions).guided("text")
+        told, wordless = model(torch.cat([latent, latent]), torch.full((4,), 500.0), guided).chunk(2)
+    torch.testing.assert_close(told, predict(model, conditions), **CLOSE)
+    without = replace(conditions, text=None, text_mask=None)
+    torch.testing.assert_close(wordless, predict(model, without), **CLOSE)
+    assert (wordless - predict(model, Conditions(size=conditions.size))).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from reducio_codec.codec import ReducioCodec
 from reducio_codec.errors import InputError
 from reducio_codec.generate import evaluate, latent_space_id
 from reducio_codec.generate.features import NAME, clip_features
-from reducio_codec.generate.measure import brightness_drift, motion_magnitude
+from reducio_codec.generate.measure import brightness_drift, distance_to_moved, motion_magnitude, outer_sharpness
+from reducio_codec.metrics.lpips import Lpips
 from tests.generate.conftest import SaveDit
 from tests.train.conftest import write_video
 
@@ -37,6 +38,33 @@ def test_motion_in_pixels() -> None:
     assert fast == pytest.approx(2 * mean_distance, rel=0.3)
 
 
+def soft(clip: np.ndarray) -> np.ndarray:
+    """Every frame smeared along the line."""
+    return np.mean([np.roll(clip, shift, 2) for shift in range(-2, 3)], axis=0).astype(np.uint8)
+
+
+def test_sharpness_of_the_outer_frames() -> None:
+    rng = np.random.default_rng(0)
+    clip = np.clip(pan(1).astype(int) + rng.integers(-20, 21, (1, 96, 96, 1)), 0, 255).astype(np.uint8)
+    assert outer_sharpness(clip, picture=clip[7]) == pytest.approx(1, abs=0.05)
+    smeared = clip.copy()
+    smeared[[0, 1, 14, 15]] = soft(clip)[[0, 1, 14, 15]]
+    assert outer_sharpness(smeared, picture=clip[7]) < 0.6
+    smeared = soft(clip)
+    smeared[[0, 1, 14, 15]] = clip[[0, 1, 14, 15]]
+    assert outer_sharpness(smeared, picture=clip[7]) == pytest.approx(1, abs=0.05), "the others don't count"
+
+
+def test_what_has_changed_but_for_motion() -> None:
+    """A pan is the picture moved; noise over it isn't."""
+    metric, clip = Lpips(), pan(1)
+    rng = np.random.default_rng(0)
+    noisy = np.clip(clip.astype(int) + rng.integers(-40, 41, clip.shape), 0, 255).astype(np.uint8)
+    moved, other = (distance_to_moved(each, picture=clip[7], perceptual=metric) for each in (clip, noisy))
+    unmoved = float(metric(np.repeat(clip[7:8], 4, 0), clip[[0, 1, 14, 15]]).mean())
+    assert moved < 0.7 * unmoved and moved < 0.5 * other
+
+
 def test_drift() -> None:
     clip = pan(1)
     assert abs(brightness_drift(np.repeat(clip[7:8], 16, 0))) < 1e-3
@@ -55,7 +83,9 @@ def test_the_distance_tells_stills_from_motion() -> None:
     }
     tallies = {}
     for name, clips in sets.items():
-        tallies[name] = evaluate.Tally(keyframe_index=7, features=partial(clip_features, keyframe_index=7))
+        tallies[name] = evaluate.Tally(
+            keyframe_index=7, features=partial(clip_features, keyframe_index=7), perceptual=Lpips()
+        )
         for clip, source in zip(clips, real, strict=True):
             tallies[name].add(clip, source=source)
     found = {name: tally.summary(real=tallies["real"]) for name, tally in tallies.items()}
@@ -95,7 +125,9 @@ def test_the_command(dit_folder: SaveDit, run: Run, tmp_path: Path) -> None:
     assert found["clips"] == 3 and found["features"] == {"name": NAME, "size": 48}
     assert (found["steps"], found["guidance"], found["cache_blocks"]) == (2, 2.5, 0)
     assert found["generated"]["keyframe_psnr_least"] > 70  # the decoder shows the picture itself
-    assert {"motion_over_real", "brightness_drift_abs", "frechet"} <= found["generated"].keys()
+    assert {"motion_over_real", "outer_sharpness", "lpips_moved", "brightness_drift_abs", "frechet"} <= found[
+        "generated"
+    ].keys()
     assert found["keyframe_repeated"]["motion_over_real"] < 0.1
     (setting,) = found["settings"]
     assert found["generated"].items() <= setting.items()

@@ -22,7 +22,7 @@ from reducio_codec.codec import ReducioCodec
 from reducio_codec.errors import InputError, ReducioError
 from reducio_codec.generate import latent_space_id
 from reducio_codec.generate.buckets import buckets
-from reducio_codec.generate.extract import run
+from reducio_codec.generate.extract import extraction
 from reducio_codec.generate.extract.extraction import ExtractReport, extract
 from reducio_codec.generate.extract.maker import Encoders
 from reducio_codec.generate.extract.options import ExtractOptions
@@ -209,7 +209,7 @@ def test_processes_give_the_same_bytes(make: Extract, tmp_path: Path) -> None:
 
 
 def test_a_dead_worker_is_an_error(make: Extract, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(run, "_work", _die)
+    monkeypatch.setattr(extraction, "_work", _die)
     with pytest.raises(ReducioError, match=r"a worker process has died.*goes on"):
         make(workers=1)
     assert not list((tmp_path / "shards").glob("*.tar"))
@@ -225,7 +225,7 @@ def test_a_video_that_is_gone_is_left_out(make: Extract, tmp_path: Path) -> None
     folder.mkdir()
     for name in ("a", "b"):
         write_video(folder / f"{name}.mkv", moving_video(16, 64, 64, seed=ord(name)))
-    real = run.plan_samples
+    real = extraction.plan_samples
 
     def gone(*args: Any) -> Any:
         found = real(*args)
@@ -233,7 +233,7 @@ def test_a_video_that_is_gone_is_left_out(make: Extract, tmp_path: Path) -> None
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "plan_samples", gone)
+        patch.setattr(extraction, "plan_samples", gone)
         report = make(source=folder, storage="stream")
     assert len(report.failures) == 1 and "b.mkv" in report.failures[0]
     assert len(read(tmp_path / "shards")) == 1

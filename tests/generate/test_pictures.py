@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from reducio_codec.errors import InputError, VideoError
+from reducio_codec.generate.buckets import buckets, nearest_bucket
 from reducio_codec.generate.pictures import cover, load_picture, natural_size
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -85,8 +86,9 @@ def test_natural_size() -> None:
     assert natural_size(3000, 4000, sample_size=256) == (256, 341)  # as high as the squares it was trained on
     height, width = natural_size(9000, 3000, sample_size=256)
     assert abs(height * width / 256**2 - 2) < 0.02 and abs(height / width - 3) < 0.05
-    height, width = natural_size(3000, 4000, sample_size=1024)
-    assert abs(height * width / 1024**2 - 1) < 0.02 and abs(width / height - 4 / 3) < 0.02
+    for height, width in ((3000, 4000), (1080, 1920), (200, 100), (1, 1000)):  # a bucket, as in training
+        size = natural_size(height, width, sample_size=1024)
+        assert size in buckets(1024) and size == nearest_bucket(height, width, sample_size=1024)
     assert natural_size(1, 1, sample_size=256) == (1, 1)
     assert natural_size(1, 10**6, sample_size=256)[1] <= 4100
 

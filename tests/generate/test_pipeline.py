@@ -123,6 +123,26 @@ def test_a_decoders_brightness_error_does_not_add_up() -> None:
     torch.testing.assert_close(without_offset(video, keyframe, keyframe_index=7)[:, :, 3], keyframe, atol=1e-6, rtol=0)
 
 
+def test_the_corrections_of_longer_video_can_be_left_out(
+    pipe: ReducioDiTPipeline, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[int] = []
+
+    def watch(video: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        calls.append(1)
+        return video
+
+    monkeypatch.setattr("reducio_codec.generate.pipeline.without_offset", watch)
+    for match, count in ((True, 2), (False, 0)):
+        calls.clear()
+        pipe(image=PICTURE, seconds=2, match_colour=match, **FAST)
+        assert len(calls) == count
+    assert "no effect" not in caplog.text
+    with caplog.at_level(logging.WARNING):
+        pipe(image=PICTURE, match_colour=False, **FAST)
+    assert "match_motion and match_colour have no effect" in caplog.text
+
+
 def test_lengths() -> None:
     assert [frames_of(seconds) for seconds in (1, 1.5, 3)] == [16, 24, 48]
     assert [clips_of(frames, keyframe_index=7) for frames in (16, 17, 24, 25, 48)] == [1, 2, 2, 3, 5]

@@ -26,6 +26,7 @@ from reducio_codec.generate.protocols.making import read_real
 from reducio_codec.generate.protocols.msrvtt import read_msrvtt
 from reducio_codec.generate.protocols.ucf101 import in_words, read_ucf101
 from reducio_codec.generate.protocols.vbench import read_vbench
+from reducio_codec.generate.protocols.vbench_scores import DIMENSIONS, columns, read_scores, totals
 from reducio_codec.io.video import read_clip
 from reducio_codec.metrics.frechet import frechet_distance
 from reducio_codec.metrics.fvd import I3d
@@ -371,6 +372,57 @@ def test_vbench_names_and_numbers(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(InputError, match=message):
             read_vbench(path)
+
+
+def scores_file(folder: Path, name: str, values: dict[str, float]) -> Path:
+    """As ``vbench evaluate`` writes it."""
+    path = folder / f"{name}_eval_results.json"
+    videos = [{"video_path": "a.mp4", "video_results": 0.5}]
+    path.write_text(json.dumps({key: [value, videos] for key, value in values.items()}))
+    return path
+
+
+def test_vbench_scores_are_read_back(tmp_path: Path) -> None:
+    """A whole set adds up as VBench's own script does: here each measure at a third of its range."""
+    third = {name: d.low + (d.high - d.low) / 3 for name, d in DIMENSIONS.items()}
+    names = list(third)
+    scores_file(tmp_path, "first", {name: third[name] for name in names[:9]})
+    scores_file(tmp_path, "second", {name: third[name] for name in names[9:]})
+    row = columns(read_scores([tmp_path]))
+    assert list(row) == ["total", "quality", "semantic", *DIMENSIONS] and len(DIMENSIONS) == 16
+    assert (row["total"], row["quality"], row["semantic"]) == (33.33, 33.33, 33.33)
+    assert row["scene"] == round(100 * third["scene"], 2)
+    best = {name: d.high for name, d in DIMENSIONS.items()}
+    assert totals({**best, "dynamic_degree": 0.0})["quality"] == pytest.approx(100 * 6 / 6.5)
+    assert totals({**best, "scene": 0.0})["total"] == pytest.approx(0.8 * 100 + 0.2 * 100 * 8 / 9)
+    done = CliRunner().invoke(main, ["vbench-scores", str(tmp_path / "first_eval_results.json")])
+    assert done.exit_code == 0, done.output
+    assert "total: not measured (paper: 81.39)" in done.stdout and "scene: not measured" in done.stdout
+    assert "quality: 33.33 (paper: 82.24)" in done.stdout
+    done = CliRunner().invoke(main, ["vbench-scores", "--json", str(tmp_path)])
+    assert json.loads(done.stdout)["columns"] == row
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"colour": [0.5, []]}', "has 'colour'; VBench's dimensions are subject_consistency"),
+        ('{"imaging_quality": [68.1, []]}', "imaging_quality is 68.1; it must be in 0 to 1 (divide percents by 100)"),
+        ('{"scene": [0.4, []]}', "has another scene than a file before it"),
+        ('{"scene": 0.4}', "isn't a result of VBench"),
+        ('{"scene": [NaN, []]}', "scene is nan"),
+        ("[1]", "isn't a result of VBench"),
+        ("no", "can't be read"),
+    ],
+)
+def test_what_is_no_result_of_vbench(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(InputError, match=r"has no file \*_eval_results.json"):
+        read_scores([tmp_path])
+    scores_file(tmp_path, "a", {"scene": 0.5})
+    (tmp_path / "b_eval_results.json").write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_scores([tmp_path])
+    assert words in str(caught.value)
 
 
 def test_vbench_from_text(dit_folder: SaveDit, codec_folder: Path, pixart_folder: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
 import torch
@@ -15,6 +15,7 @@ from reducio_codec.generate.noise_levels import add_noise, noise_level, target
 from reducio_codec.generate.sampling import (
     SAMPLERS,
     Known,
+    NoiseStage,
     check_sampler,
     draw_noise,
     evaluations,
@@ -25,6 +26,7 @@ from tests.generate.conftest import MODEL, awake
 
 ALL = [(objective, name) for objective, names in SAMPLERS.items() for name in names]
 SHAPE = (16, 4, 2, 2)
+STAGES = get_args(NoiseStage)
 
 
 class Oracle:
@@ -55,7 +57,7 @@ class FakeContext:
     def __init__(self, batch: int) -> None:
         self.size = torch.zeros(batch, 2)
 
-    def guided(self) -> FakeContext:
+    def guided(self, guidance_of: str) -> FakeContext:
         return FakeContext(2 * len(self.size))
 
 
@@ -191,3 +193,17 @@ def test_wrong_options(options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError) as caught:
         run(Oracle(MODEL, clean_latents(5)), **{"sampler": "dpm++", **options})
     assert words in str(caught.value)
+
+
+def test_each_stage_has_noise_of_its_own() -> None:
+    """The picture's and the clip's are independent: equal generators would give the same numbers."""
+    shape = (16, 4, 8, 8)
+    for seed in (0, 1, 2**62 - 1):
+        clip, picture = (draw_noise(shape, generators=make_generators([seed], stage=stage)) for stage in STAGES)
+        assert abs(float((clip * picture).mean())) < 0.1
+    assert torch.equal(
+        draw_noise(shape, generators=make_generators([3])),
+        torch.randn(1, *shape, generator=torch.Generator().manual_seed(3)),
+    )
+    seeds = [generator.initial_seed() for stage in STAGES for generator in make_generators(range(1000), stage=stage)]
+    assert len(set(seeds)) == 2000

@@ -29,24 +29,28 @@ def toy_vae(*, base: int = 32) -> Any:
 
 
 def test_features_are_the_vaes(tmp_path: Path) -> None:
+    """All that the VAE's encoder computes, up to the convolution that makes its latent."""
     vae = toy_vae()
+    with torch.no_grad():
+        for parameter in vae.parameters():  # norms and biases, too, have values of their own
+            parameter.add_(0.05 * torch.randn_like(parameter))
     vae.save_pretrained(tmp_path / "vae")
     picture = torch.rand(1, 3, 32, 64) * 2 - 1
-    features: list[torch.Tensor] = []
-    vae.encoder.mid_block.resnets[0].register_forward_hook(lambda _module, _inputs, out: features.append(out))
-    vae.encode(picture)
+    seen: list[torch.Tensor] = []
+    vae.encoder.conv_out.register_forward_hook(lambda _module, inputs, _out: seen.append(inputs[0]))
+    with torch.no_grad():
+        vae.encode(picture)
     for folder in (tmp_path / "vae", tmp_path):  # the VAE alone, and a pipeline with a VAE in it
         model = ReducioDiT(replace(MODEL, content="sd"))
-        start_from_image_vae(model, folder, offline=True)
-        found: list[torch.Tensor] = []
-        model.content.trunk.mid.block_1.register_forward_hook(
-            lambda _module, _inputs, out, found=found: found.append(out)
-        )
+        down = model.content.down.weight.clone()
+        started = start_from_image_vae(model, folder, offline=True)
         with torch.no_grad():
-            model.content(picture)
-        torch.testing.assert_close(found[0], features[0], atol=1e-4, rtol=1e-4)
-        query = vae.encoder.mid_block.attentions[0].to_q.weight
-        assert torch.equal(model.content.trunk.mid.attn_1.q.weight[..., 0, 0], query)
+            found = model.content.trunk(picture).top
+        torch.testing.assert_close(found, seen[0], atol=1e-5, rtol=1e-4)
+        assert torch.equal(model.content.down.weight, down)
+        assert set(started.kept) == {"content.down.weight", "content.down.bias"}
+        assert set(started.unused) == {"encoder.conv_out.weight", "encoder.conv_out.bias", "decoder"}
+        assert len(started.taken) == len(vae.encoder.state_dict()) - 2
 
 
 def test_what_does_not_fit(tmp_path: Path) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from reducio_codec.errors import InputError, WeightsError
-from reducio_codec.generate import ImageEncoder, ReducioDiTPipeline, TextEncoder, TextToImage
+from reducio_codec.generate import GenerationCancelled, ImageEncoder, ReducioDiTPipeline, TextEncoder, TextToImage
+from reducio_codec.generate.sampling import draw_noise, make_generators
+from reducio_codec.generate.stages import Stage
+from reducio_codec.generate.text import clean_prompts
 from tests.generate.conftest import SEMANTIC_CHANNELS, TEXT_CHANNELS, SaveDit
 from tests.helpers import moving_video
 
@@ -37,7 +42,7 @@ def test_a_prompt_over_the_limit_is_cut_and_told(t5_folder: Path, caplog: pytest
     with caplog.at_level(logging.WARNING):
         tokens, mask = encoder.encode(["abcdefghijkl", "abc"])
     assert tokens.shape[1] == 6 and mask[0].all()
-    (record,) = caplog.records
+    (record,) = (record for record in caplog.records if record.name.startswith("reducio_codec"))  # others warn, too
     assert "is cut to 6" in record.getMessage() and "abcd" in record.getMessage()
 
 
@@ -117,6 +122,124 @@ def test_text_to_video(
     assert other.shape == (16, 40, 64, 3)
     assert not np.array_equal(other, pipe("a boat", image=PICTURE, height=40, width=64, **FAST))
     assert pipe(["a boat", "wind"], **FAST).shape == (2, 16, 64, 64, 3)
+    by_text = pipe("wind", image=PICTURE, height=40, width=64, guidance_of="text", **FAST)
+    assert not np.array_equal(by_text, other)
+    with pytest.raises(InputError, match="guidance_of is 'text', but guidance is 1"):
+        pipe("wind", image=PICTURE, guidance=1.0, guidance_of="text", **FAST)
+    with pytest.raises(InputError, match="guidance_of is 'words'; allowed: all, text"):
+        pipe("wind", image=PICTURE, guidance_of="words", **FAST)
+
+
+def test_the_picture_stage_is_told_of_and_stopped(dit_folder: SaveDit, codec_folder: Path, pixart_folder: Path) -> None:
+    pipe = ReducioDiTPipeline.from_pretrained(
+        dit_folder(), codec=codec_folder, text_to_image=pixart_folder, dtype=torch.float32, offline=True
+    )
+    told: list[tuple[int, int | None]] = []
+
+    def note(done: int, total: int | None) -> None:
+        told.append((done, total))
+
+    video = pipe("a boat", picture_steps=3, progress=note, **FAST)
+    assert told == [(done, 5) for done in range(1, 6)], "3 of the picture, 2 of the clip"
+    assert not np.array_equal(video[7], pipe("a boat", picture_steps=2, **FAST)[7])
+    assert not np.array_equal(video[7], pipe("a boat", picture_steps=3, picture_guidance=1.0, **FAST)[7])
+    told.clear()
+    with pytest.raises(GenerationCancelled, match="stopped after 1 of 5"):
+        pipe("a boat", picture_steps=3, progress=note, should_stop=lambda: True, **FAST)
+    for wrong in ({"picture_steps": 3}, {"picture_guidance": 2.0}):
+        with pytest.raises(InputError, match="the picture is given; it has no effect"):
+            pipe("a boat", image=PICTURE, **wrong, **FAST)
+    with pytest.raises(InputError, match="picture_steps is 0"):
+        pipe("a boat", picture_steps=0, **FAST)
+
+
+def test_the_pictures_noise_is_not_the_clips(pixart_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    maker = TextToImage.from_pretrained(pixart_folder, offline=True)
+    seen: list[torch.Tensor] = []
+    prepare = type(maker.pipeline).prepare_latents
+
+    def watch(*arguments: Any, **more: Any) -> torch.Tensor:
+        seen.append(prepare(*arguments, **more))
+        return seen[-1]
+
+    monkeypatch.setattr(type(maker.pipeline), "prepare_latents", watch)
+    maker.make(["wind"], height=256, width=256, seeds=[5], steps=2)
+    numbers = seen[0].flatten()
+    clip = draw_noise((len(numbers),), generators=make_generators([5]))[0]
+    assert abs(float((numbers * clip).mean())) < 0.1, "as many numbers from the same seed"
+
+
+@pytest.mark.parametrize("callback", ["new", "old", "none"])
+def test_each_kind_of_pipeline_tells_its_steps(callback: str) -> None:
+    """diffusers' pipelines have one callback or the other, and a few have none."""
+
+    class Pipeline:
+        def set_progress_bar_config(self, **_: Any) -> None:
+            pass
+
+        def make(self, steps: int, height: int, width: int, **options: Any) -> Any:
+            for step in range(steps):
+                if "callback" in options:
+                    options["callback"](step, 0, None)
+                if "callback_on_step_end" in options:
+                    assert options["callback_on_step_end"](self, step, 0, {"latents": 1}) == {"latents": 1}
+            return SimpleNamespace(images=[Image.new("RGB", (width, height))])
+
+    class New(Pipeline):
+        def __call__(self, _p: Any, *, num_inference_steps: int = 4, callback_on_step_end: Any, **more: Any) -> Any:
+            return self.make(
+                num_inference_steps, more["height"], more["width"], callback_on_step_end=callback_on_step_end
+            )
+
+    class Old(Pipeline):
+        def __call__(self, _p: Any, *, num_inference_steps: int = 4, callback: Any, **more: Any) -> Any:
+            return self.make(num_inference_steps, more["height"], more["width"], callback=callback)
+
+    class Silent(Pipeline):
+        def __call__(self, _p: Any, *, num_inference_steps: int = 4, **more: Any) -> Any:
+            return self.make(num_inference_steps, more["height"], more["width"])
+
+    maker = TextToImage({"new": New, "old": Old, "none": Silent}[callback]())
+    assert maker.steps == 4
+    for steps in (None, 7):
+        done: list[int] = []
+        maker.make(["a"], height=32, width=32, seeds=[0], steps=steps, after_step=lambda done=done: done.append(1))
+        assert len(done) == (steps or 4)
+
+
+def test_weights_that_take_turns_wait_in_memory() -> None:
+    """On an accelerator nothing is read twice: here a device that only remembers where it was asked to go."""
+
+    class Weights:
+        moves: ClassVar[list[str]] = []
+
+        def to(self, device: torch.device) -> None:
+            self.moves.append(device.type)
+
+    loads: list[int] = []
+
+    def load() -> Weights:
+        loads.append(1)
+        return Weights()
+
+    stage = Stage(load, offload=True, weights=lambda model: model, device=torch.device("cuda"))
+    for _ in range(3):
+        with stage.use() as model:
+            assert isinstance(model, Weights)
+    assert len(loads) == 1 and Weights.moves == ["cpu", "cuda", "cpu", "cuda", "cpu"]
+    with pytest.raises(RuntimeError, match="out of luck"), stage.use():
+        raise RuntimeError("out of luck")
+    assert Weights.moves[-2:] == ["cuda", "cpu"]
+
+
+def test_prompts_are_cleaned_as_pixarts_pipeline_does(t5_folder: Path, pixart_folder: Path) -> None:
+    pipeline = TextToImage.from_pretrained(pixart_folder, offline=True).pipeline
+    prompts = [" A Boat  ", "A CAT -- at https://example.com/a.png &amp; <b>more</b>"]
+    assert clean_prompts(prompts) == pipeline._text_preprocessing(prompts, clean_caption=True)
+    assert clean_prompts(prompts)[0] == "a boat"
+    encoder = TextEncoder.from_pretrained(t5_folder, max_tokens=20, offline=True)
+    one, other = (encoder.encode([prompt])[0] for prompt in (" A Boat  ", "a boat"))
+    assert torch.equal(one, other)
 
 
 def test_stages_that_are_missing_or_do_not_fit(
@@ -125,6 +248,8 @@ def test_stages_that_are_missing_or_do_not_fit(
     text = dit_folder(text_channels=TEXT_CHANNELS, text_tokens=12)
     pipe = ReducioDiTPipeline.from_pretrained(text, codec=codec_folder)
     assert pipe(image=PICTURE, **FAST).shape == (16, 64, 64, 3)  # text is optional
+    with pytest.raises(InputError, match="guidance_of is 'text', but the model is told no text"):
+        pipe(image=PICTURE, guidance_of="text", **FAST)
     with pytest.raises(InputError, match=r"a prompt needs a text encoder: pass text_encoder=.*google/flan-t5-xxl"):
         pipe("a boat", image=PICTURE, **FAST)
     wide = dit_folder("wide", text_channels=24, text_tokens=12)

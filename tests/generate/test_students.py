@@ -313,9 +313,13 @@ def test_a_student_needs_a_teacher(recipe: Make, shards: Path, tmp_path: Path) -
     with pytest.raises(InputError, match=r"model.distilled_steps is 4; a student needs start.teacher, a folder"):
         train_dit(plan, latents=[shards], out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    with pytest.raises(InputError, match=r"loss.teacher_steps is 3, but model.distilled_steps is 0: no effect"):
+    with pytest.raises(
+        InputError, match=r"loss.teacher_steps is 3, but model.distilled_steps is 0: this is no student"
+    ):
         recipe(loss={"teacher_steps": 3})
-    with pytest.raises(InputError, match=r"loss.teacher_batches is 3, but model.distilled_steps is 0: no effect"):
+    with pytest.raises(
+        InputError, match=r"loss.teacher_batches is 3, but model.distilled_steps is 0: this is no student"
+    ):
         recipe(loss={"teacher_batches": 3})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -47,7 +48,7 @@ from tests.train.conftest import write_video
 Make = Callable[..., DitRecipe]
 
 TINY: dict[str, Any] = {
-    "model": {"preset": "lite", "depth": 2, "width": 32, "heads": 2, "sample_size": 64, "codec": ""},
+    "model": {"preset": "lite", "depth": 2, "width": 48, "heads": 2, "sample_size": 64, "codec": ""},
     "run": {"steps": 4, "checkpoint_steps": 0, "checkpoint_minutes": 0.0, "log_steps": 1},
     "extract": {"size": 64, "distance": 4},
     "data": {"batch": 4},
@@ -314,6 +315,54 @@ def test_the_next_stage_starts_from_the_last(recipe: Make, shards: Path, tmp_pat
         torch.testing.assert_close(after[key], value, atol=1e-6, rtol=0)
 
 
+def test_a_stage_that_counts_places_otherwise_is_not_gone_on_from(recipe: Make, shards: Path, tmp_path: Path) -> None:
+    train_dit(recipe(run={"steps": 1}, model={"embeddings": "first"}), latents=[shards], out=tmp_path / "first")
+    start = {"weights": str(tmp_path / "first")}
+    with pytest.raises(InputError, match=r"has embeddings 'first'; the model's is 'pixart': set model\.embeddings"):
+        train_dit(recipe(start=start), latents=[shards], out=tmp_path / "second")
+
+
+def test_the_log_says_what_a_run_starts_from(
+    recipe: Make, shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train_dit(recipe(run={"steps": 1}), latents=[shards], out=tmp_path / "first")
+    start = {"weights": str(tmp_path / "first")}
+    with caplog.at_level(logging.INFO):
+        train_dit(recipe(run={"steps": 1}, model={"depth": 3}, start=start), latents=[shards], out=tmp_path / "second")
+    (line,) = [record.getMessage() for record in caplog.records if "tensors start from" in record.getMessage()]
+    assert "blocks.{0-1}.attn.qkv.weight" in line.partition("; not taken")[0]
+    assert "not taken, as before: blocks.2.attn.proj.bias" in line and "not used of the source: none" in line
+
+
+def test_a_step_has_the_whole_batch_however_it_is_divided(
+    recipe: Make, shards: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """run.total_batch: more, smaller batches give the same gradients, and the log says how many."""
+    found = []
+    for batch in (4, 2):
+        with caplog.at_level(logging.INFO):
+            train_dit(
+                recipe(
+                    run={"steps": 1, "total_batch": 4},
+                    data={"batch": batch},
+                    optimizer={"betas": [0.0, 0.9], "clip_norm": 0.0, "ema": 0.0},
+                ),
+                latents=[shards],
+                out=tmp_path / str(batch),
+            )
+        assert f"a step has 4 clips: batches of {batch}, 1 processes, {4 // batch} added up" in caplog.text
+        folder = Checkpoints(tmp_path / str(batch)).find()
+        assert folder is not None
+        state = torch.load(folder / "optimizer.bin", weights_only=True)["state"]
+        found.append([values["exp_avg"] for values in state.values()])  # the gradient itself, with betas[0] = 0
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5 * max(1e-6, float(one.abs().max())) + 1e-7, rtol=1e-2)
+    with pytest.raises(InputError, match=r"total_batch is 5; 1 processes with data.batch 2 need a multiple of 2"):
+        train_dit(recipe(run={"total_batch": 5}, data={"batch": 2}), latents=[shards], out=tmp_path / "odd")
+    with pytest.raises(InputError, match=r"run.accumulate is 3, but run.total_batch is 4, which decides it"):
+        recipe(run={"total_batch": 4, "accumulate": 3})
+
+
 def test_a_loss_that_is_not_finite_names_its_clips(
     recipe: Make, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,6 +402,12 @@ def test_bundled_recipes() -> None:
     stages = [read_dit_recipe(name) for name in ("dit-256", "dit-512", "dit-1024")]
     assert [stage.model.sample_size for stage in stages] == [256, 512, 1024]
     assert [stage.extract.buckets for stage in stages] == [False, False, True]
+    # the paper's batches (Sec. 4.1), on any power of two of processes
+    assert [stage.run.total_batch for stage in stages] == [512, 512, 768]
+    for stage in stages:
+        for processes in (1, 2, 4, 8, 16):
+            run = stage.run.for_processes(processes, batch=stage.data.batch)
+            assert run.accumulate * processes * stage.data.batch == stage.run.total_batch
     lite = read_dit_recipe("dit-lite", changes=["run.steps=5", "run.minutes=0"])
     assert lite.model == PRESETS["lite"] and lite.run.steps == 5
     assert json.loads(json.dumps(lite.to_document()))["model"]["width"] == lite.model.width

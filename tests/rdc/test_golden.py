@@ -8,6 +8,7 @@ version may do so.
 import hashlib
 import os
 import re
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from reducio_codec.rdc.entropy import LatentCoder
-from reducio_codec.rdc.header import RdcHeader
+from reducio_codec.rdc.header import _DICTIONARY, RdcHeader
 from reducio_codec.rdc.keyframe import PictureDecoder, encode_keyframes
 from reducio_codec.rdc.layers.cuts import Cut
 from reducio_codec.rdc.reader import RdcReader
@@ -137,6 +138,9 @@ def test_format_md_quotes_the_stored_file() -> None:
     assert quoted("MD5 of its symbols as little-endian int32") == hashlib.md5(symbols).hexdigest()
     reader = RdcReader((GOLDEN / "default.rdc").open("rb"))
     assert data[: reader._body].hex() == quoted("head of default.rdc")
+    inflate = zlib.decompressobj(wbits=-15, zdict=_DICTIONARY)
+    assert inflate.decompress(HEADER.pack()).decode() == quoted("header of default.rdc")
+    assert f"```\n{_DICTIONARY.decode()}\n```\n" in TEXT
     found = list(Scanner(reader._file, start=reader._body, size=len(data)))
     rows = [(record.place, record.kind, len(record.payload), record.payload[:6].hex()) for record in found]
     table = re.findall(r"^\| (\d+) \| (\d+) [A-Z]+ \| (\d+) \| `([0-9a-f]*)` \|", TEXT, re.M)

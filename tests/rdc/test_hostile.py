@@ -1,6 +1,7 @@
 """Files made to cost time or memory: any n bytes are read in O(n), whatever they claim."""
 
 import io
+import json
 import struct
 import time
 import tracemalloc
@@ -24,6 +25,7 @@ from reducio_codec.rdc.reader import RdcReader
 from reducio_codec.rdc.records import pack_record
 from reducio_codec.rdc.varint import write_varint
 from reducio_codec.rdc.writer import RdcWriter
+from tests.fuzz.records import deflate, inflate
 from tests.rdc.test_reader import HEADER, build, good
 
 MEGABYTE = 1 << 20
@@ -205,3 +207,17 @@ def test_any_payload_is_read_or_reported(payloads: list[tuple[int, bytes]], cut:
     info = describe_rdc(io.BytesIO(data))
     assert sum(part.bytes for part in info.parts.values()) == len(data) == info.bytes
     assert info.frames <= 16 * info.clips <= 16 * len(data)
+
+
+def test_a_headers_odd_value_is_quoted_in_one_line() -> None:
+    """However long it is."""
+    for values in (
+        {"keyframe_codec": "x" * 60_000},
+        {"rate": [1] * 20_000},
+        {"width": [[1]] * 9_000},
+        {"start": 10**4000},
+    ):
+        text = json.dumps({**json.loads(inflate(HEADER.pack())), **values}).encode()
+        with pytest.raises(FormatError) as caught:
+            RdcHeader.unpack(deflate(text))
+        assert len(str(caught.value)) < 300 and "\n" not in str(caught.value)

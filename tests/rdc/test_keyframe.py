@@ -136,5 +136,5 @@ def test_an_av1_picture_of_another_size_is_refused_before_it_is_decoded() -> Non
 def test_groups_that_cannot_be() -> None:
     with pytest.raises(InputError, match="keyframe_group is 17; allowed: 1 to 16"):
         encode_keyframes([picture(8, 8)] * 17)
-    with pytest.raises(InputError, match="keyframe_group is 2 and keyframe_codec 'webp'; only avif"):
+    with pytest.raises(InputError, match="keyframe_group is 2 and keyframe_codec='webp'; only avif"):
         encode_keyframes([picture(8, 8)] * 2, codec="webp")

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 
-from reducio_codec.rdc.timing import Clock, fit_clock
+from reducio_codec.rdc.timing import Clock, fit_clock, mean_rate
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,27 @@ def test_constant_rate(time_base: Fraction, rate: Fraction) -> None:
 def test_a_wrong_rate_in_the_header_is_overruled() -> None:
     times = [100 + 40 * frame for frame in range(16)]
     assert fit_clock(times, time_base=Fraction(1, 1000), rate=Fraction(24)) == Clock(start=100, step=Fraction(40))
+
+
+@pytest.mark.parametrize(
+    ("frames", "seconds", "nominal"),
+    [
+        (
+            100_001,
+            Fraction(99_999_999, 3_000_000_017),
+            Fraction(16),
+        ),  # a fast camera's ticks of a third of a nanosecond
+        (7, Fraction(1, 99_991), Fraction(1, 3)),
+        (1, Fraction(4_294_967_294_001, 1000), Fraction(25)),  # 136 years
+        (3, Fraction(10**12, 7), Fraction(25)),
+        (16, Fraction(16 * 1001, 30000), Fraction(30000, 1001)),
+    ],
+)
+def test_a_mean_rate_is_a_fraction_that_players_can_hold(frames: int, seconds: Fraction, nominal: Fraction) -> None:
+    rate = mean_rate(frames, seconds=seconds, time_base=Fraction(1, 1 << 31), nominal=nominal)
+    assert abs(rate / (frames / seconds) - 1) < 1e-4
+    if (1 << 31) > frames / seconds > Fraction(1, 1 << 31):
+        assert max(rate.numerator, rate.denominator) < 1 << 31
 
 
 def test_variable_and_single() -> None:

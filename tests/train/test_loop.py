@@ -122,7 +122,7 @@ def test_a_frozen_encoder_keeps_its_latents(recipe: Make, videos: Path, tmp_path
     first = recipe(model={"decoders": ["warp"]}, export={"dtype": "float32"})
     train(first, data=videos, val=None, out=tmp_path / "a", cache=cache)
     second = recipe(
-        start={"flow": False, "weights": str(tmp_path / "a")},
+        start={"flow": False, "flow_clips": 288, "weights": str(tmp_path / "a")},
         train={"freeze": ["encoder"], "decoders": ["add"]},
         export={"dtype": "float32"},
     )

@@ -1,4 +1,4 @@
-"""``python -m reducio_codec.generate.protocols ucf101|msrvtt|vbench``: arguments in, clips and a result out."""
+"""``python -m reducio_codec.generate.protocols ucf101|msrvtt|vbench|vbench-scores``: arguments in, clips and a result out."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from reducio_codec.generate.protocols.options import (
 from reducio_codec.generate.protocols.settings import Generator, Settings
 from reducio_codec.generate.protocols.ucf101 import read_ucf101
 from reducio_codec.generate.protocols.vbench import EACH, FLICKERING, FLICKERING_EACH, read_vbench
+from reducio_codec.generate.protocols.vbench_scores import columns, read_scores
 from reducio_codec.io.termination import exit_on_sigterm
 from reducio_codec.metrics.fvd import I3D_SHA256
 from reducio_codec.metrics.inception_score import SHUFFLE_SEED, SPLITS
@@ -49,6 +50,8 @@ LEFT_OPEN = (
     "generated clips: 16 frames, 16 a second, at the size they were made at; I3D's file resizes both alike",
 )
 PAPER_SIDE = 512
+VBENCH_PUBLISHED = {"total": 81.39, "quality": 82.24, "semantic": 78.00}
+"""In percent (Tab. 3)."""
 
 
 class _Group(OneLineErrors, click.Group):
@@ -187,7 +190,7 @@ def vbench(
     """Videos for VBench in OUT/clips, named PROMPT-INDEX.mp4.
 
     PROMPTS is VBench_full_info.json, vbench2_i2v_full_info.json (with --images), or a text file with a prompt a line.
-    VBench itself then measures: vbench evaluate --videos_path OUT/clips.
+    VBench itself then measures: vbench evaluate --videos_path OUT/clips. Its results are read by vbench-scores.
     """
     if (images is None) == (options["text_to_image"] is None):
         raise InputError(
@@ -208,11 +211,25 @@ def vbench(
     )
     _run(maker)
     write_json(out / "seeds.json", {maker.path(item).name: item.seed(options["seed"]) for item in plan.items})
-    published = {"source": SOURCE, "total": 81.39, "quality": 82.24, "semantic": 78.00}
+    published: dict[str, Any] = {"source": SOURCE, **VBENCH_PUBLISHED}
     if images is not None:  # the suite for pictures has scores of its own, of which the paper has none
         published = {}
     write_result(maker, choices=(PAPER_SAYS, SEEDS), published=published, values={}, skipped={})
     _tell(maker, {})
+
+
+@main.command("vbench-scores")
+@click.argument("results", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of lines.")
+def vbench_scores(results: tuple[Path, ...], as_json: bool) -> None:
+    """VBench's own RESULTS (files *_eval_results.json, or folders with them) as a row of the paper's table 15, in percent."""
+    row = columns(read_scores(results))
+    if as_json:
+        click.echo(json.dumps({"columns": row, "published": VBENCH_PUBLISHED}, indent=2))
+        return
+    for name, value in row.items():
+        published = f" (paper: {VBENCH_PUBLISHED[name]:.2f})" if name in VBENCH_PUBLISHED else ""
+        click.echo(f"{name}: {'not measured' if value is None else f'{value:.2f}'}{published}")
 
 
 def _compared(

@@ -20,7 +20,17 @@ from reducio_codec.weights.io import file_sha256
 from reducio_codec.weights.layout import TENSOR_FILE
 from reducio_codec.weights.zoo import resolve
 
-_PACKAGES = ("reducio-codec", "torch", "numpy", "av", "diffusers", "transformers", "open_clip_torch")
+_PACKAGES = (
+    "reducio-codec",
+    "torch",
+    "numpy",
+    "av",
+    "diffusers",
+    "transformers",
+    "open_clip_torch",
+    "beautifulsoup4",
+    "ftfy",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from reducio_codec.generate.extract.shards import ShardIndex
 from reducio_codec.generate.folder import load_dit, read_config
 from reducio_codec.generate.pixart_init import start_from_pixart
 from reducio_codec.generate.sd_init import start_from_image_vae
+from reducio_codec.generate.started import Started
 from reducio_codec.generate.train.recipe import DitRecipe
 from reducio_codec.training.checkpoint import Checkpoints
 from reducio_codec.weights.io import file_sha256
@@ -67,10 +68,9 @@ def start(model: ReducioDiT, recipe: DitRecipe) -> None:
     if options.teacher:
         model.load_state_dict(load_dit(_teacher_folder(recipe)).state_dict())
     if options.pixart:
-        taken = start_from_pixart(model, options.pixart)
-        _log.info("%d of %d tensors start from %s", len(taken), len(model.state_dict()), options.pixart)
+        _log.info(start_from_pixart(model, options.pixart).text(options.pixart))
     if options.image_vae:
-        start_from_image_vae(model, options.image_vae)
+        _log.info(start_from_image_vae(model, options.image_vae).text(options.image_vae))
 
 
 def load_teacher(recipe: DitRecipe, config: DiTConfig, *, device: torch.device) -> ReducioDiT | None:
@@ -112,13 +112,21 @@ def _take_weights(model: ReducioDiT, name: str) -> None:
     other = load_dit(source)
     if other.config.latent_space:
         _check_latent_space("start.weights", source, other.config, needed=model.config)
+    for option in ("embeddings", "place_reach"):
+        needed, given = getattr(model.config, option), getattr(other.config, option)
+        if needed != given:
+            raise InputError(
+                f"start.weights {str(source)!r} has {option} {given!r}; the model's is {needed!r}: set model.{option}"
+            )
     own, found = model.state_dict(), other.state_dict()
     taken = {key: value for key, value in found.items() if key in own and own[key].shape == value.shape}
     if not taken:
         raise InputError(f"start.weights {str(source)!r}: nothing in it has a shape that this model has")
-    left = sorted(set(own) - set(taken))
     model.load_state_dict({**own, **taken})
-    _log.info("%d of %d tensors start from %s%s", len(taken), len(own), source, f"; not {left[0]}" if left else "")
+    started = Started(
+        taken=tuple(taken), kept=tuple(sorted(set(own) - set(taken))), unused=tuple(sorted(set(found) - set(taken)))
+    )
+    _log.info(started.text(source))
 
 
 def _check_latent_space(option: str, source: Path, found: DiTConfig, *, needed: DiTConfig) -> None:

@@ -37,6 +37,10 @@ _USE = (
 )
 
 
+PICTURE_ENCODER_M = 632
+"""Millions of parameters that make the semantic tokens (Sec. 3.2), beside the model."""
+
+
 @dataclass(kw_only=True)
 class DitReport(RunReport):
     """How a call of ``train_dit`` ended."""
@@ -153,16 +157,30 @@ class GeneratorTask:
 
     def finish(self, run: Run, folder: Path) -> Path:
         export, model = self._recipe.export, cast(ReducioDiT, run.shown)
-        millions = sum(model.parameter_counts().values()) / 1e6
         results = f"Validation: {json.dumps(self.values)}." if self.values else ""
         card = ModelCard(
             name=export.name,
             licence=export.licence,
-            summary=f"Reducio-DiT, {millions:.1f} M parameters, for latents of {model.config.latent_space}.",
+            summary=f"Reducio-DiT for latents of {model.config.latent_space}. {parameters_in_words(model)}",
             use=_USE.format(codec="" if model.config.codec else ", codec=..."),
             source=f"Trained by `reducio-codec train-dit` for {run.position.step} steps. {results}",
         ).text()
         return save_dit(model, folder, card=card, dtype=DTYPES[export.dtype])
+
+
+def parameters_in_words(model: ReducioDiT) -> str:
+    """How many, in which parts; for a model of the paper's size beside the paper's number."""
+    counts = {name.replace("_", " "): count / 1e6 for name, count in model.parameter_counts().items()}
+    parts = ", ".join(f"{name} {millions:.1f}" for name, millions in counts.items() if millions)
+    total = sum(counts.values())
+    words = f"{total:.1f} M parameters: {parts}."
+    if (model.config.depth, model.config.width) != (DiTConfig.depth, DiTConfig.width):
+        return words
+    with_pictures = (total + PICTURE_ENCODER_M) / 1000
+    return (
+        f"{words} The paper says 1.2 B in total and not of what; with the picture half of OpenCLIP's ViT-H "
+        f"({PICTURE_ENCODER_M} M) these are {with_pictures:.2f} B."
+    )
 
 
 def _check_samples(samples: Samples, config: DiTConfig) -> None:

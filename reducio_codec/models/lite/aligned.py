@@ -3,14 +3,14 @@
 The references' features and pixels are moved by that flow before anything is fused, and the last layers start at zero, so an
 untrained decoder gives the hand-made code. They differ in what they spend (Sec. 3.1, Tab. 6: the names are the paper's):
 ``linear`` goes the shortest way from one reference to pixels; ``add`` goes a longer one and adds what a second reference
-shows; ``attention`` (and ``sharp``, the same network trained for the eye) also attends to the places around the one that the
-flow names, and searches the second reference.
+shows; ``attention`` (and ``sharp``, the same network trained for the eye) is deeper and attends to the places around the one
+that the flow names.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -97,18 +97,17 @@ class Effort:
     """Residual blocks at an eighth of the size."""
     blocks_4: int
     """At a quarter."""
-    second: Literal["none", "guess", "search"]
-    """How frames between two references use the one that is further away: not, by guessing where they lie in it from the
-    motion between the references, or by looking for them there as well."""
+    second: bool
+    """Whether frames between two references use the one that is further away."""
     looks_around: bool
     """Attention over the places around those that the flow names."""
 
 
 EFFORTS = {
-    "attention": Effort(blocks_8=4, blocks_4=3, second="search", looks_around=True),
-    "sharp": Effort(blocks_8=4, blocks_4=3, second="search", looks_around=True),
-    "add": Effort(blocks_8=2, blocks_4=2, second="guess", looks_around=False),
-    "linear": Effort(blocks_8=2, blocks_4=1, second="none", looks_around=False),
+    "attention": Effort(blocks_8=4, blocks_4=3, second=True, looks_around=True),
+    "sharp": Effort(blocks_8=4, blocks_4=3, second=True, looks_around=True),
+    "add": Effort(blocks_8=2, blocks_4=2, second=True, looks_around=False),
+    "linear": Effort(blocks_8=2, blocks_4=1, second=False, looks_around=False),
 }
 
 
@@ -127,10 +126,10 @@ class AlignedDecoder(nn.Module):
         self.blocks_4 = nn.Sequential(*(ResBlock(c4) for _ in range(effort.blocks_4)))
         self.out_4 = zero_conv(c4, 48 + 16)
         self.around_8 = LocalAttention(c8, c4) if effort.looks_around else None
-        if effort.second != "none":
+        if effort.second:
             self.between_8 = zero_conv(_EVIDENCE, c8)
-            self.second = SecondReference(config, searches=effort.second == "search")
-        self.uses_second = effort.second != "none"
+            self.second = SecondReference(config)
+        self.uses_second = effort.second
 
     def forward(self, features: Tensor, clue: Clue, pictures: Tensor, *, plan: Plan, between: Between | None) -> Tensor:
         """Frames (B*16, 3, H, W) float32.

@@ -57,7 +57,7 @@ class AlignedLite(CodecModel):
         """See ``CodecModel``."""
         if name == "none":
             return Decoder(name=name, inside=Allowed(), last_layer="out_4", reach=416)
-        second = EFFORTS[name].second != "none"
+        second = EFFORTS[name].second
         return Decoder(
             name=name,
             inside=Allowed(least=0 if second else 1, most=None),
@@ -76,24 +76,27 @@ class AlignedLite(CodecModel):
 
         Args:
             video: (B, 3, 16, H, W) in [-1, 1]; H and W multiples of 32.
-            references: those inside the clip, any number, as the decoder will see them; frame 7 itself unless given.
+            references: those inside the clip, any number, as the decoder will see them; frame 7 itself unless given. A clip
+                that has none of its own is told from those beside it.
 
         Returns:
             Posterior with ``mean`` (B, 16, 4, H/32, W/32). Its variance is a constant, 1/100 of each channel's own.
         """
-        references = self.own_references(video, references)
+        if references is None or not all(item.beside for item in references):
+            references = self.own_references(video, references)
         if not references:
-            raise InputError("0 references are given; the encoder needs one or more inside the clip")
+            raise InputError("0 references are given; the encoder needs one or more")
+        beside = [item.beside for item in references]
         places = [item.place for item in references]
-        wrong = [place for place in places if not 0 <= place < CLIP_LENGTH]
+        shown = [place for place, other in zip(places, beside, strict=True) if not other]
+        wrong = [place for place in shown if not 0 <= place < CLIP_LENGTH]
         if wrong:
             raise InputError(f"a reference inside the clip is at {wrong[0]}; allowed: 0 to {CLIP_LENGTH - 1}")
         self.check_pictures(references, (video.shape[0], 3, *video.shape[3:]))
-        own = [False] * len(places)
-        near = [nearest(places, frame, beside=own) or 0 for frame in range(CLIP_LENGTH)]
+        near = [nearest(places, frame, beside=beside) or 0 for frame in range(CLIP_LENGTH)]
         std = self._per_channel(self.latent_std)
         pictures = torch.stack([item.picture for item in references], 1)
-        motion, learned = self.encoder(video, pictures, near=near, shown=places)
+        motion, learned = self.encoder(video, pictures, near=near, shown=shown)
         mean = motion + std * learned
         return Posterior(mean, torch.log(0.01 * std.square()).expand_as(mean))
 
@@ -132,7 +135,7 @@ class AlignedLite(CodecModel):
         raw = latent * self._per_channel(self.latent_std) + self._per_channel(self.latent_mean)
         clue, features = self.code(raw), self.trunk(latent)
         mended = self.mend(torch.stack([item.picture for item in references], 1).flatten(0, 1))  # (B*R, 3, H, W)
-        second = any(EFFORTS[name].second != "none" for name in aligned)
+        second = any(EFFORTS[name].second for name in aligned)
         between = motion_between(mended.detach(), plan) if second and plan.between.numel() else None
         for name in aligned:
             frames = self.decoders[name](features, clue, mended, plan=plan, between=between)
@@ -199,7 +202,7 @@ def _ancestor(key: str, state: Mapping[str, Tensor]) -> Tensor | None:
 
 
 def _fitted(old: Tensor, new: Tensor) -> Tensor:
-    """A decoder without the search has no input, and no output, for what it would have found: guess 1 of 0, 1, 2."""
+    """A decoder, and no output, for what it would have found: guess 1 of 0, 1, 2."""
     if old.shape == new.shape:
         return old.to(new.dtype)
     if old.shape[0] != new.shape[0]:  # flow_8: a share for each guess, then the correction

@@ -16,7 +16,7 @@ class Mend(nn.Module):
         super().__init__()
         c4 = config.channels_4
         self.in_conv = conv(48, c4)
-        self.blocks = nn.Sequential(ResBlock(c4), ResBlock(c4), ResBlock(c4))
+        self.blocks = nn.Sequential(ResBlock(c4), ResBlock(c4))
         self.out_conv = zero_conv(c4, 48)
 
     def forward(self, pictures: Tensor) -> Tensor:

@@ -32,10 +32,6 @@ class Plan:
     """(N,): which of those pairs."""
     time: Tensor
     """(N,) float32: how far each frame is on the way from near, 0, to far, 1."""
-    looked: Tensor
-    """(L,): every second of those frames of each pair, by its place among the N; the others learn from these."""
-    around: Tensor
-    """(2, N): of each frame the one looked for before and after it, by their places among the L."""
     shown: Tensor
     """(2, M): frames that are references themselves, and which."""
 
@@ -88,7 +84,6 @@ def plan_references(
     pairs = list(dict.fromkeys((near[frame], other) for frame, other in zip(between, far, strict=True)))
     numbers = {pair: number for number, pair in enumerate(pairs)}
     which = [numbers[near[frame], other] for frame, other in zip(between, far, strict=True)]
-    looked, around = _every_second(which)
 
     def whole(values: Sequence[object], *shape: int) -> Tensor:
         return torch.tensor(values, dtype=torch.int64, device=device).reshape(*shape)
@@ -100,22 +95,5 @@ def plan_references(
         pairs=whole(pairs, -1, 2).T,
         pair=whole(which, -1),
         time=torch.tensor(time, dtype=torch.float32, device=device),
-        looked=whole(looked, -1),
-        around=whole(around, -1, 2).T,
         shown=whole(shown, -1, 2).T,
     )
-
-
-def _every_second(groups: Sequence[int]) -> tuple[list[int], list[tuple[int, int]]]:
-    """``Plan.looked`` and ``Plan.around`` of items that belong to these groups."""
-    members: dict[int, list[int]] = {}
-    for item, group in enumerate(groups):
-        members.setdefault(group, []).append(item)
-    looked: list[int] = []
-    around = [(0, 0)] * len(groups)
-    for items in members.values():
-        first = len(looked)
-        looked += items[::2]
-        for place, item in enumerate(items):
-            around[item] = first + place // 2, min(first + (place + 1) // 2, len(looked) - 1)
-    return looked, around

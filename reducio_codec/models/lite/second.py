@@ -10,10 +10,13 @@ from reducio_codec.config import AlignedConfig
 from reducio_codec.models.lite.between import Between, disagreement, moved_small
 from reducio_codec.models.lite.blocks import ResBlock, act, conv, upsample, zero_conv
 from reducio_codec.models.lite.plan import Plan
-from reducio_codec.models.motion import FLOW_STRIDE, estimate_flow, warp
+from reducio_codec.models.motion import FLOW_STRIDE, warp
 
 _SHARPNESS = 32.0
 """How much a guess loses against the others for an error of 1 (127.5 grey levels), before training."""
+
+_GUESSES = 2
+"""Chained and straight, see ``between``."""
 
 
 class SecondReference(nn.Module):
@@ -22,13 +25,12 @@ class SecondReference(nn.Module):
     The last layer starts at zero: untrained, a frame stays what the near reference made of it.
     """
 
-    def __init__(self, config: AlignedConfig, *, searches: bool) -> None:
+    def __init__(self, config: AlignedConfig) -> None:
         super().__init__()
         c4, c8 = config.channels_4, config.channels_8
-        self.guesses = 3 if searches else 2
-        self.in_8 = conv(c8 + 3 * self.guesses + 4, c8)
+        self.in_8 = conv(c8 + 3 * _GUESSES + 4, c8)
         self.block_8 = ResBlock(c8, hidden=3 * c8 // 4)
-        self.flow_8 = zero_conv(c8, self.guesses + 2)
+        self.flow_8 = zero_conv(c8, _GUESSES + 2)
         self.up_4 = conv(c8, 4 * c4, kernel=1)
         self.features_4 = conv(c4, c4, kernel=1)
         self.pictures_4 = nn.Conv2d(3 + 3 + 1, c4, kernel_size=4, stride=4)
@@ -58,8 +60,8 @@ class SecondReference(nn.Module):
         known = torch.cat((flows.flatten(1, 2) / 8, flow / 8, errors, mismatch, time), 1)
         x = self.block_8(act(self.in_8(torch.cat((features_8, known.to(features_8.dtype)), 1))))  # (N, C8, H/8, W/8)
         found = self.flow_8(x).float()
-        share = torch.softmax(found[:, : self.guesses] - _SHARPNESS * errors, 1)
-        far_flow = (flows * share[:, :, None]).sum(1) + found[:, self.guesses :]  # (N, 2, H/8, W/8)
+        share = torch.softmax(found[:, :_GUESSES] - _SHARPNESS * errors, 1)
+        far_flow = (flows * share[:, :, None]).sum(1) + found[:, _GUESSES:]  # (N, 2, H/8, W/8)
         moved = warp(pictures[plan.far], upsample(far_flow, FLOW_STRIDE))  # (N, 3, H, W)
         x = F.pixel_shuffle(self.up_4(x), 2) + self.features_4(features_4)  # (N, C4, H/4, W/4)
         x = x + self.pictures_4(_compare(frames.to(x.dtype), moved.to(x.dtype)))
@@ -71,23 +73,13 @@ class SecondReference(nn.Module):
     def _guess(
         self, frames: Tensor, flow: Tensor, pictures: Tensor, *, plan: Plan, between: Between
     ) -> tuple[Tensor, Tensor]:
-        """Flows (N, G, 2, H/8, W/8) to the far reference, and how far each misses the frame, (N, G, H/8, W/8)."""
+        """Flows (N, 2, 2, H/8, W/8) to the far reference, and how far each misses the frame, (N, 2, H/8, W/8)."""
         with torch.autocast(frames.device.type, enabled=False):
             chained = flow + warp(between.ahead, flow / FLOW_STRIDE)
-            flows = [chained, between.straight_far]
-            if self.guesses == 3:
-                flows.insert(1, _search(frames, chained, pictures, plan=plan))
+            flows = (chained, between.straight_far)
             small, shown = F.avg_pool2d(pictures, 4), F.avg_pool2d(frames, 4)
             errors = [disagreement(moved_small(small, plan.far, guess), shown) for guess in flows]
             return torch.stack(flows, 1), torch.cat(errors, 1)
-
-
-def _search(frames: Tensor, chained: Tensor, pictures: Tensor, *, plan: Plan) -> Tensor:
-    """(N, 2, H/8, W/8): every second frame of a pair of references is looked for in the far one; what was found beyond the
-    chain is averaged for those between."""
-    looked = plan.looked
-    beyond = estimate_flow(frames[looked][:, :, None], pictures[plan.far[looked]])[:, 0] - chained[looked]
-    return chained + (beyond[plan.around[0]] + beyond[plan.around[1]]) / 2
 
 
 def _compare(single: Tensor, moved: Tensor) -> Tensor:

@@ -31,8 +31,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *, heads: int) -> Tensor:
 class SelfAttention(nn.Module):
     """x + proj(attention(norm(x))) over all T * H * W positions."""
 
-    def __init__(self, channels: int, *, kind: ConvKind, groups: int) -> None:
+    def __init__(self, channels: int, *, kind: ConvKind, groups: int, heads: int = HEADS) -> None:
         super().__init__()
+        self.heads = heads
         self.norm = GroupNorm(channels, groups=groups)
         self.q = convolution(channels, channels, kind=kind, kernel=1)
         self.k = convolution(channels, channels, kind=kind, kernel=1)
@@ -43,5 +44,5 @@ class SelfAttention(nn.Module):
         """(B, C, ..., H, W), same shape out."""
         h = self.norm(x)
         q, k, v = (cast(Tensor, f(h)).flatten(2).transpose(1, 2) for f in (self.q, self.k, self.v))  # (B, N, C)
-        out = attend(q, k, v, heads=HEADS).transpose(1, 2).reshape(x.shape)  # (B, C, ..., H, W)
+        out = attend(q, k, v, heads=self.heads).transpose(1, 2).reshape(x.shape)  # (B, C, ..., H, W)
         return x + cast(Tensor, self.proj_out(out))

@@ -38,9 +38,13 @@ class ContentMid(nn.Module):
 
 
 class ContentEncoder(nn.Module):
-    """The image VAE's encoder without its latent: one for all decoders of a model."""
+    """The image VAE's encoder without its latent: one for all decoders of a model.
 
-    def __init__(self, config: ReducioConfig) -> None:
+    Args:
+        mid: what follows the deepest level, of its width; the published model's unless given.
+    """
+
+    def __init__(self, config: ReducioConfig, *, mid: nn.Module | None = None) -> None:
         super().__init__()
         widths = [config.content_channels * multiplier for multiplier in config.content_multipliers]
         self.fuse_levels = config.fuse_levels
@@ -56,7 +60,7 @@ class ContentEncoder(nn.Module):
             )
             for level, width in enumerate(widths)
         )
-        self.mid = ContentMid(widths[-1], groups=config.norm_groups)
+        self.mid = ContentMid(widths[-1], groups=config.norm_groups) if mid is None else mid
 
     def forward(self, keyframe: Tensor) -> ContentPyramid:
         """(B, 3, H, W) in [-1, 1] to its pyramid. Only the maps that decoders fuse are kept."""

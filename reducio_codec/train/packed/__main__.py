@@ -42,7 +42,8 @@ class Run:
     step: int = 0
     seconds: float = 0.0
     """Spent in steps, over all the times it was started."""
-    sums: dict[str, float] = field(default_factory=dict)
+    unlogged: list[dict[str, float]] = field(default_factory=list)
+    """Values of the steps since the last line of the log."""
 
     def save(self, out: Path) -> None:
         state = {
@@ -201,14 +202,14 @@ _LOG_STEPS = 20
 
 
 def _log(run: Run, out: Path, values: dict[str, Tensor], *, rate: float) -> None:
-    for key, value in values.items():
-        run.sums[key] = run.sums.get(key, 0.0) + float(value) / _LOG_STEPS
+    """A line of means every so many steps."""
+    run.unlogged.append({key: float(value) for key, value in values.items()})
     if run.step % _LOG_STEPS == 0:
-        row = {key: round(value, 5) for key, value in run.sums.items()}
+        means = {key: round(sum(row[key] for row in run.unlogged) / len(run.unlogged), 5) for key in values}
+        line = {"step": run.step, "minutes": round(run.seconds / 60, 2), "rate": float(f"{rate:.3g}"), **means}
         with (out / _LOG).open("a") as file:
-            line = {"step": run.step, "minutes": round(run.seconds / 60, 2), "rate": float(f"{rate:.3g}"), **row}
             file.write(json.dumps(line) + "\n")
-        run.sums.clear()
+        run.unlogged.clear()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,151 @@
+"""What decides how a video becomes a file: one list of options, for Python and the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, Literal, TypedDict, get_args
+
+from reducio_codec.config import CLIP_LENGTH, check_choice, check_whole
+from reducio_codec.errors import InputError
+from reducio_codec.rdc.ranges import KEYFRAME_CODECS, KeyframeCodec, check_keyframe_group, step_units
+
+KeyframeChoice = Literal["middle", "best"]
+
+MAX_EFFORT = 1000
+
+QUALITY = 50
+"""Of key frames, where nothing else decides it."""
+STEP = 0.5
+"""Of the latent's quantiser, likewise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeOptions:
+    """Options of ``ReducioCodec.compress``. What would do nothing beside the others is refused; None stands for not given.
+
+    Of the ``bidirectional`` decoder: effort uses the key frames that are coded by then, the one before and the next one in the
+    same group; targets and the best key frame serve the warp decoder that it starts from.
+
+    Raises:
+        InputError: names the value, and what is allowed or what leaves it without effect.
+    """
+
+    keyframe_quality: int | None = None
+    """Quality of the key frames, 0 (smallest) to 100, in the scale of their format; png is lossless and has none. By default
+    50."""
+    keyframe_codec: KeyframeCodec = "avif"
+    """Format of the key frames inside the file. By default avif."""
+    latent_step: float | None = None
+    """Quantiser step of the motion latent, 1/64 to 16 of its standard deviations; smaller is finer and larger. By default
+    0.5."""
+    keyframe_index: int | None = None
+    """Which of a clip's 16 frames is its key frame, 0 to 15. By default the model's choice."""
+    keyframe: KeyframeChoice | None = None
+    """Where a clip's key frame is; best tries three places and keeps the best. By default middle."""
+    keyframe_group: int | None = None
+    """1 to 16 clips whose key frames are coded together, each predicted from those before it: 4 take about a quarter less than
+    one by one, but so many clips wait in memory, and a damaged key frame costs those after it. Needs avif. By default 4, fewer
+    where their frames exceed 256 MB; 1 for other formats."""
+    target_kbps: float | None = None
+    """Wanted rate without sound, in kbit/s: quality and step are searched for. Bits that show nothing are not spent."""
+    target_psnr: float | None = None
+    """Wanted PSNR of each clip in dB, pooled over its frames, up to 60: likewise."""
+    effort: int = 0
+    """Gradient steps, up to 1000, that refine each clip's latent: better at about equal bits, slower to write. By default 0;
+    try 4."""
+    decoder: str | None = None
+    """The decoder that effort, targets and the best key frame are for. By default the model's choice."""
+    references: int | None = None
+    """2 marks scene cuts between clips, over which the key frames of the clips beside aren't used; 1, or a decoder that takes
+    one, leaves them unmarked, and then one is the default for reading, too. By default 2 where the model has a decoder for it."""
+
+    def __post_init__(self) -> None:
+        self._check_values()
+        self._check_effects()
+
+    def _check_values(self) -> None:
+        if self.keyframe_quality is not None:
+            check_whole(self.keyframe_quality, name="keyframe_quality", most=100)
+        check_choice(self.keyframe_codec, name="keyframe_codec", allowed=KEYFRAME_CODECS)
+        if self.latent_step is not None:
+            step_units(self.latent_step)
+        if self.keyframe_index is not None:
+            check_whole(self.keyframe_index, name="keyframe_index", most=CLIP_LENGTH - 1)
+        if self.keyframe is not None:
+            check_choice(self.keyframe, name="keyframe", allowed=get_args(KeyframeChoice))
+        if self.keyframe_group is not None:
+            check_keyframe_group(self.keyframe_group, codec=self.keyframe_codec)
+        _check_target(self.target_kbps, name="target_kbps", most=1e6)
+        _check_target(self.target_psnr, name="target_psnr", most=60.0)
+        check_whole(self.effort, name="effort", most=MAX_EFFORT)
+
+    def _check_effects(self) -> None:
+        target = next((name for name in ("target_kbps", "target_psnr") if getattr(self, name) is not None), None)
+        if self.target_kbps is not None and self.target_psnr is not None:
+            raise InputError(f"target_kbps is {self.target_kbps} and target_psnr {self.target_psnr}; give one of them")
+        if target is not None:
+            value = getattr(self, target)
+            if self.keyframe_codec == "png":
+                raise InputError(
+                    f"{target} is {value}, which has nothing to search for: keyframe_codec='png' is lossless"
+                )
+            self._refuse("keyframe_quality", "latent_step", because=f"{target}={value:g} searches for it")
+        if self.keyframe_codec == "png":
+            self._refuse("keyframe_quality", because="keyframe_codec='png' is lossless")
+        if self.keyframe is not None and self.keyframe_index is not None:
+            raise InputError(
+                f"keyframe_index is {self.keyframe_index}, which keyframe={self.keyframe!r} would not keep to"
+            )
+        if self.decoder is not None and not self.searches:
+            raise InputError(
+                f"decoder is {self.decoder!r}, which has no effect without effort, a target or keyframe='best'"
+            )
+
+    def _refuse(self, *names: str, because: str) -> None:
+        for name in names:
+            if getattr(self, name) is not None:
+                raise InputError(f"{name} is {getattr(self, name)}, which has no effect: {because}")
+
+    @property
+    def targeted(self) -> bool:
+        """Whether quality and step are searched for."""
+        return self.target_kbps is not None or self.target_psnr is not None
+
+    @property
+    def searches(self) -> bool:
+        """Whether decoding decides what is written."""
+        return bool(self.effort) or self.targeted or self.keyframe == "best"
+
+    @property
+    def quality(self) -> int:
+        """That of the key frames where no target decides it."""
+        return QUALITY if self.keyframe_quality is None else self.keyframe_quality
+
+    @property
+    def step(self) -> float:
+        """That of the latent where no target decides it."""
+        return STEP if self.latent_step is None else self.latent_step
+
+
+class EncodeKeywords(TypedDict, total=False):
+    """``EncodeOptions`` as keyword arguments, for a type checker; a test holds it to the same list."""
+
+    keyframe_quality: int | None
+    keyframe_codec: KeyframeCodec
+    latent_step: float | None
+    keyframe_index: int | None
+    keyframe: KeyframeChoice | None
+    keyframe_group: int | None
+    target_kbps: float | None
+    target_psnr: float | None
+    effort: int
+    decoder: str | None
+    references: int | None
+
+
+def _check_target(value: Any, *, name: str, most: float) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) <= most:
+        raise InputError(f"{name} is {value!r}; it must be above 0, at most {most:g}")

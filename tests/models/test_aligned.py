@@ -1,0 +1,234 @@
+"""The small model's second version: where it starts from, any number of references, and that every weight can learn."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from reducio_codec.config import AlignedConfig, LiteConfig
+from reducio_codec.errors import InputError
+from reducio_codec.models.contract import Reference
+from reducio_codec.models.factory import build_model
+from reducio_codec.models.lite.aligned import spread
+from reducio_codec.models.lite.aligned_model import AlignedLite, from_version_1
+from reducio_codec.models.lite.blocks import upsample
+from reducio_codec.models.lite.model import ReducioLite
+from reducio_codec.models.lite.plan import plan_references
+from reducio_codec.models.motion import estimate_flow
+from tests.models.test_lite import moving_clip
+
+WIDTHS = {"channels_4": 8, "channels_8": 8, "channels_16": 4, "channels_32": 16}
+TINY = AlignedConfig(**WIDTHS, decoders=("attention", "add", "linear", "none", "sharp"))
+OLD = LiteConfig(**WIDTHS, decoders=("warp", "bidirectional", "none"))
+ALIGNED = ("attention", "add", "linear", "sharp")
+
+
+@pytest.fixture
+def model() -> AlignedLite:
+    torch.manual_seed(0)
+    return AlignedLite(TINY).eval()
+
+
+def references(clip: Tensor, places: tuple[int, ...]) -> list[Reference]:
+    """Pictures of a clip that goes on: those at places beyond its ends repeat the outer frames."""
+    return [
+        Reference(picture=clip[:, :, min(max(place, 0), 15)], place=place, beside=not 0 <= place < 16)
+        for place in places
+    ]
+
+
+def shaken(model: torch.nn.Module) -> torch.nn.Module:
+    """Random weights in the layers that start at zero, so that everything has an effect."""
+    generator = torch.Generator().manual_seed(5)
+    for parameter in model.parameters():
+        if not parameter.any():
+            parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("decoder", ALIGNED)
+@pytest.mark.parametrize("places", [(7,), (-9, 7, 23), (3, 11), (0, 15), (-5, 1, 5, 9, 13, 19)])
+def test_untrained_decoder_gives_the_hand_made_code(model: AlignedLite, decoder: str, places: tuple[int, ...]) -> None:
+    """Each frame is its near reference moved by the latent's flow, whatever the number of references."""
+    torch.nn.init.normal_(model.code.flow_out.weight)
+    torch.nn.init.normal_(model.code.residual_out.weight, std=0.1)
+    clip, latent = moving_clip(), torch.randn(1, 16, 4, 2, 3)
+    items = model.decoder(decoder).select(references(clip, places))
+    decoded = model.decode(latent, items, decoder=decoder)
+    for other in ALIGNED:
+        taken = model.decoder(other).select(items)
+        assert torch.allclose(model.decode(latent, taken, decoder=other), decoded, atol=1e-5)
+    for item in items:
+        if not item.beside:
+            assert torch.equal(decoded[:, :, item.place], item.picture)
+    still = model.decode(torch.zeros_like(latent), items, decoder=decoder)
+    nearest = min((item for item in items if not item.beside), key=lambda item: abs(item.place - 6))
+    assert torch.allclose(still[:, :, 6], nearest.picture, atol=1e-5)
+    assert not torch.allclose(decoded[:, :, 6], nearest.picture, atol=0.1)
+
+
+@torch.no_grad()
+def test_weights_of_version_1_do_here_what_they_did_there() -> None:
+    torch.manual_seed(2)
+    old = shaken(ReducioLite(OLD).eval())
+    assert isinstance(old, ReducioLite)
+    searched = old.decoders[
+        "bidirectional"
+    ]  # what version 1 searches in the second reference has no heir: leave it out
+    searched.in_8.weight.data[:, [8 + 2, 8 + 3, 8 + 9]] = 0
+    searched.flow_8.weight.data[1] = 0
+    searched.flow_8.bias.data[1] = -1e4
+    new = AlignedLite(AlignedConfig(**WIDTHS, decoders=("attention", "none"))).eval()
+    new.load_state_dict(from_version_1(old.state_dict(), new))
+    clip = moving_clip(64, 64)
+    one, three = references(clip, (7,)), references(clip, (-9, 7, 23))
+    latent = old.latent(old.encode(clip, references=one).mode())
+    assert torch.allclose(new.latent(new.encode(clip, references=one).mode()), latent, atol=1e-4)
+    for items, before, after in (
+        (one, "warp", "attention"),
+        (three, "bidirectional", "attention"),
+        ([], "none", "none"),
+    ):
+        assert torch.allclose(
+            new.decode(latent, items, decoder=after), old.decode(latent, items, decoder=before), atol=1e-3
+        )
+
+
+@torch.no_grad()
+def test_absent_references_are_as_if_they_were_not_there(model: AlignedLite) -> None:
+    """Two clips of a batch: the first lacks the reference after it, the second the one before."""
+    shaken(model)
+    clip, latent = moving_clip(), torch.randn(2, 16, 4, 2, 3)
+    before, own, after = references(clip, (-9, 7, 23))
+    there = [torch.tensor([True, False]), None, torch.tensor([False, True])]
+    both = [
+        Reference(picture=item.picture.repeat(2, 1, 1, 1), place=item.place, beside=item.beside, present=present)
+        for item, present in zip((before, own, after), there, strict=True)
+    ]
+    decoded = model.decode(latent, both)
+    for number, items in enumerate(((before, own), (own, after))):
+        alone = model.decode(latent[number : number + 1], items)
+        assert torch.allclose(decoded[number], alone[0], atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_clip_without_references_of_its_own_is_made_from_those_beside_it(model: AlignedLite) -> None:
+    clip, latent = moving_clip(), torch.zeros(1, 16, 4, 2, 3)
+    items = references(clip, (-2, 18))
+    decoded = model.decode(latent, items)
+    assert torch.allclose(decoded[:, :, 0], clip[:, :, 0], atol=1e-5)
+    assert torch.allclose(decoded[:, :, 15], clip[:, :, 15], atol=1e-5)
+    torch.nn.init.normal_(model.encoder.flow_in.weight)
+    near, far = (model.encode(clip, references=references(clip, places)).mode() for places in ((-2, 18), (-2,)))
+    assert torch.allclose(near[:, :, :2], far[:, :, :2], atol=1e-5)  # the first half moves from the picture before
+    assert not torch.allclose(near[:, :, 2:], far[:, :, 2:], atol=1e-2)
+    with pytest.raises(InputError, match="0 references are given; the decoder 'attention' takes 1 or more"):
+        model.decode(latent, [])
+    with pytest.raises(InputError, match="0 references are given; the encoder needs one or more"):
+        model.encode(clip, references=[])
+    with pytest.raises(InputError, match="references beside the clip, at \\[18\\], are given"):
+        model.encode(clip, references=references(clip, (7, 18)))
+
+
+def test_a_frame_takes_the_nearest_references_on_both_sides() -> None:
+    plan = plan_references([-9, 3, 11, 23], beside=[True, False, False, True], present=[[True] * 4])
+    assert plan.near.tolist() == [1] * 8 + [2] * 8  # frame 7 is as near to 3 as to 11
+    far = dict(zip(plan.between.tolist(), plan.far.tolist(), strict=True))
+    assert far == {**dict.fromkeys(range(3), 0), **dict.fromkeys(range(4, 8), 2), **dict.fromkeys(range(8, 11), 1),
+                   **dict.fromkeys(range(12, 16), 3)}  # fmt: skip
+    assert plan.shown.tolist() == [[3, 11], [1, 2]]
+    time = dict(zip(plan.between.tolist(), plan.time.tolist(), strict=True))
+    assert time[4] == pytest.approx(1 / 8) and time[8] == pytest.approx(3 / 8) and time[0] == pytest.approx(1 / 4)
+
+
+@pytest.mark.parametrize("decoder", TINY.decoders)
+def test_every_weight_of_a_decoder_learns(decoder: str) -> None:
+    torch.manual_seed(1)
+    model = AlignedLite(TINY)
+    torch.nn.init.normal_(model.code.flow_out.weight)
+    clip = moving_clip(32, 32)
+    items = references(clip, (-9, 7, 23))
+    parts = (
+        [model.decoders[decoder]]
+        if decoder == "none"
+        else [model.decoders[decoder], model.trunk, model.mend, model.code]
+    )
+    parameters = [parameter for part in parts for parameter in part.parameters()]
+    optimizer = torch.optim.SGD(parameters, lr=0.1)
+    latent = torch.randn(1, 16, 4, 1, 1)
+    for _ in range(4):  # the layers that start at zero open up one after the other
+        optimizer.zero_grad()
+        decoded = model.decode_by([decoder], latent, items)[decoder]
+        (decoded - clip).square().mean().backward()
+        optimizer.step()
+    idle = [
+        name
+        for part in parts
+        for name, parameter in part.named_parameters()
+        if parameter.grad is None or not parameter.grad.abs().sum() > 0
+    ]
+    # keys' bias shifts all scores of a query alike, which softmax ignores
+    assert [name for name in idle if not name.endswith("key.bias")] == []
+
+
+def test_encoder_learns_through_the_latent() -> None:
+    torch.manual_seed(1)
+    model = AlignedLite(TINY)
+    torch.nn.init.normal_(model.code.flow_out.weight)
+    torch.nn.init.normal_(model.encoder.out_conv.weight, std=0.1)
+    clip = moving_clip(64, 64)
+    items = references(clip, (3, 11))
+    decoded = model.decode(model.latent(model.encode(clip, references=items).mode()), items)
+    (decoded - clip).square().mean().backward()
+    assert [n for n, p in model.encoder.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+@torch.no_grad()
+def test_unit_variance_leaves_the_pixels_alone() -> None:
+    torch.manual_seed(3)
+    model = AlignedLite(TINY).eval()
+    shaken(model)
+    clip = moving_clip(64, 64)
+    items = references(clip, (7,))
+    latent = model.latent(model.encode(clip, references=items).mode())
+    before = {name: model.decode(latent, items, decoder=name) for name in TINY.decoders if name != "none"}
+    model.set_unit_variance(latent)
+    scaled = model.latent(model.encode(clip, references=items).mode())
+    assert scaled.std() == pytest.approx(1, abs=0.2)
+    for name, decoded in before.items():
+        assert torch.allclose(model.decode(scaled, items, decoder=name), decoded, atol=1e-3)
+
+
+def test_spread_is_a_bilinear_enlargement() -> None:
+    x = torch.rand(2, 3, 5, 7)
+    assert torch.allclose(torch.pixel_shuffle(spread(x), 4), upsample(x, 4), atol=1e-6)
+
+
+@pytest.mark.parametrize("shift", [90, 160])
+def test_motion_beyond_48_pixels_is_found_where_there_is_any(shift: int) -> None:
+    """In a picture with detail of all sizes, as real ones have."""
+    generator = torch.Generator().manual_seed(3)
+    parts = [
+        torch.nn.functional.interpolate(
+            torch.rand(1, 3, 256 // size + 2, 768 // size + 2, generator=generator) - 0.5, (256, 768), mode="bicubic"
+        )
+        for size in (8, 16, 32, 64)
+    ]
+    wide = torch.stack(parts).sum(0).clamp(-1, 1)
+    key, frame = wide[..., 200:456], wide[..., 200 + shift : 456 + shift]
+    both = torch.stack((frame, wide[..., 204:460]), 2)  # the second frame moves by 4 pixels only
+    near, far = (estimate_flow(both, key, far=far)[0, :, 0] for far in (False, True))  # (2, 32, 32)
+    inside = (slice(3, -3), slice(2, (256 - shift) // 8 - 2))
+    assert (far[0][inside] - shift).abs().median() < 1
+    assert (near[0][inside] - shift).abs().median() > 20
+    assert torch.equal(near[1], far[1])
+
+
+def test_the_name_in_a_configuration_builds_it() -> None:
+    assert isinstance(build_model(TINY), AlignedLite)
+    with pytest.raises(InputError, match="decoders is \\('warp',\\); it must name one or more of attention, add"):
+        AlignedConfig(decoders=("warp",))
+    with pytest.raises(InputError, match="channels_8 is 6"):
+        AlignedConfig(channels_8=6)

@@ -1,0 +1,177 @@
+"""Packed scenes: what is packed comes back, a training learns and goes on, and nothing of it needs FFmpeg."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import save_file
+
+from reducio_codec.codec import ReducioCodec
+from reducio_codec.config import AlignedConfig
+from reducio_codec.errors import InputError
+from reducio_codec.io.video import read_clip
+from reducio_codec.models.lite.aligned_model import AlignedLite
+from reducio_codec.train.packed.__main__ import main
+from reducio_codec.train.packed.data import LAYOUTS, Sampler, open_pack
+from reducio_codec.train.packed.evaluate import held_out, measure
+from reducio_codec.train.packed.export import main as export_command
+from reducio_codec.train.packed.pack import pack_videos
+from reducio_codec.train.packed.perceptual import Lpips
+from reducio_codec.train.packed.start import PARTS, load_weights, save_weights
+
+TINY = AlignedConfig(channels_4=8, channels_8=8, channels_16=4, channels_32=16, decoders=("attention", "linear"))
+
+
+@pytest.fixture(scope="module")
+def pack(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pack")
+    pack_videos(videos, folder, side=64)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    model = AlignedLite(TINY)
+    save_weights(folder, model, model.state_dict(), widths=torch.full((16,), 0.5), step=0)
+    return folder
+
+
+def test_what_was_packed_comes_back(videos: Path, pack: Path, tmp_path: Path) -> None:
+    scenes = open_pack(pack)
+    assert [scene.shape for scene in scenes] == [(40, 64, 85, 3)] * 3
+    mapped = open_pack(pack, cache=tmp_path)
+    assert all(np.array_equal(a, b) for a, b in zip(scenes, mapped, strict=True))
+    original = read_clip(sorted(videos.iterdir())[0]).astype(float)
+    assert abs(original.mean((1, 2)) - scenes[0].astype(float).mean((1, 2))).max() < 3
+    with pytest.raises(InputError, match=r"has no \.avif files"):
+        open_pack(tmp_path / "nothing")
+
+
+def test_a_batch_depends_on_its_number_alone(pack: Path) -> None:
+    one, other = (Sampler(open_pack(pack), seed=1) for _ in range(2))
+    layouts = set()
+    for number in (5, 3, 4, 8, 13, 21):
+        a, b = one.batch(number, size=2, side=32), other.batch(number, size=2, side=32)
+        assert torch.equal(a.video, b.video) and torch.equal(a.references, b.references)
+        layouts.add(a.layout.places)
+        for n, place in enumerate(a.layout.places):
+            for clip in range(2):
+                if 0 <= place < 16:  # a reference inside the clip is that frame, perhaps coded
+                    difference = a.references[clip, n].float() - a.video[clip, :, place].float()
+                    assert difference.abs().mean() < 20
+                elif not a.present[clip, n]:
+                    assert not a.references[clip, n].any()
+    assert len(layouts) > 1 and layouts <= {layout.places for _, layout in LAYOUTS}
+
+
+def run(pack: Path, weights: Path, out: Path, *more: str) -> list[dict[str, float]]:
+    arguments = [str(pack), "--start", str(weights), "--out", str(out), "--side", "32", "--batch", "1", "--warmup", "2"]
+    arguments += ["--decoder", "attention", "--decoder", "linear", "--precision", "fp32", *more]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def test_twenty_steps_and_on(pack: Path, weights: Path, tmp_path: Path) -> None:
+    """A broken training ends where an unbroken one does."""
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    rows = run(pack, weights, once, "--steps", "20")
+    assert rows[-1]["step"] == 20 and np.isfinite(list(rows[-1].values())).all()
+    run_state(pack, weights, twice)
+    for name in PARTS:
+        assert (once / name).read_bytes() == (twice / name).read_bytes()
+    start, _ = load_weights(weights)
+    end, widths = load_weights(once)
+    changed = [k for k, v in end.state_dict().items() if not torch.allclose(v, start.state_dict()[k], atol=1e-5)]
+    assert any(key.startswith("decoders.linear") for key in changed) and any(key.startswith("mend") for key in changed)
+    assert not any(key.startswith("encoder") for key in changed)
+    assert widths.tolist() == [0.5] * 16
+
+
+def run_state(pack: Path, weights: Path, out: Path) -> None:
+    from reducio_codec.train.packed import __main__ as command
+
+    class Stop(Exception):
+        pass
+
+    count = 0
+    original = command.Run.follow
+
+    def follow(self: command.Run, *, decay: float) -> None:
+        nonlocal count
+        original(self, decay=decay)
+        count += 1
+        if count == 9:
+            self.save(out)
+            raise Stop
+
+    command.Run.follow = follow  # type: ignore[method-assign]
+    try:
+        with pytest.raises(Stop):
+            run(pack, weights, out, "--steps", "20")
+    finally:
+        command.Run.follow = original  # type: ignore[method-assign]
+    run(pack, weights, out, "--steps", "20")
+
+
+def test_encoder_and_perceptual_loss(pack: Path, weights: Path, tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    channels = (3, 64, 192, 384, 256, 256)
+    tensors = {}
+    for number, (before, after) in enumerate(pairwise(channels)):
+        size = (11, 5, 3, 3, 3)[number]
+        tensors[f"conv.{number}.weight"] = 0.05 * torch.randn(after, before, size, size, generator=generator)
+        tensors[f"conv.{number}.bias"] = torch.zeros(after)
+        tensors[f"head.{number}"] = torch.ones(after)
+    save_file(tensors, tmp_path / "alex.safetensors")
+    metric = Lpips(tmp_path / "alex.safetensors")
+    picture = torch.rand(1, 3, 64, 64, generator=generator)
+    assert metric(picture, picture).item() == 0 and metric(picture, -picture).item() > 0
+    options = ["--lpips", str(tmp_path / "alex.safetensors"), "--train", "encoder", "--train", "decoders.linear"]
+    rows = run(pack, weights, tmp_path / "run", "--steps", "20", "--side", "64", *options)
+    assert {"attention/lpips", "linear/lpips", "bits"} <= rows[-1].keys()
+    end, _ = load_weights(tmp_path / "run")
+    start, _ = load_weights(weights)
+    assert not torch.equal(end.encoder.out_conv.weight, start.encoder.out_conv.weight)
+    assert torch.equal(end.trunk.in_conv.weight, start.trunk.in_conv.weight)
+
+
+def test_an_evaluation_and_a_model_folder(videos: Path, weights: Path, tmp_path: Path) -> None:
+    pack_videos(videos, tmp_path / "pack", side=256)  # videos of 72x96 stay as small as they are
+    scenes = [np.repeat(np.repeat(scene, 4, 1), 4, 2) for scene in open_pack(tmp_path / "pack")]
+    clips = list(held_out(scenes, every=3))
+    assert [clip.frames.shape for clip in clips] == [(16, 256, 256, 3)] * 2
+    assert [sorted(clip.beside) for clip in clips] == [[23], [-9, 23]]
+    model, widths = load_weights(weights)
+    found = measure(model, clips[0], widths=widths, decoders=("attention", "linear"), lpips=None)
+    assert found["attention raw"] == pytest.approx(found["copy"], abs=3)  # untrained: near to the key frame repeated
+    assert found["linear by frame"].shape == (16,) and found["linear by frame"].argmax() == 7
+
+    tables = {"multipliers": [512] * 16, "follow": [0] * 16, "scales": [[[20] * 16] * 8] * 16, "format": 1}
+    (tmp_path / "entropy.json").write_text(json.dumps(tables))
+    arguments = [str(weights), "--tables", str(tmp_path), "--out", str(tmp_path / "model")]
+    assert CliRunner().invoke(export_command, arguments, catch_exceptions=False).exit_code == 0
+    codec = ReducioCodec.from_pretrained(tmp_path / "model")
+    frames = read_clip(sorted(videos.iterdir())[0])
+    codec.compress(iter(frames), tmp_path / "v.rdc", rate=Fraction(16))
+    codec.decompress(tmp_path / "v.rdc", tmp_path / "v.mkv", lossless=True)
+    assert read_clip(tmp_path / "v.mkv").shape == frames.shape
+
+
+def test_it_needs_neither_ffmpeg_nor_the_coder() -> None:
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('av', 'constriction', 'lpips')));"
+        "import reducio_codec.train.packed.__main__"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
