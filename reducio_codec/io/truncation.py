@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
+from reducio_codec.io.fragments import samples_end
+
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"styp")
 _BOXES = (*_FIRST_BOXES, b"moof", b"sidx", b"mfra", b"meta", b"uuid", b"udta", b"pnot", b"prft", b"emsg", b"ssix")
@@ -44,6 +46,7 @@ def missing_bytes(path: Path) -> int:
 def _boxes_end(file: BinaryIO, length: int) -> int:
     """ISO base media: a chain of boxes, each with its size (ISO/IEC 14496-12, 4.2)."""
     at = 0
+    samples: int | None = None  # where those of the last fragment end
     while at + 8 <= length:
         file.seek(at)
         header = file.read(16)
@@ -56,6 +59,11 @@ def _boxes_end(file: BinaryIO, length: int) -> int:
             return 0  # 0: the box ends where the file ends
         if at + size > length and header[4:8] not in _HOLD_SAMPLES:
             return 0  # whatever is missing there, no picture is
+        if at + size > length and header[4:8] == b"mdat" and samples is not None:
+            return samples  # a size that claims too much is no harm where the samples are there
+        if header[4:8] == b"moof":
+            file.seek(at)
+            samples = samples_end(file.read(min(size, length - at)), start=at)
         at += size
     return at
 

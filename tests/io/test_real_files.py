@@ -333,6 +333,27 @@ def test_a_last_box_that_claims_too_much(synthetic_frames, tmp_path, box):
     assert len(read_clip(path)) == 24
 
 
+@pytest.mark.parametrize("flags", ["frag_keyframe+empty_moov", "frag_keyframe+empty_moov+default_base_moof"])
+def test_a_last_fragment_whose_box_claims_too_much(tmp_path, synthetic_frames, flags):
+    whole = film(tmp_path / "a.mp4", synthetic_frames(32))
+    path = tmp_path / "fragments.mp4"
+    with av.open(str(whole)) as source, av.open(str(path), "w", options={"movflags": flags}) as out:
+        streams = {stream.index: out.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream_index]
+                out.mux(packet)
+    data = bytearray(path.read_bytes())
+    box = data.rindex(b"mdat") - 4
+    end = box + int.from_bytes(data[box : box + 4], "big")
+    data[box : box + 4] = (end - box + 1000).to_bytes(4, "big")
+    path.write_bytes(data[:end])
+    assert missing_bytes(path) == 0
+    assert len(read_clip(path)) == 32
+    path.write_bytes(data[: end - 1])
+    assert missing_bytes(path) == 1
+
+
 def test_a_matroska_segment_that_claims_too_much(make_video):
     path = make_video("a.mkv", frames=24)
     data = path.read_bytes()
