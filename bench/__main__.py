@@ -7,7 +7,7 @@ from importlib import import_module
 import click
 
 COMMANDS = {
-    "plot": ("bench.run", "Rate-distortion curves of RESULTS as SVG and PNG."),
+    "plot": ("bench.run", "Rate-distortion curves and quality over time of RESULTS as SVG and PNG."),
     "readme": ("bench.run", "Make the tables of FILE (README.md; bench/README.md has most) again from RESULTS."),
     "report": ("bench.run", "RESULTS as one HTML file: tables, curves, and with --data videos to compare."),
     "run": ("bench.run", "Measure."),

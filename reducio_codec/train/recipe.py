@@ -109,8 +109,6 @@ class Recipe:
             check_idle("loss", self.loss, ("perceptual_weight",), why="no stage has a perceptual loss")
         if "lpips" not in self.perceptual_losses:
             check_idle("loss", self.loss, ("lpips_trunk",), why="no stage has the perceptual loss 'lpips'")
-        if not self.latent.quantize and not all(stage.quantize for stage in self.stages):
-            raise InputError("stages.quantize is false, but latent.quantize is empty; it has no effect")
         if "encoder" in self.train.freeze:
             why = "train.freeze names encoder, which alone could learn from it"
             check_idle("loss", self.loss, ("kl", "rate") if self.loss.kl else ("rate",), why=why)

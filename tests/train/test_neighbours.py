@@ -42,7 +42,8 @@ def disk(found: ScanResult) -> FrameStore:
 
 
 def sampler(found: ScanResult, *, dropout: float = 0.0, coded: float = 0.0) -> ClipSampler:
-    options = KeyframeOptions(neighbours=True, neighbour_dropout=dropout, coded=coded, codec="jpeg")
+    codec = {"codec": "jpeg"} if coded else {}
+    options = KeyframeOptions(neighbours=True, neighbour_dropout=dropout, coded=coded, **codec)
     return ClipSampler(found.videos, data=WHOLE, keyframe=options, seed=0, keyframe_index=7)
 
 

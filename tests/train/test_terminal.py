@@ -33,7 +33,7 @@ main()
 """Warnings of both kinds at the third step."""
 
 
-def run_in_terminal(command: list[str], *, cwd: Path, width: int = 100) -> tuple[int, str]:
+def run_in_terminal(command: list[str], *, cwd: Path, width: int = 160) -> tuple[int, str]:
     """Exit code, and all that came to the terminal (stdout and stderr)."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))

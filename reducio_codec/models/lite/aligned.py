@@ -27,6 +27,7 @@ from reducio_codec.models.lite.blocks import (
     act,
     conv,
     fold_slots,
+    joined,
     upsample,
     zero_conv,
 )
@@ -145,7 +146,7 @@ class AlignedDecoder(nn.Module):
         still_8 = content_8[own]  # (B*16, C4, H/8, W/8)
         moved_8 = warp_features(still_8, flow / 8)
         x = upsample(features, 2)  # (B*16, C16, H/8, W/8)
-        x = self.in_8(torch.cat((x, moved_8, still_8, (flow / 8).to(x.dtype)), 1))  # (B*16, C8, H/8, W/8)
+        x = self.in_8(joined(x, moved_8, still_8, flow / 8))  # (B*16, C8, H/8, W/8)
         if self.uses_second and between is not None:
             evidence = self.between_8(_evidence(pictures, flow, plan=plan, between=between).to(x.dtype))
             x = x.index_add(0, plan.between, evidence.to(x.dtype))
@@ -158,7 +159,7 @@ class AlignedDecoder(nn.Module):
         moved_4 = warp_features(content_4[own], upsample(flow, 2) / 4)  # (B*16, C4/2, H/4, W/4)
         x = F.pixel_shuffle(self.up_4(features_8), 2)  # (B*16, C16, H/4, W/4)
         pixels = F.pixel_unshuffle(moved.to(x.dtype), 4)
-        x = self.in_4(torch.cat((act(x), moved_4, pixels, clue.residual.to(x.dtype)), 1))  # (B*16, C4, H/4, W/4)
+        x = self.in_4(joined(act(x), moved_4, pixels, clue.residual))  # (B*16, C4, H/4, W/4)
         features_4 = act(self.blocks_4(act(x)))
         x = self.out_4(features_4).float()  # (B*16, 64, H/4, W/4)
         # Whole pictures in float32 are what memory and time go to from here on: as few as can be.

@@ -30,6 +30,16 @@ def zero_conv(inputs: int, outputs: int) -> nn.Conv2d:
     return layer
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """The same values, a position's channels side by side in memory: convolutions on CPUs take half the time then."""
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def joined(*parts: Tensor) -> Tensor:
+    """(N, C1, h, w), (N, C2, h, w), ... as one of all their channels, in the first one's dtype, channels last."""
+    return torch.cat([channels_last(part.to(parts[0].dtype)) for part in parts], 1)
+
+
 def act(x: Tensor) -> Tensor:
     return F.leaky_relu(x, 0.1, inplace=True)
 
@@ -59,7 +69,7 @@ def _shift_in_time(x: Tensor, shift: int) -> Tensor:
     y = x.unflatten(0, (-1, CLIP_LENGTH))  # (B, T, C, h, w)
     before = F.pad(y[:, :-1, :shift], (0, 0, 0, 0, 0, 0, 1, 0))
     after = F.pad(y[:, 1:, shift : 2 * shift], (0, 0, 0, 0, 0, 0, 0, 1))
-    return torch.cat((before, after, y[:, :, 2 * shift :]), 2).flatten(0, 1)
+    return channels_last(torch.cat((before, after, y[:, :, 2 * shift :]), 2).flatten(0, 1))
 
 
 class KeyframePyramid(nn.Module):

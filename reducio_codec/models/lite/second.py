@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from reducio_codec.config import AlignedConfig
 from reducio_codec.models.lite.between import Between, disagreement, moved_small
-from reducio_codec.models.lite.blocks import ResBlock, act, conv, upsample, zero_conv
+from reducio_codec.models.lite.blocks import ResBlock, act, channels_last, conv, joined, upsample, zero_conv
 from reducio_codec.models.lite.plan import Plan
 from reducio_codec.models.motion import FLOW_STRIDE, warp
 
@@ -57,13 +57,13 @@ class SecondReference(nn.Module):
         flows, errors = self._guess(frames, flow, pictures, plan=plan, between=between)
         time = between.time.expand(-1, 1, *flow.shape[-2:])
         mismatch = warp(between.mismatch, flow / FLOW_STRIDE)
-        known = torch.cat((flows.flatten(1, 2) / 8, flow / 8, errors, mismatch, time), 1)
-        x = self.block_8(act(self.in_8(torch.cat((features_8, known.to(features_8.dtype)), 1))))  # (N, C8, H/8, W/8)
+        known = joined(features_8, flows.flatten(1, 2) / 8, flow / 8, errors, mismatch, time)
+        x = self.block_8(act(self.in_8(known)))  # (N, C8, H/8, W/8)
         found = self.flow_8(x).float()
         share = torch.softmax(found[:, :_GUESSES] - _SHARPNESS * errors, 1)
         far_flow = (flows * share[:, :, None]).sum(1) + found[:, _GUESSES:]  # (N, 2, H/8, W/8)
         moved = warp(pictures[plan.far], upsample(far_flow, FLOW_STRIDE))  # (N, 3, H, W)
-        x = F.pixel_shuffle(self.up_4(x), 2) + self.features_4(features_4)  # (N, C4, H/4, W/4)
+        x = self.features_4(channels_last(features_4)) + F.pixel_shuffle(self.up_4(x), 2)  # (N, C4, H/4, W/4)
         x = x + self.pictures_4(_compare(frames.to(x.dtype), moved.to(x.dtype)))
         x = self.out_4(act(self.blocks_4(act(x)))).float()  # (N, 64, H/4, W/4)
         gate = F.pixel_shuffle(x[:, 48:], 4)  # (N, 1, H, W)
