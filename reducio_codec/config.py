@@ -7,7 +7,7 @@ import inspect
 import math
 import textwrap
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from reducio_codec.errors import InputError
@@ -23,6 +23,9 @@ MAX_DEPTH = 64
 
 MAX_WIDTH = 1 << 16
 """The largest whole number in a configuration from outside, and the most channels."""
+
+_LONGEST = 300
+"""Characters of a value in a configuration from outside, so that a message can quote it."""
 
 PIXEL_MULTIPLE = 32
 """Sides are padded to a multiple of this before a model sees them (Sec. 3.1: spatial factor 32)."""
@@ -70,16 +73,18 @@ class JsonConfig:
         names = [field.name for field in fields(cls)]
         unknown = sorted(set(data) - set(names))
         if unknown:
-            raise InputError(f"{cls.__name__}: unknown key {unknown[0]!r}; allowed: {', '.join(names)}")
+            raise InputError(f"{cls.__name__}: unknown key {unknown[0]!r:.60}; allowed: {', '.join(names)}")
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
         for field in fields(cls):
-            if field.name in values:
+            if field.name in values and field.default is not MISSING:
                 _check_kind(values[field.name], like=field.default, name=field.name)
         return cls(**values)
 
 
 def _check_kind(value: Any, *, like: Any, name: str) -> None:
     """InputError unless a number, or each of several, is of the default's kind and of a size that models have."""
+    if len(repr(value)) > _LONGEST:
+        raise InputError(f"{name} is {value!r:.40}..., {len(repr(value))} characters; at most {_LONGEST} are possible")
     if isinstance(like, tuple) and isinstance(value, tuple):
         for item in value:
             _check_kind(item, like=like[0] if like else None, name=name)

@@ -33,10 +33,10 @@ def read_config(folder: str | Path) -> DiTConfig:
     architecture, layout = document.pop("architecture", None), document.pop("format", None)
     document.pop("version", None)  # it says which of several the model is, and not what it is made of
     if architecture != DiTConfig.architecture:
-        what = f"a codec ({architecture})" if architecture in ("lite", "reducio") else repr(architecture)
+        what = f"a codec ({architecture})" if architecture in ("lite", "reducio") else f"{architecture!r:.60}"
         raise WeightsError(f"{path}: architecture is {what}; a transformer's is {DiTConfig.architecture!r}")
     if layout != FORMAT:
-        raise WeightsError(f"{path}: format is {layout!r}; this version reads {FORMAT}")
+        raise WeightsError(f"{path}: format is {layout!r:.60}; this version reads {FORMAT}")
     document.setdefault("embeddings", "first")  # a folder that doesn't say is of the first models
     try:
         return DiTConfig.from_json(document)
@@ -80,7 +80,7 @@ def load_dit(
             )
     unknown = sorted(set(tensors) - set(expected))
     if unknown:
-        raise WeightsError(f"{path}: {unknown[0]} isn't part of this model ({len(unknown)} such keys)")
+        raise WeightsError(f"{path}: {unknown[0]:.100} isn't part of this model ({len(unknown)} such keys)")
     check_kinds(path, tensors, expected=expected)
     model.load_state_dict({key: tensors[key].to(device, dtype) for key in expected}, strict=True, assign=True)
     return model.requires_grad_(False).eval()

@@ -186,7 +186,7 @@ def read_version(path: Path) -> int:
     """The model's version that a config.json states, 1 where it states none."""
     version = read_document(path).get("version", 1)
     if type(version) is not int or not 1 <= version < 1 << 31:
-        raise WeightsError(f"{path}: version is {version!r}; allowed: whole numbers from 1")
+        raise WeightsError(f"{path}: version is {version!r:.60}; allowed: whole numbers from 1")
     return version
 
 
@@ -197,13 +197,13 @@ def _read_config(path: Path) -> tuple[Any, dict[str, Any]]:
     layout = document.pop("format", None)
     if layout != FORMAT:
         hint = "; a newer reducio-codec wrote it" if isinstance(layout, int) and layout > FORMAT else ""
-        raise WeightsError(f"{path}: format is {layout!r}; this version reads {FORMAT}{hint}")
+        raise WeightsError(f"{path}: format is {layout!r:.60}; this version reads {FORMAT}{hint}")
     architecture = document.pop("architecture", None)
     if isinstance(architecture, str) and architecture in CONFIGS:
         return CONFIGS[architecture], document
     if architecture == "dit":
         raise WeightsError(f"{path}: this is a generator's transformer, not a codec; ReducioDiTPipeline loads it")
-    raise WeightsError(f"{path}: architecture is {architecture!r}; known: {', '.join(CONFIGS)}")
+    raise WeightsError(f"{path}: architecture is {architecture!r:.60}; known: {', '.join(CONFIGS)}")
 
 
 def _read_tensors(path: Path, *, model: nn.Module, skipped: Iterable[str]) -> dict[str, Tensor]:
@@ -241,7 +241,7 @@ def _check_keys(path: Path, *, stored: set[str], expected: Mapping[str, Tensor],
         raise WeightsError(f"{path}: {missing[0]} is missing ({len(missing)} of {len(expected)} keys are)")
     unknown = sorted(key for key in stored - set(expected) if not key.startswith(skipped))
     if unknown:
-        raise WeightsError(f"{path}: {unknown[0]} isn't part of this model ({len(unknown)} such keys)")
+        raise WeightsError(f"{path}: {unknown[0]:.100} isn't part of this model ({len(unknown)} such keys)")
 
 
 def _stored(value: Tensor, *, dtype: torch.dtype | None) -> Tensor:

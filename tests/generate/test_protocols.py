@@ -430,6 +430,7 @@ def test_vbench_from_text(dit_folder: SaveDit, codec_folder: Path, pixart_folder
     prompts.write_text("a bird and a cat\n\na boat, in the style of Hokusai\n")
     words = ["vbench", prompts, "-m", dit_folder(), "--codec", codec_folder, "--text-to-image", pixart_folder]
     words += ["--steps", 2, "--each", 2, "-o", out, "--size", "64x32", "--precision", "float32"]
+    words += ["--picture-steps", 2, "--picture-guidance", 1.5]
     done = run(*words)
     assert done.exit_code == 0, done.output
     names = [

@@ -60,6 +60,7 @@ def test_values_from_the_command_line() -> None:
         (["run.minutes=fast"], "run.minutes is 'fast'; it must be a number"),
         (["loss.reconstruction=l3"], "loss.reconstruction is 'l3'; allowed: 'l1'"),
         (["loss.kl=1e-6"], "posterior of this model .lite. has a constant variance"),
+        (["run.total_batch=8", "run.accumulate=2"], "run.total_batch is 8, which decides it; it has no effect"),
         (["run.gradient_checkpointing=true"], r"this model \(lite\) has none"),
         (['train.freeze=["encoder"]'], "there are no weights to keep"),
         (['train.decoders=["attention"]'], "it must be among the model's: warp"),
@@ -75,6 +76,14 @@ def test_values_from_the_command_line() -> None:
 def test_what_cannot_be_is_refused(changes: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_recipe("smoke", changes=changes)
+
+
+def test_a_whole_batch_needs_stages_of_one_batch() -> None:
+    with pytest.raises(
+        InputError, match=r"run.total_batch is 96, but stages have batches of 2, 3, 6, 16; give run.acc"
+    ):
+        read_recipe("lite", changes=["run.total_batch=96"])
+    assert read_recipe("paper", changes=["run.total_batch=32"]).run.for_processes(4, batch=4).accumulate == 2
 
 
 NO_EFFECT: tuple[tuple[str, ...], ...] = (

@@ -56,6 +56,10 @@ CLAIMS: list[tuple[str, dict[str, Any]]] = [
     *(("lite", {"format": value}) for value in ([1], "1", 1 << 70)),
     *(("lite", {"version": value}) for value in ([1], "1", 0, 1 << 70, True)),
     ("lite", {"decoders": 5}),
+    ("lite", {"x" * 60_000: 1}),
+    *(("lite", {name: "x" * 60_000}) for name in ("architecture", "format", "version", "decoders", "channels_4")),
+    *(("lite", {"decoders": ["warp", value]}) for value in ("x" * 60_000, [1] * 60_000)),
+    ("lite", {"decoders": ["warp"] * 60_000}),
     ("lite", {"decoders": [["warp"]]}),
     ("aligned", {"channels_32": 1 << 40}),
     *(("reducio", {"depth": value}) for value in (1 << 31, 1 << 16, 2.0)),
@@ -67,7 +71,7 @@ CLAIMS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("architecture", "values"), CLAIMS, ids=str)
+@pytest.mark.parametrize(("architecture", "values"), CLAIMS, ids=lambda value: f"{value!s:.60}")
 def test_numbers_that_no_model_has(architecture: str, values: dict[str, Any], tmp_path: Path) -> None:
     place = folder(tmp_path, config=json.dumps({"architecture": architecture, "format": 1, **values}))
     began = time.process_time()
@@ -106,12 +110,10 @@ def test_tables_of_another_number_of_channels(tmp_path: Path) -> None:
 
 
 def test_whole_numbers_where_a_transformers_weights_belong(tmp_path: Path) -> None:
-    config = {"architecture": "dit", "format": 1, "depth": 1, "width": 64, "heads": 4, "content_base": 32}
+    config = {"architecture": "dit", "format": 1, "depth": 1, "width": 96, "heads": 4, "content_base": 32}
     place = folder(tmp_path, config=json.dumps(config))
     (tmp_path / "model.safetensors").unlink()
-    state = ReducioDiT(
-        DiTConfig.from_json({k: v for k, v in config.items() if k not in ("architecture", "format")})
-    ).state_dict()
+    state = ReducioDiT(read_config(place)).state_dict()
     save_file({key: value.to(torch.int8).contiguous() for key, value in state.items()}, tmp_path / "model.safetensors")
     with pytest.raises(WeightsError, match="int8"):
         load_dit(place)

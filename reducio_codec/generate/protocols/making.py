@@ -117,7 +117,8 @@ class Maker:
         if not ready:
             return
         settings, told = self.generator.settings, self.generator.tells_prompts
-        sampling = {name: self.generator.description[name] for name in ("steps", "guidance", "sampler")}
+        names = ("steps", "guidance", "guidance_of", "sampler", "picture_steps", "picture_guidance")
+        sampling = {name: self.generator.description[name] for name in names}
         made = self.generator.pipeline(
             [item.prompt for item, _ in ready] if told else None,
             image=None if settings.text_to_image else [picture for _, picture in ready],

@@ -39,6 +39,17 @@ _GENERATION = (
         "--guidance", type=click.FloatRange(0), help="Of the sampler.  [default: 2.5; a student has its inside]"
     ),
     click.option(
+        "--guidance-of",
+        type=click.Choice(["all", "text"]),
+        default="all",
+        show_default=True,
+        help="What guidance strengthens: picture and text, or the text alone.",
+    ),
+    click.option("--picture-steps", type=click.IntRange(1), help="Of the text-to-image stage.  [default: its own]"),
+    click.option(
+        "--picture-guidance", type=click.FloatRange(0), help="Of the text-to-image stage.  [default: its own]"
+    ),
+    click.option(
         "--sampler", type=click.Choice(["dpm++", "unipc", "ddim", "euler", "heun"]), help="The model's default."
     ),
     click.option("--decoder", help="One of the codec's.  [default: the codec's choice]"),
@@ -50,7 +61,7 @@ _GENERATION = (
     click.option(
         "--precision", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), default="auto", show_default=True
     ),
-    click.option("--offload", is_flag=True, help="Load each model when its turn comes: less memory, more time."),
+    click.option("--offload", is_flag=True, help="Only the model whose turn it is takes memory."),
     click.option("--offline", is_flag=True, help="Fetch nothing."),
     click.option(
         "-o",

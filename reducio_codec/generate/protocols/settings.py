@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 
 from reducio_codec.errors import InputError
+from reducio_codec.generate.config import GuidanceOf
 from reducio_codec.generate.folder import read_config
 from reducio_codec.generate.pipeline import ReducioDiTPipeline
 from reducio_codec.generate.sampling import check_sampler
@@ -47,6 +48,10 @@ class Settings:
     steps: int | None = None
     """None, as for guidance and sampler: what the model was made for."""
     guidance: float | None = None
+    guidance_of: GuidanceOf = "all"
+    picture_steps: int | None = None
+    """Of the text-to-image stage, as its guidance; None: its own."""
+    picture_guidance: float | None = None
     sampler: str | None = None
     decoder: str | None = None
     seed: int = 0
@@ -83,6 +88,11 @@ class Generator:
             raise InputError(f"image_encoder is given, but {settings.model!r} takes no semantic tokens")
         sampler = check_sampler(settings.sampler, objective=config.objective, distilled=config.distilled_steps > 0)
         steps, guidance = config.sampling_steps(settings.steps), config.sampling_guidance(settings.guidance)
+        told = settings.text_encoder is not None
+        guidance_of = config.check_guidance_of(settings.guidance_of, guidance=guidance, text=told)
+        for name in ("picture_steps", "picture_guidance"):
+            if getattr(settings, name) is not None and settings.text_to_image is None:
+                raise InputError(f"{name} is {getattr(settings, name)}, but there is no text-to-image stage")
         device = resolve_device(settings.device)
         dtype = resolve_dtype(
             "auto" if settings.precision == "auto" else getattr(torch, settings.precision), device=device
@@ -112,6 +122,9 @@ class Generator:
             "sampler": sampler,
             "steps": steps,
             "guidance": guidance,
+            "guidance_of": guidance_of,
+            "picture_steps": settings.picture_steps,
+            "picture_guidance": settings.picture_guidance,
             "decoder": settings.decoder or pipeline.decoders[0],
             "seed": settings.seed,
             "device": device.type,
