@@ -8,6 +8,8 @@ All of it runs in float32: a flow is a position, and bfloat16 has 8 bits.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,21 +34,14 @@ def estimate_flow(video: Tensor, keyframe: Tensor, *, far: bool = False) -> Tens
     Returns:
         (B, T, 2, H/8, W/8): x and y displacement in pixels; frame[y, x] looks like keyframe[y + dy, x + dx].
     """
-    batch, _, frames, height, width = video.shape
+    batch, _, frames = video.shape[:3]
     weights = video.new_tensor(_LUMA, dtype=torch.float32) * 127.5
     current = torch.einsum("bcthw,c->bthw", video.float(), weights).flatten(0, 1)[:, None]  # (B*T, 1, H, W)
     key = torch.einsum("bchw,c->bhw", keyframe.float(), weights)[:, None]  # (B, 1, H, W)
-    current2, key2 = F.avg_pool2d(current, 2), F.avg_pool2d(key, 2)
-    current4, key4 = F.avg_pool2d(current2, 2), F.avg_pool2d(key2, 2)
-    current8, key8 = F.avg_pool2d(current4, 2), F.avg_pool2d(key4, 2)
-
-    flow = _full_search(current8, key8, frames)  # (B*T, 2, H/16, W/16), pixels of the 1/8 picture
+    frame, picture = _levels(current), _levels(key)
+    flow = _follow(frame, picture, frames)
     if far:
-        flow = _further(current8, key8, flow)
-    flow = _refine(current4, key4, 2 * flow, node=4, steps=4, smooth=16.0)
-    flow = _refine(current2, key2, 2 * flow, node=8, steps=2, smooth=24.0)
-    flow = _resize(flow, height // FLOW_STRIDE, width // FLOW_STRIDE)
-    flow = _refine(current2, key2, flow, node=4, steps=2, smooth=24.0)
+        flow = _further(frame, picture, flow)
     found: Tensor = 2 * flow.unflatten(0, (batch, frames))
     return found
 
@@ -69,6 +64,30 @@ def warp(picture: Tensor, flow: Tensor) -> Tensor:
     grid_y = (flow[:, 1].float() + y) * (2 / height) + (1 / height - 1)
     grid = torch.stack((grid_x, grid_y), -1)  # (N, H, W, 2)
     return F.grid_sample(picture, grid.to(picture.dtype), mode="bilinear", padding_mode="border", align_corners=False)
+
+
+class _Levels(NamedTuple):
+    """Grey pictures (N, 1, H/s, W/s) at a half, a quarter and an eighth of the size."""
+
+    half: Tensor
+    quarter: Tensor
+    eighth: Tensor
+
+
+def _levels(grey: Tensor) -> _Levels:
+    half = F.avg_pool2d(grey, 2)
+    quarter = F.avg_pool2d(half, 2)
+    return _Levels(half, quarter, F.avg_pool2d(quarter, 2))
+
+
+def _follow(frame: _Levels, picture: _Levels, frames: int, *, start: Tensor | None = None) -> Tensor:
+    """From coarse to fine: (B*T, 2, H/8, W/8), pixels of the halved picture. ``picture`` is one for every ``frames``."""
+    height, width = frame.half.shape[-2:]
+    flow = _full_search(frame.eighth, picture.eighth, frames, start=start)  # (B*T, 2, H/16, W/16), of the 1/8 picture
+    flow = _refine(frame.quarter, picture.quarter, 2 * flow, node=4, steps=4, smooth=16.0)
+    flow = _refine(frame.half, picture.half, 2 * flow, node=8, steps=2, smooth=24.0)
+    flow = _resize(flow, 2 * height // FLOW_STRIDE, 2 * width // FLOW_STRIDE)
+    return _refine(frame.half, picture.half, flow, node=4, steps=2, smooth=24.0)
 
 
 def _resize(x: Tensor, height: int, width: int) -> Tensor:
@@ -95,16 +114,20 @@ def _full_search(current: Tensor, key: Tensor, frames: int, *, start: Tensor | N
     return flow
 
 
-def _further(current: Tensor, key: Tensor, flow: Tensor) -> Tensor:
+def _further(frame: _Levels, picture: _Levels, flow: Tensor) -> Tensor:
     """The flow, or for whole frames one that starts from a far search, where the picture moved by it is more like them."""
-    frames = len(current) // len(key)
-    start = _far_search(current, key, frames)
+    frames = len(frame.eighth) // len(picture.eighth)
+    start = _far_search(frame.eighth, picture.eighth, frames)
     moving = torch.nonzero(start.abs().amax((1, 2, 3)))[:, 0]
     if not len(moving):
         return flow
-    current, key = current[moving], key.repeat_interleave(frames, 0)[moving]
-    other = _full_search(current, key, 1, start=start[moving])
-    near, far = ((_moved(key, x, 1) - current).abs().clamp_max(40).mean((1, 2, 3)) for x in (flow[moving], other))
+    frame = _Levels(*(level[moving] for level in frame))
+    picture = _Levels(*(level.repeat_interleave(frames, 0)[moving] for level in picture))
+    other = _follow(frame, picture, 1, start=start[moving])
+    near, far = (
+        (warp(picture.half, _resize(x, *frame.half.shape[-2:])) - frame.half).abs().clamp_max(40).mean((1, 2, 3))
+        for x in (flow[moving], other)
+    )
     best = torch.where((far < 0.95 * near)[:, None, None, None], other, flow[moving])
     return flow.index_copy(0, moving, best)
 
