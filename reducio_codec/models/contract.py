@@ -98,6 +98,8 @@ class Decoder:
     """References inside the clip, the pictures that its latent was made with."""
     beside: Allowed = Allowed()
     """References beside the clip, on each side of it. Training has to offer them, too."""
+    least: int = 0
+    """References that it needs, inside and beside together."""
     builds_on: str | None = None
     """Another decoder of the model, which must be loaded: frames without references on both sides are that one's."""
     last_layer: str
@@ -130,6 +132,10 @@ class Decoder:
         places = [item.place for item in references]
         if len(set(places)) < len(places):
             raise InputError(f"references are at {', '.join(map(str, places))}; each needs a place of its own")
+        if len(references) < self.least:
+            raise InputError(
+                f"{len(references)} references are given; the decoder {self.name!r} takes {self.least} or more"
+            )
         if len(inside) not in self.inside:
             raise InputError(
                 f"{len(inside)} references inside the clip are given; the decoder {self.name!r} takes {self.inside}"

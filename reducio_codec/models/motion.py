@@ -118,9 +118,13 @@ def _further(frame: _Levels, picture: _Levels, flow: Tensor) -> Tensor:
     """The flow, or for whole frames one that starts from a far search, where the picture moved by it is more like them."""
     frames = len(frame.eighth) // len(picture.eighth)
     start = _far_search(frame.eighth, picture.eighth, frames)
-    moving = torch.nonzero(start.abs().amax((1, 2, 3)))[:, 0]
-    if not len(moving):
-        return flow
+    moves = start.abs().amax((1, 2, 3)) > 0  # (B*T,)
+    if start.device.type == "cpu":
+        moving = torch.nonzero(moves)[:, 0]
+        if not len(moving):
+            return flow
+    else:  # to ask an accelerator which frames these are takes longer than to search for all
+        moving = torch.arange(len(moves), device=start.device)
     frame = _Levels(*(level[moving] for level in frame))
     picture = _Levels(*(level.repeat_interleave(frames, 0)[moving] for level in picture))
     other = _follow(frame, picture, 1, start=start[moving])
@@ -128,7 +132,8 @@ def _further(frame: _Levels, picture: _Levels, flow: Tensor) -> Tensor:
         (warp(picture.half, _resize(x, *frame.half.shape[-2:])) - frame.half).abs().clamp_max(40).mean((1, 2, 3))
         for x in (flow[moving], other)
     )
-    best = torch.where((far < 0.95 * near)[:, None, None, None], other, flow[moving])
+    better = (far < 0.95 * near) & moves[moving]
+    best = torch.where(better[:, None, None, None], other, flow[moving])
     return flow.index_copy(0, moving, best)
 
 

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from reducio_codec.clips.refine import Refinement, refine
 from reducio_codec.clips.runner import ClipRunner
 from reducio_codec.clips.spans import ClipSpan
-from reducio_codec.config import LiteConfig, ReducioConfig, TilingConfig
+from reducio_codec.config import AlignedConfig, LiteConfig, ReducioConfig, TilingConfig
 from reducio_codec.errors import InputError
 from reducio_codec.models.contract import CodecModel, Decoder, Reference
 from reducio_codec.models.export import Decode
@@ -23,8 +23,10 @@ LITE = ("warp", "bidirectional", "attention", "add", "linear", "none")
 PAPER = ("attention", "add", "linear", "none")
 NARROW = {"base_channels": 8, "channel_multipliers": (1, 1, 1, 1, 1, 1), "content_channels": 8, "depth": 1,
           "content_multipliers": (1, 1, 1, 1), "content_depth": 1, "norm_groups": 2}  # fmt: skip
-CONFIGURATIONS: dict[str, LiteConfig | ReducioConfig] = {
+ALIGNED = ("attention", "sharp", "add", "linear", "none")
+CONFIGURATIONS: dict[str, LiteConfig | AlignedConfig | ReducioConfig] = {
     "lite": LiteConfig(channels_4=8, channels_8=8, channels_16=4, channels_32=16, decoders=LITE),
+    "aligned": AlignedConfig(channels_4=8, channels_8=8, channels_16=4, channels_32=16, decoders=ALIGNED),
     "paper": ReducioConfig(**NARROW, decoders=PAPER),  # type: ignore[arg-type]
     "image": ReducioConfig(**NARROW | {"channel_multipliers": (1, 1, 1, 1)}, conv="image", content_frame="none",
                            decoders=("none",), temporal_compression_ratio=1, spatial_compression_ratio=8,
@@ -141,12 +143,12 @@ def test_references(model: str, decoder: str) -> None:
     inside = [Reference.of_frame(video, place) for place in (7, 3, 12)]
     for pictures in ([], inside[:1], inside[:2], inside, inside[:1] + beside[1:3], inside + beside):
         counts = len([item for item in pictures if not item.beside]), len([p for p in pictures if p.beside]) // 2
-        if counts[0] in found.inside and counts[1] in found.beside:
+        if counts[0] in found.inside and counts[1] in found.beside and len(pictures) >= found.least:
             assert network.decode(latent, pictures, decoder=decoder).isfinite().all()
         else:
             with pytest.raises(InputError, match=f"references .*are given; the decoder '{decoder}'"):
                 network.decode(latent, pictures, decoder=decoder)
-        if counts[0] >= found.inside.least:
+        if counts[0] >= found.inside.least and len(pictures) >= found.least:
             chosen = found.select(pictures)  # whatever there is, it takes what it can use
             assert network.decode(latent, chosen, decoder=decoder).isfinite().all()
             assert {item.place for item in chosen if item.beside} <= {-9, 23}, "the nearest"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from reducio_codec.config import CLIP_LENGTH, AlignedConfig
 from reducio_codec.models.lite.blocks import SLOTS, ResBlock, act, conv, unfold_slots, upsample, zero_conv
 from reducio_codec.models.motion import estimate_flow, warp
+from reducio_codec.models.precision import exact
 
 
 class AlignedEncoder(nn.Module):
@@ -54,7 +55,7 @@ class AlignedEncoder(nn.Module):
             near: of each frame, the reference that its motion leads to.
             shown: frames that are references themselves: they need no motion, and no residual.
         """
-        with torch.no_grad(), torch.autocast(video.device.type, enabled=False):
+        with torch.no_grad(), exact(video.device):
             flow = _flow_to_near(video, pictures, near)  # (B, 16, 2, H/8, W/8)
             flow[:, list(shown)] = 0
             coarse = rearrange(F.avg_pool2d(flow.flatten(0, 1), 2), "(b t) c h w -> b (t c) h w", t=CLIP_LENGTH)
@@ -73,7 +74,7 @@ class AlignedEncoder(nn.Module):
         x = self.block_16(act(self.down_16(x)))  # (B*16, C8, H/16, W/16)
         x = act(self.fold(rearrange(x, "(b t) c h w -> b (t c) h w", t=CLIP_LENGTH)))  # (B, C32, H/16, W/16)
         x = self.blocks_32(act(self.down_32(x)))  # (B, C32, H/32, W/32)
-        with torch.autocast(video.device.type, enabled=False):  # a flow of 30 px in bfloat16 is wrong by 0.1 px
+        with exact(video.device):  # a flow of 30 px in bfloat16 is wrong by 0.1 px
             motion = self.flow_in(coarse) + self.residual_in(residual)
         return unfold_slots(motion), unfold_slots(self.out_conv(act(x)).float())
 

@@ -62,6 +62,7 @@ class AlignedLite(CodecModel):
             name=name,
             inside=Allowed(least=0 if second else 1, most=None),
             beside=Allowed(most=1) if second else Allowed(),
+            least=1,
             last_layer="out_4",
             reach=None if second else 416,  # the search for motion sees the whole tile
         )
@@ -121,8 +122,6 @@ class AlignedLite(CodecModel):
         aligned = [name for name in decoders if name != "none"]
         if not aligned:
             return found
-        if not references:
-            raise InputError(f"0 references are given; the decoder {aligned[0]!r} takes 1 or more")
         batch = latent.shape[0]
         plan = plan_references(
             [item.place for item in references],

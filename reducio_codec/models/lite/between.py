@@ -16,6 +16,7 @@ from torch import Tensor
 from reducio_codec.models.lite.blocks import upsample
 from reducio_codec.models.lite.plan import Plan
 from reducio_codec.models.motion import FLOW_STRIDE, estimate_flow, warp
+from reducio_codec.models.precision import exact
 
 
 class Between(NamedTuple):
@@ -37,7 +38,7 @@ class Between(NamedTuple):
 @torch.no_grad()
 def motion_between(pictures: Tensor, plan: Plan) -> Between:
     """pictures (B*R, 3, H, W) in [-1, 1]."""
-    with torch.autocast(pictures.device.type, enabled=False):
+    with exact(pictures.device):
         near, far = pictures.float()[plan.pairs[0]], pictures.float()[plan.pairs[1]]  # (P, 3, H, W)
         both = estimate_flow(torch.cat((near, far))[:, :, None], torch.cat((far, near)))[:, 0]  # (2 * P, 2, H/8, W/8)
         ahead, back = both.chunk(2)

@@ -213,7 +213,8 @@ class LiteAttentionFusion(nn.Module):
 
     def forward(self, x: Tensor, content: Tensor) -> Tensor:  # (B*16, C, h, w), (B, K, h, w)
         height, width = x.shape[-2:]
-        angles = _angles(height, width, torch.tensor(self.rates).to(x.device))  # (h*w, C/heads/2)
+        rates = torch.cat([x.new_full((1,), rate, dtype=torch.float32) for rate in self.rates])
+        angles = _angles(height, width, rates)  # (h*w, C/heads/2)
         split = "(b t) (n c) h w -> b n t (h w) c"
         query = _turn(rearrange(self.query(x), split, t=CLIP_LENGTH, n=self.heads), angles).flatten(2, 3)
         key = _turn(rearrange(self.key(content), split, t=1, n=self.heads), angles).flatten(2, 3)

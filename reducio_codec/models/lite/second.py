@@ -11,6 +11,7 @@ from reducio_codec.models.lite.between import Between, disagreement, moved_small
 from reducio_codec.models.lite.blocks import ResBlock, act, channels_last, conv, joined, upsample, zero_conv
 from reducio_codec.models.lite.plan import Plan
 from reducio_codec.models.motion import FLOW_STRIDE, warp
+from reducio_codec.models.precision import exact
 
 _SHARPNESS = 32.0
 """How much a guess loses against the others for an error of 1 (127.5 grey levels), before training."""
@@ -74,7 +75,7 @@ class SecondReference(nn.Module):
         self, frames: Tensor, flow: Tensor, pictures: Tensor, *, plan: Plan, between: Between
     ) -> tuple[Tensor, Tensor]:
         """Flows (N, 2, 2, H/8, W/8) to the far reference, and how far each misses the frame, (N, 2, H/8, W/8)."""
-        with torch.autocast(frames.device.type, enabled=False):
+        with exact(frames.device):
             chained = flow + warp(between.ahead, flow / FLOW_STRIDE)
             flows = (chained, between.straight_far)
             small, shown = F.avg_pool2d(pictures, 4), F.avg_pool2d(frames, 4)
