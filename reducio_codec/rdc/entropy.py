@@ -1,9 +1,9 @@
 """Quantised latents to bytes and back.
 
-Symbols are coded in groups: time position by time position, channel by channel, and within a channel first the
-positions with even row and column, then those with odd ones, then the rest. A symbol's context is the magnitude of what
-was decoded around it: the same channel in the time position before, the four channels before at the same place, and,
-after the first positions, its four neighbours. All symbols of a group with the same context class are coded in one call.
+Symbols are coded in groups: time position by time position, channel by channel, and within a channel in five passes from
+coarse to fine, each of which is predicted from the four neighbours that it lies between. A symbol's context is how large the
+errors of these predictions were around it: at its four neighbours, in the same channel in the time position before, and in
+the four channels before at the same place. All symbols of a group with the same scale are coded in one call.
 """
 
 from __future__ import annotations
@@ -22,7 +22,16 @@ from torch import Tensor
 
 from reducio_codec.errors import FormatError, InputError, WeightsError
 from reducio_codec.rdc.ranges import UNIT, step_units
-from reducio_codec.rdc.tables import FREQUENCY_TOTAL, LADDER, THRESHOLDS, LatentTables, frequencies
+from reducio_codec.rdc.tables import (
+    FREQUENCY_TOTAL,
+    LADDER,
+    PASSES,
+    THRESHOLDS,
+    TIMES,
+    WEIGHT,
+    LatentTables,
+    frequencies,
+)
 from reducio_codec.rdc.varint import read_varint, write_varint
 from reducio_codec.weights.layout import read_document
 
@@ -39,7 +48,8 @@ class LatentCoder:
     def __init__(self, tables: LatentTables) -> None:
         self.tables = tables
         self.channels = len(tables.multipliers)
-        self._scales = np.array(tables.scales, dtype=np.int64)  # (channel, kind, class)
+        self._weights = np.array(tables.weights, dtype=np.int64)  # (channel, time, pass, 3)
+        self._scales = np.array(tables.scales, dtype=np.int64)  # (channel, time, pass, class)
 
     @classmethod
     def load(cls, folder: str | Path, *, channels: int = 16) -> LatentCoder:
@@ -129,7 +139,7 @@ class LatentCoder:
         decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(words, dtype="<u4").astype(np.uint32))
         symbols = np.zeros(shape, dtype=np.int32)
         for group in self.groups(symbols, step=step):
-            residual = np.zeros(len(group.classes), dtype=np.int64)
+            residual = np.zeros(len(group.prediction), dtype=np.int64)
             for places, model, largest in self._models(group, step=step):
                 try:
                     values = decoder.decode(model, len(places)).astype(np.int64) - largest
@@ -161,45 +171,33 @@ class LatentCoder:
     def groups(self, symbols: Symbols, *, step: float) -> Iterator[Group]:
         """Groups in coding order. Each is made from symbols of earlier groups alone, when it is asked for."""
         _, times, height, width = symbols.shape
-        grids = _pass_grids(height, width)
         steps = [self.channel_step(channel, step) for channel in range(self.channels)]
-        before = [np.zeros((height, width), np.int64) for _ in range(self.channels)]  # sums of the time position before
+        errors = np.zeros((self.channels, height, width), np.int64)  # of each channel, in units: the newest there are
         for time in range(times):
-            earlier: list[Whole] = []
             for channel in range(self.channels):
-                plane = symbols[channel, time]
-                base, weight, kind = np.zeros((height, width), np.int64), 0, 0
-                if time:
-                    base, weight, kind = base + before[channel], weight + 13, kind + 1
-                if earlier:
-                    base, weight, kind = base + sum(earlier[-4:]), weight + 13 * len(earlier[-4:]), kind + 2
-                for number, (rows, columns) in enumerate(grids):
+                plane, before = symbols[channel, time], errors[channel].copy()
+                others = errors[max(0, channel - 4) : channel].sum(0)
+                for number, part in enumerate(passes(height, width)):
+                    rows, columns = part.rows, part.columns
                     if not len(rows):
                         continue
-                    around = weight
-                    sums = base[rows, columns]
+                    sums = np.zeros((3, len(rows)), np.int64)
+                    sums[1], sums[2] = before[rows, columns], others[rows, columns]
                     prediction: Whole = np.zeros(len(rows), np.int64)
                     if number:
-                        near = _neighbours(plane, rows, columns, diagonal=number == 1)  # (4, n)
-                        sums = sums + 4 * steps[channel] * np.abs(near).sum(0)
-                        around += 16
-                        prediction = (self.tables.follow[channel] * near.sum(0) + 8) // 16
-                    classes = np.zeros(len(rows), np.int64)
-                    if around:
-                        classes = np.searchsorted(_BORDERS, sums // around, side="right")
+                        sums[0] = part.neighbours(errors[channel])
+                        prediction = (self.tables.follow[channel][number - 1] * part.neighbours(plane) + 32) // 64
                     yield Group(
-                        channel=channel,
-                        kind=kind + 4 * (number > 0),
+                        table=(channel, min(time, TIMES - 1), number),
                         place=(channel, time, rows, columns),
-                        classes=classes,
+                        sums=sums,
                         prediction=prediction,
                     )
-                before[channel] = _blur(np.abs(plane).astype(np.int64) * steps[channel])
-                earlier.append(before[channel])
+                    errors[channel, rows, columns] = np.abs(plane[rows, columns] - prediction) * steps[channel]
 
     def _contexts(self, group: Group, *, step: float) -> Iterator[tuple[Whole, int, int]]:
-        width = self.channel_step(group.channel, step)
-        scales = self._scales[group.channel, group.kind, group.classes]
+        width = self.channel_step(group.table[0], step)
+        scales = self._scales[group.table][classes(self._weights[group.table], group.sums)]
         for scale in np.unique(scales):
             yield np.flatnonzero(scales == scale), LADDER[scale], width
 
@@ -212,12 +210,12 @@ class LatentCoder:
 class Group:
     """Symbols that are coded together, since none is another's context."""
 
-    channel: int
-    kind: int
+    table: tuple[int, int, int]
+    """Channel, time position (the last that has tables, at most) and pass: where the tables have its weights and scales."""
     place: tuple[int, int, Whole, Whole]
     """Index into the symbols: channel, time position, rows, columns."""
-    classes: Whole
-    """(n,) context class of each."""
+    sums: Whole
+    """(3, n) errors of prediction, in units: of the four neighbours, the time position before, up to four channels before."""
     prediction: Whole
     """(n,) what is subtracted before coding."""
 
@@ -237,31 +235,44 @@ def _model(scale: int, step: int) -> tuple[Any, int]:
     return model, (len(counted) - 2) // 2
 
 
+def classes(weights: Whole, sums: Whole) -> Whole:
+    """(n,) context class of a group's sums (3, n)."""
+    return np.searchsorted(_BORDERS, weights @ sums // WEIGHT, side="right")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """Positions of a plane that are coded together, each between four of earlier passes."""
+
+    rows: Whole
+    columns: Whole
+    around: Whole
+    """(4, n) the neighbours' places in the plane, row by row; one behind the last where there is none."""
+
+    def neighbours(self, plane: Symbols | Whole) -> Whole:
+        """(..., h, w) to (..., n): the sums of the four."""
+        flat = plane.reshape(*plane.shape[:-2], -1)
+        nothing = np.zeros_like(flat[..., :1])
+        total: Whole = np.concatenate((flat, nothing), -1)[..., self.around].sum(-2, dtype=np.int64)
+        return total
+
+
 @lru_cache(maxsize=64)
-def _pass_grids(height: int, width: int) -> tuple[tuple[Whole, Whole], ...]:
-    """Rows and columns of each of the three passes."""
+def passes(height: int, width: int) -> tuple[Pass, ...]:
+    """The five passes. Beyond the edge the position on the other side is the neighbour, where there is one."""
     row, column = np.divmod(np.arange(height * width), width)
-    passes = np.where((row + column) % 2 == 1, 2, row % 2)
-    return tuple((row[passes == i], column[passes == i]) for i in range(3))
-
-
-def _neighbours(plane: Symbols, rows: Whole, columns: Whole, *, diagonal: bool) -> Whole:
-    """(4, n) symbols around each position; beyond the edge the nearest of the same parity inside takes their place."""
-    height, width = plane.shape
-    offsets = ((-1, -1), (-1, 1), (1, -1), (1, 1)) if diagonal else ((-1, 0), (1, 0), (0, -1), (0, 1))
+    coarse = np.where((row // 2 + column // 2) % 2 == 1, 2, row // 2 % 2)  # of the even rows and columns
+    number = np.where((row + column) % 2 == 1, 4, np.where(row % 2 == 1, 3, coarse))
     found = []
-    for dy, dx in offsets:
-        y, x = rows + dy, columns + dx
-        y = np.where((y < 0) | (y >= height), rows - dy, y)
-        x = np.where((x < 0) | (x >= width), columns - dx, x)
-        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        found.append(np.where(inside, plane[y.clip(0, height - 1), x.clip(0, width - 1)], 0))
-    return np.stack(found).astype(np.int64)
-
-
-def _blur(magnitude: Whole) -> Whole:
-    """Four times the position plus the sum of the 3x3 around it: a weight of 13."""
-    padded = np.pad(magnitude, 1, mode="edge")
-    rows = padded[:-2] + padded[1:-1] + padded[2:]
-    total: Whole = rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] + 4 * magnitude
-    return total
+    for index in range(PASSES):
+        rows, columns = row[number == index], column[number == index]
+        far = 2 if index < 3 else 1
+        diagonal = ((-far, -far), (-far, far), (far, -far), (far, far))
+        around = []
+        for dy, dx in diagonal if index % 2 == 1 else ((-far, 0), (far, 0), (0, -far), (0, far)):
+            y = np.where((rows + dy < 0) | (rows + dy >= height), rows - dy, rows + dy)
+            x = np.where((columns + dx < 0) | (columns + dx >= width), columns - dx, columns + dx)
+            inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+            around.append(np.where(inside, y * width + x, height * width))
+        found.append(Pass(rows=rows, columns=columns, around=np.stack(around)))
+    return tuple(found)

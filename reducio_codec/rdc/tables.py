@@ -22,11 +22,17 @@ LADDER = tuple(round(4 * 1.27**i) for i in range(38))
 """Scales that a context can choose, in units: 1/256 to about 27 standard deviations, 27% apart."""
 
 THRESHOLDS = tuple(round(4 * 1.75**i) for i in range(15))
-"""Borders between context classes, in units of mean neighbouring magnitude."""
+"""Borders between context classes, in units of the weighted mean of the errors around."""
 
 CLASSES = len(THRESHOLDS) + 1
-KINDS = 8
-"""Which neighbours exist: 1 for the time position before, 2 for earlier channels, 4 for positions around."""
+PASSES = 5
+"""In which a channel's positions are coded, from coarse to fine."""
+
+TIMES = 4
+"""Time positions that have tables of their own; any after them use the last one's."""
+
+WEIGHT = 1 << 12
+"""A context's weight of 1."""
 
 _SHAPE_RESOLUTION = 64  # entries of the master distribution per unit of its scale
 _SHAPE_REACH = 40
@@ -76,25 +82,29 @@ def frequencies(scale: int, step: int) -> npt.NDArray[np.int64]:
 class LatentTables(JsonConfig):
     """What a latent coder knows of a model's latent.
 
-    ``multipliers[c]``: quantiser step of channel c at ``latent_step`` 1, in units. ``follow[c]``: how much of the mean
-    of the four positions around is taken as prediction, in quarters. ``scales[c][kind][class]``: index into ``LADDER``.
+    ``multipliers[c]``: quantiser step of channel c at ``latent_step`` 1, in units. ``follow[c][pass - 1]``: how much of the
+    sum of the four neighbours is taken as prediction, in 1/64. ``weights[c][time][pass]``: of the sums that make a context,
+    in 1/4096: the four neighbours, the time position before, the channels before. ``scales[c][time][pass][class]``: index
+    into ``LADDER``.
     """
 
     multipliers: tuple[int, ...]
-    follow: tuple[int, ...]
-    scales: tuple[tuple[tuple[int, ...], ...], ...]
+    follow: tuple[tuple[int, ...], ...]
+    weights: tuple[tuple[tuple[tuple[int, ...], ...], ...], ...]
+    scales: tuple[tuple[tuple[tuple[int, ...], ...], ...], ...]
     format: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scales", tuple(tuple(tuple(row) for row in channel) for channel in self.scales))
+        for name in ("follow", "weights", "scales"):
+            object.__setattr__(self, name, _tuples(getattr(self, name)))
         channels = len(self.multipliers)
         ok = (
             self.format == 1
             and 0 < channels <= MAX_CHANNELS
             and all(type(m) is int and 1 <= m <= 64 * UNIT for m in self.multipliers)
-            and len(self.follow) == len(self.scales) == channels
-            and all(type(f) is int and 0 <= f <= 4 for f in self.follow)
-            and all(_good_scales(channel) for channel in set(self.scales))
+            and _good(self.follow, shape=(channels, PASSES - 1), largest=16)
+            and _good(self.weights, shape=(channels, TIMES, PASSES, 3), largest=WEIGHT)
+            and _good(self.scales, shape=(channels, TIMES, PASSES, CLASSES), largest=len(LADDER) - 1)
         )
         if not ok:
             raise WeightsError("the latent coder's tables (entropy.json) are damaged or of a newer format")
@@ -104,9 +114,18 @@ class LatentTables(JsonConfig):
         """For a model without fitted tables: each context expects what its neighbours show."""
         mean = [0, *(round(t * 1.3) for t in THRESHOLDS)]
         known = tuple(int(np.argmin([abs(np.log(s / max(m, 6))) for s in LADDER])) for m in mean)
-        blind = int(np.argmin([abs(s - 0.6 * UNIT) for s in LADDER]))
-        kinds = tuple((blind,) * CLASSES if kind == 0 else known for kind in range(KINDS))
-        return cls(multipliers=(UNIT,) * channels, follow=(0,) * channels, scales=(kinds,) * channels)
+        blind = (int(np.argmin([abs(s - 0.6 * UNIT) for s in LADDER])),) * CLASSES
+        weights, scales = np.zeros((channels, TIMES, PASSES, 3), int), np.zeros((channels, TIMES, PASSES, CLASSES), int)
+        for channel, time, number in np.ndindex(channels, TIMES, PASSES):
+            counts = np.array([4 * (number > 0), time > 0, min(channel, 4)])
+            weights[channel, time, number] = context_weights(counts > 0, counts=counts)
+            scales[channel, time, number] = known if counts.any() else blind
+        return cls(
+            multipliers=(UNIT,) * channels,
+            follow=((0,) * (PASSES - 1),) * channels,
+            weights=weights.tolist(),
+            scales=scales.tolist(),
+        )
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> LatentTables:
@@ -116,7 +135,21 @@ class LatentTables(JsonConfig):
             raise WeightsError(f"the latent coder's tables (entropy.json) can't be read: {error}") from error
 
 
-def _good_scales(channel: tuple[tuple[int, ...], ...]) -> bool:
-    return len(channel) == KINDS and all(
-        len(row) == CLASSES and all(type(i) is int and 0 <= i < len(LADDER) for i in row) for row in channel
-    )
+def context_weights(shares: npt.NDArray[Any], *, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Weights (3,) of three sums of ``counts`` addends each, so that their means count in proportion to ``shares``."""
+    known = np.where(counts > 0, shares, 0)
+    whole: npt.NDArray[np.int64] = np.rint(WEIGHT * known / max(known.sum(), 1e-9) / np.maximum(counts, 1)).astype(int)
+    return whole
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def _good(table: Any, *, shape: tuple[int, ...], largest: int) -> bool:
+    """Whether a nested tuple has this shape, and whole numbers from 0 to ``largest`` only."""
+    if not shape:
+        return type(table) is int and 0 <= table <= largest
+    if not isinstance(table, tuple) or len(table) != shape[0]:
+        return False
+    return all(_good(part, shape=shape[1:], largest=largest) for part in table)

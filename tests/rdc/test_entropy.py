@@ -106,7 +106,9 @@ def test_tables_travel_as_json() -> None:
     tables = fit_tables(latents(6, 2), multipliers=[0.1] * 16, steps=(0.5,))
     assert LatentTables.from_json(json.loads(json.dumps(tables.to_json()))) == tables
     with pytest.raises(WeightsError):
-        LatentTables.from_json({**tables.to_json(), "follow": [9] * 16})
+        LatentTables.from_json({**tables.to_json(), "follow": [[9] * 3] * 16})
+    with pytest.raises(WeightsError):
+        LatentTables.from_json({**tables.to_json(), "weights": [[[[4097, 0, 0]] * 5] * 4] * 16})
     with pytest.raises(WeightsError):
         LatentTables.from_json({"new": 1})
 

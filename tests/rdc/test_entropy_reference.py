@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -50,16 +50,21 @@ class RangeDecoder:
         return symbol
 
 
-def passes(height: int, width: int) -> Iterator[list[tuple[int, int]]]:
-    places = [(y, x) for y in range(height) for x in range(width)]
-    yield [(y, x) for y, x in places if y % 2 == 0 and x % 2 == 0]
-    yield [(y, x) for y, x in places if y % 2 == 1 and x % 2 == 1]
-    yield [(y, x) for y, x in places if (y + x) % 2 == 1]
+def pass_of(y: int, x: int) -> int:
+    if y % 2 == 0 and x % 2 == 0:
+        return 2 if y % 4 != x % 4 else y % 4 // 2
+    return 3 if y % 2 == 1 and x % 2 == 1 else 4
 
 
-def near(plane: list[list[int]], y: int, x: int, number: int) -> list[int]:
-    height, width = len(plane), len(plane[0])
-    offsets = ((-1, -1), (-1, 1), (1, -1), (1, 1)) if number == 1 else ((-1, 0), (1, 0), (0, -1), (0, 1))
+def near(plane: list[list[int]], y: int, x: int) -> list[int]:
+    height, width, number = len(plane), len(plane[0]), pass_of(y, x)
+    if number == 0:
+        return []
+    far = 2 if number in (1, 2) else 1
+    if number in (1, 3):
+        offsets = ((-far, -far), (-far, far), (far, -far), (far, far))
+    else:
+        offsets = ((-far, 0), (far, 0), (0, -far), (0, far))
     found = []
     for dy, dx in offsets:
         row = y + dy if 0 <= y + dy < height else y - dy
@@ -68,58 +73,42 @@ def near(plane: list[list[int]], y: int, x: int, number: int) -> list[int]:
     return found
 
 
-def blur(plane: list[list[int]], step: int) -> list[list[int]]:
-    height, width = len(plane), len(plane[0])
-
-    def at(y: int, x: int) -> int:
-        return abs(plane[min(max(y, 0), height - 1)][min(max(x, 0), width - 1)]) * step
-
-    return [
-        [4 * at(y, x) + sum(at(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)) for x in range(width)]
-        for y in range(height)
-    ]
-
-
 def decode(data: bytes, shape: tuple[int, int, int, int], *, step: int, tables: LatentTables) -> Symbols:
     """Symbols [channel][time][row][column]; ``step`` in 1/1024."""
     channels, times, height, width = shape
     symbols = [[[[0] * width for _ in range(height)] for _ in range(times)] for _ in range(channels)]
+    errors = [[[[0] * width for _ in range(height)] for _ in range(times)] for _ in range(channels)]
     if not data:
         return symbols
     size, start = read_varint(data, 0)
     escapes, place = data[start : start + size], 0
     coder = RangeDecoder(data[start + size :])
-    before: list[list[list[int]]] = []
-    for time in range(times):
-        now: list[list[list[int]]] = []
-        for channel in range(channels):
-            own = max(1, (step * tables.multipliers[channel] + 512) // 1024)
-            plane = symbols[channel][time]
-            for number, grid in enumerate(passes(height, width)):
-                known = (1 if time else 0) + (2 if channel else 0) + (4 if number else 0)
-                coded = []
-                for y, x in grid:
-                    total, weight, prediction = 0, 0, 0
-                    if time:
-                        total, weight = total + before[channel][y][x], weight + 13
-                    for other in now[-4:]:
-                        total, weight = total + other[y][x], weight + 13
-                    if number:
-                        around = near(plane, y, x, number)
-                        total, weight = total + 4 * own * sum(map(abs, around)), weight + 16
-                        prediction = (tables.follow[channel] * sum(around) + 8) // 16
-                    context = sum(border <= total // weight for border in THRESHOLDS) if weight else 0
-                    coded.append((tables.scales[channel][known][context], y, x, prediction))
-                for scale, y, x, prediction in sorted(coded, key=lambda item: item[0]):  # stable
-                    counts = frequencies(LADDER[scale], own).tolist()
-                    largest = len(counts) // 2 - 1
-                    residual = coder.decode(counts) - largest
-                    if residual > largest:
-                        code, place = read_varint(escapes, place)
-                        residual = (code // 2 + largest + 1) * (-1 if code % 2 else 1)
-                    plane[y][x] = residual + prediction
-            now.append(blur(plane, own))
-        before = now
+    for time, channel, number in itertools.product(range(times), range(channels), range(5)):
+        own = max(1, (step * tables.multipliers[channel] + 512) // 1024)
+        plane, error = symbols[channel][time], errors[channel][time]
+        weights = tables.weights[channel][min(time, 3)][number]
+        coded = []
+        for y, x in itertools.product(range(height), range(width)):
+            if pass_of(y, x) != number:
+                continue
+            sums = (
+                sum(near(error, y, x)),
+                errors[channel][time - 1][y][x] if time else 0,
+                sum(errors[other][time][y][x] for other in range(max(0, channel - 4), channel)),
+            )
+            value = sum(weight * part for weight, part in zip(weights, sums, strict=True)) // 4096
+            context = sum(border <= value for border in THRESHOLDS)
+            prediction = (tables.follow[channel][number - 1] * sum(near(plane, y, x)) + 32) // 64 if number else 0
+            coded.append((tables.scales[channel][min(time, 3)][number][context], y, x, prediction))
+        for scale, y, x, prediction in sorted(coded, key=lambda item: item[0]):  # stable
+            counts = frequencies(LADDER[scale], own).tolist()
+            largest = len(counts) // 2 - 1
+            residual = coder.decode(counts) - largest
+            if residual > largest:
+                code, place = read_varint(escapes, place)
+                residual = (code // 2 + largest + 1) * (-1 if code % 2 else 1)
+            plane[y][x] = residual + prediction
+            error[y][x] = abs(residual) * own
     return symbols
 
 
@@ -131,13 +120,14 @@ def test_it_reads_the_golden_symbols(name: str) -> None:
         assert np.array_equal(decode(data, clip.shape, step=round(1024 * step), tables=tables), clip)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 2, 5, 4), (6, 3, 1, 7), (2, 2, 2, 2)])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 2, 5, 4), (6, 6, 1, 7), (2, 6, 2, 2), (5, 1, 9, 11)])
 def test_it_reads_random_symbols(shape: tuple[int, int, int, int], tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     tables = LatentTables(
         multipliers=tuple(rng.integers(300, 3000, shape[0]).tolist()),
-        follow=tuple(rng.integers(0, 5, shape[0]).tolist()),
-        scales=tuple(tuple(tuple(rng.integers(0, 38, 16).tolist()) for _ in range(8)) for _ in range(shape[0])),
+        follow=rng.integers(0, 17, (shape[0], 4)).tolist(),
+        weights=rng.integers(0, 1500, (shape[0], 4, 5, 3)).tolist(),
+        scales=rng.integers(0, 38, (shape[0], 4, 5, 16)).tolist(),
     )
     symbols = np.rint(rng.laplace(scale=5, size=shape)).astype(np.int32)
     data = LatentCoder(tables).encode(symbols, step=0.3)

@@ -154,6 +154,11 @@ def test_format_md_quotes_the_coders_numbers() -> None:
         middle = len(counted) // 2 - 1
         label = f"scale {scale}, step {step}"
         assert numbers(label) == [len(counted) - 1, *counted[middle : middle + 4].tolist(), int(counted[-1])], label
-    tables = LatentTables.default(1)
-    assert numbers("default scales of kind 0") == list(tables.scales[0][0])
-    assert numbers("default scales of the other kinds") == list(tables.scales[0][1])
+    tables = LatentTables.default(4)
+    label = "default scales where no sum exists (first time, first channel, pass 0)"
+    assert numbers(label) == list(tables.scales[0][0][0])
+    for place in ((0, 0, 1), (0, 1, 0), (1, 0, 0), (3, 3, 4)):
+        channel, time, number = place
+        assert numbers("default scales everywhere else") == list(tables.scales[channel][time][number]), place
+    assert numbers("default weights of the first channel") == list(tables.weights[0][1][1])
+    assert numbers("default weights of the fourth channel") == list(tables.weights[3][1][1])
