@@ -57,13 +57,17 @@ class AlignedEncoder(nn.Module):
         """
         with torch.no_grad(), exact(video.device):
             flow = _flow_to_near(video, pictures, near)  # (B, 16, 2, H/8, W/8)
-            flow[:, list(shown)] = 0
+            for frame in shown:
+                flow[:, frame] = 0
             coarse = rearrange(F.avg_pool2d(flow.flatten(0, 1), 2), "(b t) c h w -> b (t c) h w", t=CLIP_LENGTH)
             frames = F.avg_pool2d(rearrange(video, "b c t h w -> (b t) c h w"), 2)  # (B*16, 3, H/2, W/2)
             linear = self.linear_flow(coarse)  # (B*16, 2, H/16, W/16)
             half = F.avg_pool2d(pictures.flatten(0, 1).float(), 2).unflatten(0, (len(pictures), -1))
-            residual = frames - warp(half[:, list(near)].flatten(0, 1), upsample(linear, 8) / 2)
-            residual.unflatten(0, (-1, CLIP_LENGTH))[:, list(shown)] = 0  # the decoder has those frames
+            residual = frames - warp(
+                torch.stack([half[:, number] for number in near], 1).flatten(0, 1), upsample(linear, 8) / 2
+            )
+            for frame in shown:  # the decoder has those
+                residual.unflatten(0, (-1, CLIP_LENGTH))[:, frame] = 0
             evidence = F.pixel_unshuffle(torch.cat((frames, residual), 1), 2)  # (B*16, 24, H/4, W/4)
             flow = flow.flatten(0, 1)
             flows = torch.cat((flow, flow - upsample(linear, 2)), 1) / 8  # (B*16, 4, H/8, W/8)
@@ -87,9 +91,11 @@ class AlignedEncoder(nn.Module):
 
 def _flow_to_near(video: Tensor, pictures: Tensor, near: Sequence[int]) -> Tensor:
     """(B, 16, 2, H/8, W/8): of each frame to its own reference."""
-    batch, _, frames, height, width = video.shape
-    flow = video.new_empty((batch, frames, 2, height // 8, width // 8), dtype=torch.float32)
+    flows = [torch.empty(0)] * len(near)
     for number in sorted(set(near)):
-        own = [frame for frame in range(frames) if near[frame] == number]
-        flow[:, own] = estimate_flow(video[:, :, own], pictures[:, number], far=True)
-    return flow
+        own = [frame for frame, found in enumerate(near) if found == number]
+        clip = torch.stack([video[:, :, frame] for frame in own], 2)
+        found = estimate_flow(clip, pictures[:, number], far=True)
+        for frame, flow in zip(own, found.unbind(1), strict=True):
+            flows[frame] = flow
+    return torch.stack(flows, 1)

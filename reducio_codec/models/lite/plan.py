@@ -86,7 +86,7 @@ def plan_references(
     which = [numbers[near[frame], other] for frame, other in zip(between, far, strict=True)]
 
     def whole(values: Sequence[object], *shape: int) -> Tensor:
-        return torch.tensor(values, dtype=torch.int64, device=device).reshape(*shape)
+        return torch.tensor(values, dtype=torch.int64).reshape(*shape).to(device)
 
     return Plan(
         near=whole(near, -1),
@@ -94,6 +94,6 @@ def plan_references(
         far=whole(far, -1),
         pairs=whole(pairs, -1, 2).T,
         pair=whole(which, -1),
-        time=torch.tensor(time, dtype=torch.float32, device=device),
+        time=torch.tensor(time, dtype=torch.float32).to(device),
         shown=whole(shown, -1, 2).T,
     )
