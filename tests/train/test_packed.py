@@ -20,6 +20,7 @@ from reducio_codec.config import AlignedConfig
 from reducio_codec.errors import InputError
 from reducio_codec.io.video import read_clip
 from reducio_codec.models.lite.aligned_model import AlignedLite
+from reducio_codec.rdc.tables import LatentTables
 from reducio_codec.train.packed.__main__ import main
 from reducio_codec.train.packed.data import LAYOUTS, Sampler, open_pack
 from reducio_codec.train.packed.evaluate import held_out, measure
@@ -158,8 +159,7 @@ def test_an_evaluation_and_a_model_folder(videos: Path, weights: Path, tmp_path:
     assert found["attention raw"] == pytest.approx(found["copy"], abs=3)  # untrained: near to the key frame repeated
     assert found["linear by frame"].shape == (16,) and found["linear by frame"].argmax() == 7
 
-    tables = {"multipliers": [512] * 16, "follow": [0] * 16, "scales": [[[20] * 16] * 8] * 16, "format": 1}
-    (tmp_path / "entropy.json").write_text(json.dumps(tables))
+    (tmp_path / "entropy.json").write_text(json.dumps(LatentTables.default(16).to_json()))
     arguments = [str(weights), "--tables", str(tmp_path), "--out", str(tmp_path / "model")]
     assert CliRunner().invoke(export_command, arguments, catch_exceptions=False).exit_code == 0
     codec = ReducioCodec.from_pretrained(tmp_path / "model")
