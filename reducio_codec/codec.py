@@ -349,8 +349,8 @@ class ReducioCodec:
             references: 2 also takes the key frames of the clips before and after, 1 doesn't. By default 2 where the model has
                 a decoder for it and the file's cuts are marked; files written before that decode as they did.
             lossless: write FFV1 (``.mkv``): each pixel as it was decoded.
-            on_error: stop at damage, or ``"conceal"`` it: a damaged clip repeats the nearest key frame and is reported. A clip
-                beside a damaged key frame does without that one.
+            on_error: stop at damage, or ``"conceal"`` it: a damaged clip repeats the nearest key frame, or is mid-grey
+                where none is intact, and is reported. A clip beside a damaged key frame does without that one.
             start, frames: decode this part only, with its own times and without sound.
             progress: called after each clip with the frames done and in all.
 

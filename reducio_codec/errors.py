@@ -20,6 +20,10 @@ class FrameIndexError(InputError, IndexError):
     """A frame beyond the end was asked for with ``[i]``; also an IndexError, as Python's sequences raise."""
 
 
+class DiskFullError(ReducioError):
+    """There is no space left to write to, whatever is read meanwhile."""
+
+
 class VideoError(ReducioError):
     """A video or picture can't be read or written."""
 

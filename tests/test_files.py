@@ -380,14 +380,6 @@ def test_damaged_key_frame_shows_the_nearest() -> None:
     assert np.array_equal(found[:32], np.repeat(good[35:36], 32, 0))
 
 
-def test_no_key_frame_left(tmp_path: Path) -> None:
-    data = compressed(16)
-    (tmp_path / "a.rdc").write_bytes(damaged(data, clip=0, part="keyframe"))
-    with pytest.raises(FormatError, match="no picture in the file is intact"):
-        CODEC.decompress(tmp_path / "a.rdc", tmp_path / "a.mkv", on_error="conceal")
-    assert not (tmp_path / "a.mkv").exists()
-
-
 def test_an_impossible_number_of_clips_is_damage(tmp_path: Path) -> None:
     """An index of a million clips costs nothing and hides nothing."""
     data = compressed(16)

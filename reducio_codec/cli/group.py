@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import io
 import logging
+import os
 import re
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -24,6 +26,8 @@ from reducio_codec.io.threads import let_waiting_threads_sleep
 
 EXIT_INTERRUPTED = 130
 """What a shell gives a program that Ctrl-C ended: 128 + SIGINT."""
+EXIT_PIPE = 141
+"""The same for SIGPIPE: the reader of our output has seen enough."""
 
 _COMMANDS = (
     "encode", "decode", "roundtrip", "generate", "info", "models", "convert", "convert-lpips", "train", "extract", "train-dit",
@@ -48,17 +52,26 @@ class ReducioGroup(click.Group):
         extra["standalone_mode"] = False
         fill_closed_streams()
         let_waiting_threads_sleep()
-        try:
-            code = super().main(args, prog_name, **extra)
-        except click.ClickException as error:
-            _say(f"error: {_one_line(error.format_message())}{_hint(error)}")
-            sys.exit(error.exit_code)
-        except click.Abort:
-            _say("interrupted")
-            sys.exit(EXIT_INTERRUPTED)
+        with _quiet_pipe():
+            try:
+                code = super().main(args, prog_name, **extra)
+            except click.ClickException as error:
+                _say(f"error: {_one_line(error.format_message())}{_hint(error)}")
+                code = error.exit_code
+            except click.Abort:
+                _say("interrupted")
+                code = EXIT_INTERRUPTED
         sys.exit(code if isinstance(code, int) else 0)
 
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        with _quiet_pipe():  # help and version are printed here
+            return super().make_context(*args, **more)
+
     def invoke(self, ctx: click.Context) -> Any:
+        with _quiet_pipe():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -68,13 +81,27 @@ class ReducioGroup(click.Group):
             raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
-                raise  # click ends quietly: the reader of our output has seen enough
+                raise
             if ctx.meta.get(_TRACEBACK):
                 traceback.print_exc()
             command = self.get_command(ctx, ctx.invoked_subcommand) if ctx.invoked_subcommand else None
             message, code = _explain(error, command)
             _say(f"error: {message}")
             ctx.exit(code)
+
+
+@contextmanager
+def _quiet_pipe() -> Iterator[None]:
+    """End without a word where the reader of standard output has gone. Click would, too, and give 1, as for an error."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EPIPE:
+            raise
+        nowhere = os.open(os.devnull, os.O_WRONLY)  # for what still waits in a buffer
+        for stream in (1, 2):
+            os.dup2(nowhere, stream)
+        sys.exit(EXIT_PIPE)
 
 
 _TRACEBACK = "reducio_codec.cli.traceback"
@@ -201,7 +228,8 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool)
 def main(ctx: click.Context) -> None:
     """Compress video into a key frame and a small motion latent per 16 frames.
 
-    Exit codes: 0 done, 1 a file or a model is bad or damaged, 2 wrong usage, 130 interrupted, 143 terminated.
+    Exit codes: 0 done, 1 a file or a model is bad or damaged, 2 wrong usage, 130 interrupted, 141 nobody reads on,
+    143 terminated.
     """
     if ctx.invoked_subcommand is None:
         _say(ctx.get_help())

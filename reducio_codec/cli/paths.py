@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import click
 
 from reducio_codec.errors import InputError
-from reducio_codec.io.files import given_path, output_stem, temporary_file
+from reducio_codec.io.files import check_regular, given_path, output_stem, temporary_file
 
 STANDARD = Path("-")
 """Standard input or output, where a command reads or writes an .rdc file."""
@@ -49,9 +49,12 @@ def beside(source: Path, suffix: str) -> Path:
 
 
 def check_new(*paths: Path, force: bool) -> None:
-    """Refuse to replace files without ``--force``, before any work is done."""
+    """Refuse to replace files without ``--force``, and what is no file ever, before any work is done."""
     for path in paths:
-        if path != STANDARD and path.exists() and not path.is_dir() and not force:
+        if path == STANDARD:
+            continue
+        check_regular(path, name=path)
+        if path.exists() and not path.is_dir() and not force:
             raise InputError(f"{path} exists; --force replaces it")
 
 

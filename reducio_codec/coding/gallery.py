@@ -37,14 +37,14 @@ class Gallery:
         self._kept.move_to_end(frame)
         return self._kept[frame]
 
-    def nearest(self, frame: int) -> tuple[int, NDArray[np.uint8]]:
-        """The frame nearest to ``frame`` whose picture decodes, and that picture; FormatError if none does."""
+    def nearest(self, frame: int) -> tuple[int, NDArray[np.uint8]] | None:
+        """The frame nearest to ``frame`` whose picture decodes, and that picture; None if none does."""
         while (found := next(self._reader.pictures.nearest(frame), None)) is not None:
             try:
                 return found, self.picture(found)
             except FormatError:
                 continue  # it is forgotten by now
-        raise FormatError("no picture in the file is intact, so nothing can be shown")
+        return None
 
     def _decode(self, group: PictureGroup, place: int) -> None:
         """Keep the picture at ``place`` and, as it is predicted from those before it, them too."""

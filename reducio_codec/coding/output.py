@@ -13,7 +13,7 @@ from reducio_codec.errors import FormatError, InputError
 from reducio_codec.io.audio import AudioTrack
 from reducio_codec.rdc.header import RdcHeader
 from reducio_codec.rdc.ranges import KeyframeCodec, step_units
-from reducio_codec.rdc.timing import Clock, clock_of_header, fit_clock
+from reducio_codec.rdc.timing import Clock, clock_of_header, fit_clock, near_rate
 from reducio_codec.rdc.writer import RdcWriter
 
 _AUDIO_BLOCK = 1 << 20
@@ -106,7 +106,8 @@ def _header(
     references: int,
 ) -> RdcHeader:
     _, height, width, _ = first.clip.frames.shape
-    duration, rate = 0, (len(first.times) / first.seconds(source.time_base)).limit_denominator(1000) or source.rate
+    rate = (len(first.times) / first.seconds(source.time_base)).limit_denominator(1000) or source.rate
+    duration, rate = 0, near_rate(rate)
     if clock is not None:
         duration = max(1, round(clock.step))
         # a whole number of ticks says all; else the rate says what the ticks round

@@ -28,6 +28,8 @@ from reducio_codec.rdc.timing import clock_of_header, mean_rate
 
 logger = logging.getLogger(__name__)
 
+_GREY = np.uint8(128)
+
 
 class RdcVideo:
     """What is in a file, and what its clips decode to. Get one from ``ReducioCodec.open_file``; ``with``, or ``close``,
@@ -265,17 +267,18 @@ class RdcVideo:
         return pictures
 
     def conceal_clip(self, index: int) -> tuple[NDArray[np.uint8], str]:
-        """Stand-in frames ``(n, H, W, 3)`` for a damaged clip, and what they are: the nearest key frame, repeated.
-
-        Raises:
-            FormatError: no key frame in the file is intact.
-        """
+        """Stand-in frames ``(n, H, W, 3)`` uint8, read-only, for a damaged clip, and what they are: the nearest key frame,
+        repeated; mid-grey (128) where no key frame in the file is intact."""
         record = self.record(index)
         middle = record.references[0] if record.references else record.start + (record.frames - 1) // 2
-        frame, picture = self._gallery.nearest(middle)
+        nearest = self._gallery.nearest(middle)
+        size = (record.frames, self.header.height, self.header.width, 3)
+        if nearest is None:
+            return np.broadcast_to(_GREY, size), "mid-grey"
+        frame, picture = nearest
         other = self.clip_at(frame)
         shown = "its own key frame" if other == index else f"the key frame of clip {other}"
-        return np.broadcast_to(picture, (record.frames, *picture.shape)), shown
+        return np.broadcast_to(picture, size), shown
 
     def audio(self) -> AudioTrack | None:
         """The sound, or None, for as long as the video is open; VideoError if it is damaged."""

@@ -75,7 +75,7 @@ class DecompressReport:
     problems: tuple[str, ...] = ()
     """One line for each piece of damage and what was shown in its place; empty for an intact file."""
     concealed_clips: tuple[int, ...] = ()
-    """Numbers of the clips that show a repeated key frame."""
+    """Numbers of the clips that show a repeated key frame, or grey where there is none."""
 
     @property
     def frames_per_second(self) -> float:

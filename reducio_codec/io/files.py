@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from reducio_codec.errors import InputError, ReducioError, VideoError
+from reducio_codec.errors import DiskFullError, InputError, ReducioError, VideoError
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".gif", ".mpg", ".mpeg", ".ts", ".y4m"})
 """What counts as a video in a folder; a file that is named itself may be called anything."""
@@ -101,8 +101,7 @@ def check_output(path: str | os.PathLike[str], *, inputs: Iterable[str | os.Path
     try:
         if target.is_dir():
             raise InputError(f"{given} is a folder; give the name of a file")
-        if target.exists() and not target.is_file():
-            raise InputError(f"{given} is not a regular file (a device, socket or pipe can't be replaced)")
+        check_regular(target, name=given)
         if not parent.is_dir():
             raise InputError(f"the folder {parent} of the output {given} doesn't exist")
         if not os.access(parent, os.W_OK | os.X_OK) or (target.exists() and not os.access(target, os.W_OK)):
@@ -117,13 +116,20 @@ def check_output(path: str | os.PathLike[str], *, inputs: Iterable[str | os.Path
     return target
 
 
-def _full(path: str | os.PathLike[str], error: OSError) -> ReducioError:
-    return ReducioError(f"no space left to write {path} ({os.strerror(error.errno or errno.ENOSPC)})")
+def check_regular(target: Path, *, name: str | os.PathLike[str]) -> None:
+    """InputError if there is something that is neither file nor folder: a rename would put a file in the place of a
+    device, and nobody at the other end of a pipe would get it."""
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise InputError(f"{name} is not a regular file (a device, socket or pipe can't be replaced)")
+
+
+def _full(path: str | os.PathLike[str], error: OSError) -> DiskFullError:
+    return DiskFullError(f"no space left to write {path} ({os.strerror(error.errno or errno.ENOSPC)})")
 
 
 @contextmanager
 def writing_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns the system's errors while ``path`` is written into one clear line of ours."""
+    """Turns the system's errors while ``path`` is written into one clear line of ours; not BrokenPipeError."""
     try:
         yield
     except OSError as error:
@@ -132,6 +138,8 @@ def writing_errors(path: str | os.PathLike[str]) -> Iterator[None]:
             raise _full(path, error) from error
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
             raise InputError(f"no permission to write {path}") from error
+        if error.errno == errno.EPIPE:
+            raise  # no error: who reads has seen enough, and every program's way to end then is its own
         raise ReducioError(f"{path} can't be written: {error.strerror or error}") from error
 
 

@@ -80,7 +80,7 @@ class RdcHeader:
         for name in ("time_base", "sample_aspect_ratio", "rate"):
             value = getattr(self, name)
             lowest = 0 if name == "rate" else Fraction(1, 1 << 31)
-            if not isinstance(value, Fraction) or not lowest <= value < 1 << 31 or value.denominator >= 1 << 31:
+            if not isinstance(value, Fraction) or value < lowest or max(value.numerator, value.denominator) >= 1 << 31:
                 raise bad(name, "a positive fraction of 31-bit numbers")
         if self.colour != "bt709":
             raise bad("colour", "bt709")

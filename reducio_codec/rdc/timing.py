@@ -47,10 +47,16 @@ def mean_rate(frames: int, *, seconds: Fraction, time_base: Fraction, nominal: F
     Args:
         seconds: from the first frame to the end of the last, above 0.
     """
-    rate = nominal if abs(frames / nominal - seconds) <= time_base else frames / seconds
-    near = rate if rate == nominal else rate.limit_denominator(100_000) or 1 / Fraction(round(1 / rate))
-    if max(near.numerator, near.denominator) <= _LARGEST:
-        return near
+    if abs(frames / nominal - seconds) <= time_base:
+        return near_rate(nominal)
+    rate = frames / seconds
+    return near_rate(rate.limit_denominator(100_000) or rate)
+
+
+def near_rate(rate: Fraction) -> Fraction:
+    """A rate from 1 / (2^31 - 1) to 2^31 - 1 in two numbers of 31 bits: itself, or else what they come near."""
+    if max(rate.numerator, rate.denominator) <= _LARGEST:
+        return rate
     if rate < 1:
         return 1 / (1 / rate).limit_denominator(max(1, _LARGEST // math.ceil(1 / rate)))
     return rate.limit_denominator(max(1, _LARGEST // math.ceil(rate)))

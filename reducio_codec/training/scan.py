@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -23,9 +24,9 @@ from PIL import Image
 
 from reducio_codec.clips.scenes import THUMBNAIL, clip_motion, find_scenes, sample_points, thumbnail
 from reducio_codec.config import CLIP_LENGTH
-from reducio_codec.errors import InputError, ReducioError
+from reducio_codec.errors import DiskFullError, InputError, ReducioError
 from reducio_codec.io.decode import VideoFrame
-from reducio_codec.io.files import PendingFile, atomic_write, writing_errors
+from reducio_codec.io.files import atomic_write, writing_errors
 from reducio_codec.io.video import open_video
 
 _log = logging.getLogger(__name__)
@@ -121,9 +122,9 @@ def _scan_or_reason(path: Path, *, cache: Path, options: ScanOptions, root: Path
     """The video, or why it can't be used."""
     try:
         video = _scan_one(path, cache=cache, options=options, root=root)
+    except DiskFullError:
+        raise
     except ReducioError as error:
-        if "no space left" in str(error):
-            raise
         return str(error).removeprefix(f"{path} ")  # what names it says so itself
     except Exception as error:  # whatever a decoder makes of a file is that file's fault, and no other's
         return f"it can't be decoded: {type(error).__name__}: {error}"
@@ -158,34 +159,24 @@ def _scan_one(path: Path, *, cache: Path, options: ScanOptions, root: Path) -> V
 
 def _decode(path: Path, *, index: Path, pixels: Path | None, options: ScanOptions) -> None:
     """Write what one video is. Pixels go straight to the disk: a video may be longer than memory."""
-    pending = PendingFile(pixels) if pixels is not None else None
     thumbnails, points, times, numbers = [], [], [], []
     size = (0, 0)
-    try:
-        with open_video(path) as reader:
-            rate = Fraction(options.frame_rate).limit_denominator(1000)
-            chosen = thin(reader, time_base=reader.info.time_base, rate=rate)
-            with open(pending.temporary if pending else os.devnull, "wb") as out:  # noqa: PTH123
-                for number, frame in chosen:
-                    rgb = _reduced(frame.rgb, side=options.stored_side) if pending else frame.rgb
-                    if min(rgb.shape[:2]) < max(THUMBNAIL):
-                        raise InputError(f"it is {rgb.shape[1]}x{rgb.shape[0]} pixels, too small")
-                    size = rgb.shape[:2]
-                    thumbnails.append(thumbnail(rgb))
-                    points.append(sample_points(rgb))
-                    times.append(frame.pts)
-                    numbers.append(number)
-                    if pending:
-                        with writing_errors(pending.target):
-                            out.write(rgb.tobytes())
+    with atomic_write(pixels) if pixels is not None else nullcontext() as out, open_video(path) as reader:
+        rate = Fraction(options.frame_rate).limit_denominator(1000)
+        for number, frame in thin(reader, time_base=reader.info.time_base, rate=rate):
+            rgb = frame.rgb if out is None else _reduced(frame.rgb, side=options.stored_side)
+            if min(rgb.shape[:2]) < max(THUMBNAIL):
+                raise InputError(f"it is {rgb.shape[1]}x{rgb.shape[0]} pixels, too small")
+            size = rgb.shape[:2]
+            thumbnails.append(thumbnail(rgb))
+            points.append(sample_points(rgb))
+            times.append(frame.pts)
+            numbers.append(number)
+            if out is not None:
+                out.write(rgb.tobytes())
         if not times:
             raise InputError("it has no frames")
-        scenes = find_scenes(np.stack(thumbnails)) if options.find_cuts else [(0, len(times))]
-        if pending:
-            pending.commit()
-    finally:
-        if pending:
-            pending.discard()
+    scenes = find_scenes(np.stack(thumbnails)) if options.find_cuts else [(0, len(times))]
     entry = {
         "shape": (len(times), *size, 3),
         "times": times,

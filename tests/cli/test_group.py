@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from reducio_codec.cli import main
-from reducio_codec.cli.group import EXIT_INTERRUPTED, ReducioGroup
+from reducio_codec.cli.group import EXIT_INTERRUPTED, EXIT_PIPE, ReducioGroup
 from reducio_codec.errors import FormatError, InputError, MissingDependencyError
 
 COMMANDS = ("encode", "decode", "roundtrip", "info", "models", "convert", "convert-lpips")
@@ -152,7 +152,7 @@ def test_closed_pipe_is_quiet() -> None:
         "main(['models'])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 1
+    assert done.returncode == EXIT_PIPE
     assert done.stderr == ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -192,3 +193,47 @@ def test_no_file_is_left_open(make_video: Callable[..., Path], tmp_path: Path) -
     )
     told = [line for line in done.stderr.splitlines() if "unclosed" in line and "'lines'" not in line]
     assert done.returncode == 0 and not told, done.stderr
+
+
+DEVICE = {
+    "encode": ["encode", ".", "-o", "{}", *MODEL],
+    "decode": ["decode", "../a.rdc", "-o", "{}", *MODEL],
+    "generate": ["generate", "--image", "0.png", "-o", "{}"],
+    "convert-lpips": ["convert-lpips", "../a.rdc", "-o", "{}"],
+}
+
+
+@pytest.mark.parametrize("force", [[], ["-f"]])
+@pytest.mark.parametrize("command", DEVICE)
+def test_what_is_no_file_is_never_replaced(command: str, force: list[str], pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.rdc").write_bytes(b"x")
+    os.mkfifo("pipe.mp4")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind("socket.mp4")
+    Path("link.mp4").symlink_to("pipe.mp4")
+    with listener:
+        for name in ("/dev/full", "/dev/null", "pipe.mp4", "socket.mp4", "link.mp4"):
+            kind = Path(name).stat().st_mode
+            refused([*(part.format(name) for part in DEVICE[command]), *force], name, "is not a regular file")
+            assert Path(name).stat().st_mode == kind
+    assert len(list(pictures.iterdir())) == 6
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["RC encode . -o - -m reducio-test", "RC models", "RC --help", "RC encode --help", "RC --version",
+     "RC info ../a.rdc", "RC info ../a.rdc --json", "RC encode . -o ../b.rdc -m reducio-test",
+     "RC decode ../a.rdc -o ../a.mp4 -m reducio-test"],
+)  # fmt: skip
+def test_a_reader_that_has_seen_enough_ends_it_quietly(line: str, pictures: Path, tmp_path: Path) -> None:
+    """As SIGPIPE ends other programs: no word, and the exit code that a shell gives them."""
+    ReducioCodec.from_pretrained("reducio-test").compress(".", tmp_path / "a.rdc")
+    reading, writing = os.pipe()
+    os.close(reading)  # whoever reads is gone before the first byte
+    command = [sys.executable, "-m", "reducio_codec", *line.split()[1:]]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with os.fdopen(writing, "wb") as pipe:
+        done = subprocess.run(
+            command, env=environment, stdout=pipe, stderr=subprocess.PIPE, text=True, timeout=120, check=False
+        )
+    assert (done.stderr, done.returncode) == ("", 141)

@@ -15,15 +15,16 @@ import pytest
 
 from reducio_codec import ReducioCodec
 from reducio_codec.errors import FormatError
-from reducio_codec.io.video import open_video
+from reducio_codec.io.video import open_video, read_clip
 from reducio_codec.io.writer import VideoWriter
 from reducio_codec.measure.roundtrip import roundtrip
 from reducio_codec.rdc.info import describe_file, describe_rdc
 from reducio_codec.rdc.reader import RdcReader
 from reducio_codec.training.scan import ScanOptions, scan
 from reducio_codec.training.store import StreamStore
+from tests.conftest import write_clip
 from tests.fuzz.records import Pieces
-from tests.helpers import TinyModel, moving_frames
+from tests.helpers import TinyModel, moving_frames, moving_video
 
 CODEC = ReducioCodec(TinyModel(), model_id="tiny", model_hash="0011223344556677")
 LYING = (Fraction(1, 1000), Fraction(1000))  # time base and nominal rate, as browsers write them
@@ -218,3 +219,18 @@ def test_times_that_no_video_has_are_the_files_fault(said, tmp_path):
     with CODEC.open_file(io.BytesIO(data)) as video:
         assert len(list(video)) == 20  # pictures are pictures
     json.dumps(describe_rdc(io.BytesIO(data)).to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("gap", [1, 3, 40, 20_000])
+def test_any_times_that_are_written_are_read(gap, tmp_path):
+    """Irregular times above 21,000 frames a second: as a fraction the mean rate's numbers had more than 31 bits."""
+    rng = np.random.default_rng(gap)
+    times = np.cumsum(rng.integers(1, gap + 1, 37)).tolist()
+    write_clip(tmp_path / "a.mp4", moving_video(37, 32, 32), pts=times, time_base=Fraction(1, TOP))
+    CODEC.compress(tmp_path / "a.mp4", tmp_path / "a.rdc")
+    with CODEC.open_file(tmp_path / "a.rdc") as video:
+        found = [time for clip in range(video.clips) for time in video.times(video.record(clip))]
+        assert max(video.rate.numerator, video.rate.denominator) <= TOP
+    assert np.diff(found).tolist() == np.diff(times).tolist()
+    CODEC.decompress(tmp_path / "a.rdc", tmp_path / "b.mp4")
+    assert read_clip(tmp_path / "b.mp4").shape == (37, 32, 32, 3)

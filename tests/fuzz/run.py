@@ -12,7 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.fuzz.cases import MODEL_MUTATIONS, MUTATIONS, flip
+from tests.fuzz.case_models import MODEL_MUTATIONS
+from tests.fuzz.cases import MUTATIONS
+from tests.fuzz.odd import flip
 from tests.fuzz.readers import MODEL, Readers
 from tests.fuzz.records import Pieces
 

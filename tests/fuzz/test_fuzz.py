@@ -12,7 +12,8 @@ import pytest
 
 from reducio_codec.errors import FormatError, InputError
 from tests.fuzz import readers
-from tests.fuzz.cases import MODEL_MUTATIONS, MUTATIONS
+from tests.fuzz.case_models import MODEL_MUTATIONS
+from tests.fuzz.cases import MUTATIONS
 from tests.fuzz.readers import MODEL
 from tests.fuzz.records import Pieces
 from tests.fuzz.run import GOLDEN, fuzz

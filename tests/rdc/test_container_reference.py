@@ -81,7 +81,7 @@ class File:
             distance = self.pictures[frame][0]
             if not distance:
                 found[frame] = (frame,)
-            elif frame - distance in found:
+            elif frame - distance == max(found, default=-1) and len(found[frame - distance]) < 255:
                 found[frame] = (*found[frame - distance], frame)
         return found
 

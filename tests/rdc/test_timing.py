@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
-from reducio_codec.rdc.timing import Clock, fit_clock, mean_rate
+from reducio_codec.errors import FormatError
+from reducio_codec.rdc.header import RdcHeader
+from reducio_codec.rdc.timing import Clock, fit_clock, mean_rate, near_rate
+
+TOP = (1 << 31) - 1
 
 
 @pytest.mark.parametrize(
@@ -56,3 +63,26 @@ def test_variable_and_single() -> None:
     assert fit_clock([0, 40, 90, 91], time_base=Fraction(1, 1000), rate=Fraction(25)) is None
     clock = fit_clock([7], time_base=Fraction(1, 1000), rate=Fraction(25))
     assert clock is not None and clock.times(0, 2) == [7, 47]
+
+
+@given(
+    frames=st.integers(1, 1 << 30),
+    ticks=st.integers(1, 1 << 61),
+    base=st.fractions(Fraction(1, TOP), TOP, max_denominator=TOP),
+    nominal=st.fractions(Fraction(1, TOP), TOP, max_denominator=TOP),
+)
+def test_a_rate_has_two_numbers_of_31_bits(frames: int, ticks: int, base: Fraction, nominal: Fraction) -> None:
+    seconds = ticks * base
+    assume(TOP * frames / seconds >= 1 and frames / seconds <= TOP)
+    for rate in (near_rate(frames / seconds), mean_rate(frames, seconds=seconds, time_base=base, nominal=nominal)):
+        assert 1 <= rate.numerator <= TOP and 1 <= rate.denominator <= TOP
+
+
+@pytest.mark.parametrize("name", ["time_base", "rate", "sample_aspect_ratio"])
+def test_a_header_that_could_not_be_read_is_not_written(name: str) -> None:
+    header = RdcHeader(model="a", latent_space="b", width=1, height=1, time_base=Fraction(1), step=512)
+    for value in (Fraction(1 << 32, 3), Fraction(3, 1 << 32), Fraction(1 << 31)):
+        with pytest.raises(FormatError, match=name):
+            replace(header, **{name: value})
+    for value in (Fraction(TOP, TOP - 1), Fraction(1, TOP), Fraction(TOP)):
+        assert RdcHeader.unpack(replace(header, **{name: value}).pack()) == replace(header, **{name: value})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from reducio_codec.errors import InputError, ReducioError
+from reducio_codec.errors import DiskFullError, InputError, ReducioError
 from reducio_codec.train.loading import ClipDataset, collate
 from reducio_codec.train.options import DataOptions, KeyframeOptions
 from reducio_codec.train.sampling import ClipSampler
@@ -184,3 +185,20 @@ def test_a_dead_worker_is_an_error_and_no_hang(videos: Path, tmp_path: Path) -> 
     with pytest.raises(ReducioError, match="has died"):
         for _ in load_batches(dataset, plan, workers=1, pinned=False, collate=collate):
             pass
+
+
+def test_a_full_disk_ends_a_scan_and_no_video_is_blamed_for_it(tmp_path: Path) -> None:
+    """The error's class says so: a damaged video may be called anything."""
+    (tmp_path / "no space left.mkv").write_bytes(b"no video")
+    write_video(tmp_path / "b.mkv", moving_video(20, 48, 64))
+    found = scanned(tmp_path, tmp_path / "cache")
+    assert [video.name for video in found.videos] == ["b.mkv"] and len(found.skipped) == 1
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (100, 20 * 48 * 64 * 3 - 10):  # the second one is met only when the file is closed
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            with pytest.raises(DiskFullError, match="no space left to write"):
+                scanned(tmp_path, tmp_path / "full")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert not list((tmp_path / "full").iterdir())

@@ -2,9 +2,9 @@
 
     frame number (varint) | 0, or how many frames before it the picture lies that it follows (varint) | the picture's bytes
 
-Pictures that were coded together, each predicted from those before it, follow one another: a sequence. Each has a record of
-its own, beside the clip that it lies in, so that damage costs the pictures behind it in its sequence and no other. A picture
-may lie anywhere, in any clip, and a clip may have none or many.
+Pictures that were coded together, each predicted from those before it, follow one another, with no other between: a sequence.
+Each has a record of its own, beside the clip that it lies in, so that damage costs the pictures behind it in its sequence and
+no other. A picture may lie anywhere, in any clip, and a clip may have none or many.
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ class Pictures(Layer):
             group, number = self._groups.get(frame - distance, (None, 0)) if distance else (PictureGroup(), -1)
             if group is None:
                 continue  # what it follows is lost, and so is it
-            if number + 1 != len(group.frames) or len(group.frames) == MAX_SEQUENCE:
+            # Could sequences lie between one another, a reader would hold a decoder for each, or begin anew at each picture.
+            between = bool(distance) and next(reversed(self._groups)) != frame - distance
+            if between or len(group.frames) == MAX_SEQUENCE:
                 problems.append(f"frame {frame}: its picture follows that of frame {frame - distance}, which can't be")
                 continue
             group.frames.append(frame)
