@@ -26,8 +26,8 @@ from reducio_codec.train.packed.data import LAYOUTS, Sampler, open_pack
 from reducio_codec.train.packed.evaluate import held_out, measure
 from reducio_codec.train.packed.export import main as export_command
 from reducio_codec.train.packed.pack import pack_videos
+from reducio_codec.train.packed.parts import PARTS, load_weights, save_weights
 from reducio_codec.train.packed.perceptual import Lpips
-from reducio_codec.train.packed.start import PARTS, load_weights, save_weights
 
 TINY = AlignedConfig(channels_4=8, channels_8=8, channels_16=4, channels_32=16, decoders=("attention", "linear"))
 

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from reducio_codec.errors import InputError
 from reducio_codec.models.lite.aligned_model import AlignedLite
+from reducio_codec.train.packed.batch_loss import BatchLoss, Weights
 from reducio_codec.train.packed.data import Sampler, batches, open_pack
-from reducio_codec.train.packed.objective import Objective, Weights
+from reducio_codec.train.packed.parts import copy_decoder, load_weights, save_weights
 from reducio_codec.train.packed.perceptual import Lpips
-from reducio_codec.train.packed.start import copy_decoder, load_weights, save_weights
 
 _STATE = "state.pt"
 _LOG = "log.jsonl"
@@ -163,7 +163,7 @@ def train(
     weights = Weights(
         reconstruction=reconstruction, perceptual=lpips_weight if lpips else 0.0, perceptual_frames=lpips_frames
     )
-    objective = Objective(
+    loss_of = BatchLoss(
         model,
         widths=widths,
         decoders=decoders,
@@ -182,7 +182,7 @@ def train(
             group["lr"] = now * group["scale"]
         generator = torch.Generator().manual_seed(seed * 1_000_003 + run.step)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            loss, parts = objective(next(made).to(device), generator=generator)
+            loss, parts = loss_of(next(made).to(device), generator=generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_([*fast, *slow], 1.0)

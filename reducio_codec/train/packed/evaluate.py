@@ -29,8 +29,8 @@ from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.models.contract import Reference
 from reducio_codec.models.lite.aligned_model import AlignedLite
 from reducio_codec.train.packed.data import Frames, open_pack
+from reducio_codec.train.packed.parts import load_weights
 from reducio_codec.train.packed.perceptual import Lpips
-from reducio_codec.train.packed.start import load_weights
 
 _SIDE, _KEY, _QUALITY, _STEP = 256, 7, 50, 0.5
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from reducio_codec.train.export import export
 from reducio_codec.train.packed.data import Sampler, open_pack
-from reducio_codec.train.packed.start import load_weights
+from reducio_codec.train.packed.parts import load_weights
 from reducio_codec.weights.card import ModelCard
 from reducio_codec.weights.layout import ENTROPY_FILE
 

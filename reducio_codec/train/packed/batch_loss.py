@@ -34,7 +34,7 @@ class Weights:
     """Of the latent's bits, where the encoder is trained."""
 
 
-class Objective(nn.Module):
+class BatchLoss(nn.Module):
     """``forward(batch)``: the loss, and its parts for the log."""
 
     def __init__(
