@@ -25,7 +25,7 @@ from reducio_codec.errors import FormatError, InputError, ReducioError, VideoErr
 from reducio_codec.rdc.entropy import LatentCoder
 from reducio_codec.rdc.info import describe_rdc
 from reducio_codec.rdc.reader import RdcReader
-from reducio_codec.rdc.tables import LatentTables
+from reducio_codec.rdc.tables import CLASSES, LADDER, PASSES, TIMES, WEIGHT, LatentTables
 from reducio_codec.weights.zoo import BUNDLED
 
 MODEL = BUNDLED / "reducio-test"
@@ -41,6 +41,8 @@ MEMORY, MEMORY_A_BYTE, MEMORY_A_PIXEL = 160 << 20, 300, 40
 largest seeds, so much a byte, and so much a pixel of a huge picture that is there."""
 _MOST_PIXELS = 1 << 18
 """Of a video that is decoded."""
+_LONGEST_SIDE = 512
+"""Of a video that is written: encoders take memory by the row."""
 _FLOOR, _PEAK_A_BYTE = 600_000, 150
 """Of Python's memory while a file is looked at without decoding: as in tests/rdc/test_hostile.py."""
 LONGEST_MESSAGE = 700
@@ -57,7 +59,7 @@ class Readers:
     def __init__(self, folder: Path) -> None:
         self._codec = ReducioCodec.from_pretrained("reducio-test")
         self._folder = folder
-        self._pixels = 0
+        self._pixels, self._writable = 0, False
 
     def read(self, name: str, data: bytes, *, seed: int) -> str:
         """How a file ended; its name says what it is. Broken, or what was raised, if it breaks a rule."""
@@ -94,7 +96,7 @@ class Readers:
         if draw < 0.4:
             return f"open: {_end_of(lambda: self._open(data))}"
         end = _end_of(lambda: self._decode(data, rng))
-        if draw > 0.8 and self._pixels <= _MOST_PIXELS:  # grey takes as long to write as any video of its size
+        if draw > 0.8 and self._writable:  # grey takes as much to write as any video of its size
             raised = _end_of(lambda: self._decompress(data, conceal=False))
             concealed = _end_of(lambda: self._decompress(data, conceal=True))
             if raised == "read" != concealed:
@@ -104,10 +106,11 @@ class Readers:
 
     def _huge(self, data: bytes) -> bool:
         """Whether it is a video of many pixels with a picture that holds them: it takes as long as any of its size."""
-        self._pixels = 0
+        self._pixels, self._writable = 0, False
         try:
             with self._codec.open_file(io.BytesIO(data)) as video:
                 self._pixels = video.header.width * video.header.height
+                self._writable = max(video.header.width, video.header.height) <= _LONGEST_SIDE
                 return self._pixels > _MOST_PIXELS and video.conceal_clip(0)[1] != "mid-grey"
         except DAMAGE:
             return False
@@ -217,10 +220,12 @@ def _look(data: bytes, *, measured: bool) -> None:
 def _latent(data: bytes, rng: random.Random) -> None:
     """A latent of any tables; one that decodes is what it is, however often it is coded."""
     step, channels, *shape = data[0] * 64 + 16, *(1 + value % 5 for value in data[1:5])
+    draws = np.random.default_rng(rng.randrange(1 << 32))
     tables = LatentTables(
         multipliers=tuple(rng.choice((1, 1024, 65536)) for _ in range(channels)),
-        follow=tuple(rng.randrange(5) for _ in range(channels)),
-        scales=tuple(tuple(tuple(rng.randrange(38) for _ in range(16)) for _ in range(8)) for _ in range(channels)),
+        follow=draws.integers(0, 17, (channels, PASSES - 1)).tolist(),
+        weights=draws.integers(0, WEIGHT + 1, (channels, TIMES, PASSES, 3)).tolist(),
+        scales=draws.integers(0, len(LADDER), (channels, TIMES, PASSES, CLASSES)).tolist(),
     )
     coder, size = LatentCoder(tables), (channels, shape[0], shape[1], shape[2])
     step = min(step, 16384)
