@@ -38,6 +38,8 @@ def run_in_terminal(command: list[str], *, cwd: Path, width: int = 160) -> tuple
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
     env = {**os.environ, "PYTHONPATH": str(Path.cwd()), "TERM": "xterm"}
+    for name in ("COLUMNS", "LINES"):  # where a test runner sets them they would hide this terminal's size
+        env.pop(name, None)
     process = subprocess.Popen(command, cwd=cwd, env=env, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     seen = b""
@@ -78,7 +80,7 @@ def test_lines_of_a_run_stand_above_its_bar(videos: Path, tmp_path: Path) -> Non
     assert "warning: this is a warning" in screen
     assert [line[:7] for line in screen if "repeating the key frame" in line and "step" in line] == [
         "step 0,", "step 3,", "step 6,"
-    ]  # fmt: skip
+    ], screen  # fmt: skip
     assert [line for line in screen if "training" in line] == [line for line in screen if line.startswith("training ")]
     (bar,) = (place for place, line in enumerate(screen) if line.startswith("training "))
     assert not any(line.startswith(("warning", "step")) for line in screen[bar:])
