@@ -110,21 +110,25 @@ class LatentTables(JsonConfig):
             raise WeightsError("the latent coder's tables (entropy.json) are damaged or of a newer format")
 
     @classmethod
+    @cache
     def default(cls, channels: int) -> LatentTables:
         """For a model without fitted tables: each context expects what its neighbours show."""
         mean = [0, *(round(t * 1.3) for t in THRESHOLDS)]
         known = tuple(int(np.argmin([abs(np.log(s / max(m, 6))) for s in LADDER])) for m in mean)
         blind = (int(np.argmin([abs(s - 0.6 * UNIT) for s in LADDER])),) * CLASSES
-        weights, scales = np.zeros((channels, TIMES, PASSES, 3), int), np.zeros((channels, TIMES, PASSES, CLASSES), int)
-        for channel, time, number in np.ndindex(channels, TIMES, PASSES):
-            counts = np.array([4 * (number > 0), time > 0, min(channel, 4)])
+        before = 4  # channels that a context looks back: from there on all channels are alike
+        shape = min(channels, before + 1), TIMES, PASSES
+        weights, scales = np.zeros((*shape, 3), int), np.zeros((*shape, CLASSES), int)
+        for channel, time, number in np.ndindex(shape):
+            counts = np.array([4 * (number > 0), time > 0, channel])
             weights[channel, time, number] = context_weights(counts > 0, counts=counts)
             scales[channel, time, number] = known if counts.any() else blind
+        alike = [min(channel, before) for channel in range(channels)]
         return cls(
             multipliers=(UNIT,) * channels,
             follow=((0,) * (PASSES - 1),) * channels,
-            weights=weights.tolist(),
-            scales=scales.tolist(),
+            weights=weights[alike].tolist(),
+            scales=scales[alike].tolist(),
         )
 
     @classmethod
