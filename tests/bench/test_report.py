@@ -29,7 +29,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     done = CliRunner().invoke(
         main,
         ["run", "rd", "--data", str(data), "-o", str(folder), "--model", "reducio-test", "--qualities", "20,60",
-         "--steps", "1", "--methods", "reducio-test-warp,x264-gop16"],
+         "--steps", "1", "--methods", "reducio-test-warp,x264-gop16", "--perceptual", ""],
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     return data, folder
