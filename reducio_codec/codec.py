@@ -220,7 +220,7 @@ class ReducioCodec:
             keyframe: ``(B, 3, N, H, W)`` float in [-1, 1]; its size is the video's.
             decoder: one of ``self.decoders``, by default the model's choice.
             neighbours: key frames ``(B, 3, H, W)`` of the clips before the first and after the last one, or None, where
-                the latent is a part of a video and the decoder uses them (``bidirectional``). Between clips it takes the
+                the latent is a part of a video and the decoder uses them. Between clips it takes the
                 key frames that are here.
             num_frames: frames to give back, ``16 * (N - 1) + 1`` to ``16 * N``. By default what the latent knows
                 from ``encode``, also when it was saved and loaded; ``16 * N`` for a plain tensor.
@@ -267,11 +267,11 @@ class ReducioCodec:
     ) -> Iterator[NDArray[np.uint8]]:
         """Clips one by one to frames ``(H, W, 3)`` uint8: see :func:`reducio_codec.clips.streams.decode_stream`.
 
-        ``references=2``, the default where the model has a decoder for it (``bidirectional``), also takes the key frames of
-        the clips beside each one, and so waits for the next clip; 1 doesn't, nor does any other ``decoder``.
+        ``references=2``, the default for a decoder that makes use of them, also takes the key frames of the clips beside
+        each one, and so waits for the next clip; 1 doesn't.
         """
-        name = choose_decoder(self.model, decoder=decoder, references=references)
-        return streaming.decode_stream(self.runner, clips, decoder=name)
+        name, taken = choose_decoder(self.model, decoder=decoder, references=references)
+        return streaming.decode_stream(self.runner, clips, decoder=name, references=taken)
 
     def _refinement(self, effort: int, *, decoder: str | None, latent_step: float | None) -> Refinement | None:
         for name, value in (("decoder", decoder), ("latent_step", latent_step)):
@@ -346,8 +346,8 @@ class ReducioCodec:
             src: a path or a binary file object.
             dst: see :class:`reducio_codec.io.writer.VideoWriter`.
             decoder: one of ``self.decoders``, by default the model's choice.
-            references: 2 also takes the key frames of the clips before and after, 1 doesn't. By default 2 where the model has
-                a decoder for it and the file's cuts are marked; files written before that decode as they did.
+            references: 2 also takes the key frames of the clips before and after, 1 doesn't. By default 2 where the
+                decoder makes use of them and the file's cuts are marked.
             lossless: write FFV1 (``.mkv``): each pixel as it was decoded.
             on_error: stop at damage, or ``"conceal"`` it: a damaged clip repeats the nearest key frame, or is mid-grey
                 where none is intact, and is reported. A clip beside a damaged key frame does without that one.

@@ -104,7 +104,7 @@ references_option = click.option(
     "--references",
     type=click.IntRange(1, 2),
     help="Key frames for each clip: 1, its own, or 2, those of the clips before and after, too.  "
-    "[default: 2 where the model has a decoder for it]",
+    "[default: 2 where the decoder makes use of them]",
 )
 
 force_option = click.option("-f", "--force", is_flag=True, help="Replace output files that exist.")

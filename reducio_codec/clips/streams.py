@@ -195,21 +195,22 @@ def join_clips(clips: Iterable[EncodedClip]) -> tuple[Latent, Tensor]:
     return Latent.of(latent, num_frames=frames, keyframe_index=index), to_unit(pictures).contiguous()
 
 
-def decode_stream(runner: ClipRunner, clips: Iterable[EncodedClip], *, decoder: str) -> Iterator[NDArray[np.uint8]]:
+def decode_stream(
+    runner: ClipRunner, clips: Iterable[EncodedClip], *, decoder: str, references: int
+) -> Iterator[NDArray[np.uint8]]:
     """Decode clips as they arrive into frames ``(H, W, 3)`` uint8.
 
-    A clip is decoded when it arrives; for a decoder that uses references beside it, it waits for the next one's: one clip
+    A clip is decoded when it arrives; with ``references`` 2, those beside it included, it waits for the next one's: one clip
     more of latency, and of memory. Clips whose numbers follow each other are neighbours; next to a missing one, or at a cut, a
     clip does without.
     """
-    both = runner.model.decoder(decoder).uses_neighbours
     previous: EncodedClip | None = None
     waiting: EncodedClip | None = None
     for clip in clips:
         if not isinstance(clip, EncodedClip):
             raise InputError(f"clip is a {type(clip).__name__}; allowed: EncodedClip")
         check_clip(runner, clip)
-        if not both:
+        if references == 1:
             yield from decode_clip(runner, clip, decoder=decoder)
             continue
         if waiting is not None:

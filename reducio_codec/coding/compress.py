@@ -11,14 +11,14 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from reducio_codec.clips.references import for_model
+from reducio_codec.clips.references import Reference, for_model
 from reducio_codec.clips.sources import Rate, TimedClip, open_source
 from reducio_codec.clips.streams import encode_clip
 from reducio_codec.coding.decision import Decider, Decision
 from reducio_codec.coding.engine import Engine
 from reducio_codec.coding.options import EncodeOptions
 from reducio_codec.coding.output import Output
-from reducio_codec.coding.pictures import CodedPictures, PictureCoder
+from reducio_codec.coding.pictures import PictureCoder
 from reducio_codec.coding.report import CompressReport
 from reducio_codec.config import check_choice
 from reducio_codec.errors import InputError, VideoError
@@ -114,17 +114,20 @@ def _write_group(
     decision = decider.decide([item.clip for item in group], seconds=seconds)
     pictures = coder.code(decision.clips, quality=decision.quality)
     for number, (item, clip) in enumerate(zip(group, decision.clips, strict=True)):
-        latent = _code_latent(engine, decision, number, pictures=pictures)
+        beside = pictures.beside(number) if decider.references == 2 else []
+        latent = _code_latent(engine, decision, number, own=pictures.seen[number], beside=beside)
         output.write(replace(item, clip=clip), number, pictures=pictures, latent=latent, step=decision.step)
         yield output.frames
     decider.spend(output.size - before, seconds=seconds)
 
 
-def _code_latent(engine: Engine, decision: Decision, number: int, *, pictures: CodedPictures) -> bytes:
+def _code_latent(
+    engine: Engine, decision: Decision, number: int, *, own: Reference, beside: Sequence[Reference]
+) -> bytes:
     """The latent of clip ``number`` of a group."""
     clip = decision.clips[number]
     # closed loop: the encoder sees the key frame that the decoder will have, so the latent can mend it
-    references = for_model([pictures.seen[number]], pictures.beside(number), span=clip.span)
+    references = for_model([own], beside, span=clip.span)
     latent = encode_clip(
         engine.runner, clip.padded(), references=references, span=clip.span, refinement=decision.refinement
     )[0]

@@ -51,10 +51,8 @@ class Decider:
 
     def __init__(self, engine: Engine, options: EncodeOptions) -> None:
         model = engine.runner.model
-        self.decoder = choose_decoder(model, decoder=options.decoder, references=options.references)
-        """The one that the file is made for."""
-        self.references = 2 if model.decoder(self.decoder).uses_neighbours else 1
-        """Key frames for each clip that the file is made for, the neighbours' included."""
+        self.decoder, self.references = choose_decoder(model, decoder=options.decoder, references=options.references)
+        """What the file is made for: a decoder, and whether each clip's neighbours lend it their key frames."""
         self.keyframe_index = check_keyframe_index(options.keyframe_index, default=model.default_keyframe_index)
         """Which of a clip's 16 frames is the key frame, unless ``decide`` finds a better one."""
         self.step = step_units(options.step)

@@ -46,7 +46,13 @@ class Damage:
 
 
 def decoded_frames(
-    video: RdcVideo, *, decoder: str | None = None, damage: Damage, start: int = 0, frames: int | None = None
+    video: RdcVideo,
+    *,
+    decoder: str | None = None,
+    references: int | None = None,
+    damage: Damage,
+    start: int = 0,
+    frames: int | None = None,
 ) -> Iterator[tuple[NDArray[np.uint8], int, int]]:
     """Frames ``(H, W, 3)`` uint8, each with its time and how long it is shown, from frame ``start`` on; holds one clip."""
     last_time: int | None = None
@@ -56,7 +62,9 @@ def decoded_frames(
     for index in range(first, video.clips):
         record = video.record(index)
         try:
-            pictures = video.decode_clip(index, decoder=decoder, lost=damage.report if damage.conceal else None)
+            pictures = video.decode_clip(
+                index, decoder=decoder, references=references, lost=damage.report if damage.conceal else None
+            )
         except FormatError as error:
             if not damage.conceal:
                 damage.report(str(error))
@@ -93,7 +101,7 @@ def decompress(
     inputs = (Path(src),) if isinstance(src, str | os.PathLike) else ()
     with ExitStack() as stack:
         video = stack.enter_context(open_rdc(src, engine=engine))
-        name = video.choose_decoder(decoder, references)
+        chosen = video.choose_decoder(decoder, references)
         damage = Damage(conceal=on_error == "conceal")
         for message in video.damage:
             damage.report(message)
@@ -101,7 +109,7 @@ def decompress(
         start, total = _check_part(video, start=start, frames=frames)
         sound = _audio(video, damage=damage) if total == video.frames else None
         writer = stack.enter_context(_open_writer(video, dst, lossless=lossless, sound=sound, inputs=inputs))
-        pictures = decoded_frames(video, decoder=name, damage=damage, start=start, frames=total)
+        pictures = decoded_frames(video, **chosen._asdict(), damage=damage, start=start, frames=total)
         begin: int | None = None
         for done, (picture, when, duration) in enumerate(pictures, start=1):
             begin = when if begin is None else begin  # a broadcast's clock began long ago; a file's begins with it
@@ -113,7 +121,7 @@ def decompress(
         height=video.header.height,
         frames=total,
         clips=video.clip_at(start + total - 1) - video.clip_at(start) + 1,
-        decoder=name,
+        decoder=chosen.decoder,
         elapsed_s=time.perf_counter() - began,
         problems=tuple(damage.problems),
         concealed_clips=tuple(damage.clips),

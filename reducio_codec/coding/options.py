@@ -24,8 +24,8 @@ STEP = 0.5
 class EncodeOptions:
     """Options of ``ReducioCodec.compress``. What would do nothing beside the others is refused; None stands for not given.
 
-    Of the ``bidirectional`` decoder: effort uses the key frames that are coded by then, the one before and the next one in the
-    same group; targets and the best key frame serve the warp decoder that it starts from.
+    Of the key frames beside a clip effort uses those that are coded by then, the one before and the next one in the same group;
+    targets and the best key frame do without.
 
     Raises:
         InputError: names the value, and what is allowed or what leaves it without effect.
@@ -58,7 +58,7 @@ class EncodeOptions:
     """The decoder that effort, targets and the best key frame are for. By default the model's choice."""
     references: int | None = None
     """2 marks scene cuts between clips, over which the key frames of the clips beside aren't used; 1, or a decoder that takes
-    one, leaves them unmarked, and then one is the default for reading, too. By default 2 where the model has a decoder for it."""
+    one, leaves them unmarked, and then one is the default for reading, too. By default 2 where the decoder makes use of them."""
 
     def __post_init__(self) -> None:
         self._check_values()

@@ -58,8 +58,8 @@ class RateControl:
     Args:
         target_kbps: thousands of bits a second, key frames, latent and container; no sound.
         target_psnr: dB, pooled over the frames of each clip.
-        decoder: whose error counts. ``bidirectional`` gets no neighbours here, so its error is the warp decoder's: the next
-            key frame isn't coded yet.
+        decoder: whose error counts. It gets no neighbours' key frames here: the next key frame isn't
+            coded yet.
     """
 
     def __init__(self, *, target_kbps: float | None, target_psnr: float | None, decoder: str) -> None:

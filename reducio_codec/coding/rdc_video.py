@@ -21,7 +21,7 @@ from reducio_codec.coding.gallery import Gallery
 from reducio_codec.errors import FormatError, FrameIndexError, InputError, WeightsError
 from reducio_codec.io.audio import AudioTrack
 from reducio_codec.io.files import temporary_file
-from reducio_codec.models.contract import choose_decoder
+from reducio_codec.models.contract import Chosen, choose_decoder
 from reducio_codec.rdc.ranges import UNIT
 from reducio_codec.rdc.reader import ClipRecord, RdcReader
 from reducio_codec.rdc.timing import clock_of_header, mean_rate
@@ -212,8 +212,8 @@ class RdcVideo:
             cut=self._reader.cut(record.index),
         )
 
-    def choose_decoder(self, decoder: str | None = None, references: int | None = None) -> str:
-        """The decoder that is meant, see ``models.contract.choose_decoder``. By default a file that doesn't say where its
+    def choose_decoder(self, decoder: str | None = None, references: int | None = None) -> Chosen:
+        """What is meant, see ``models.contract.choose_decoder``. By default a file that doesn't say where its
         cuts are is decoded with one reference, as when it was written."""
         model = self._engine.runner.model
         return choose_decoder(model, decoder=decoder, references=references, default_references=self.header.references)
@@ -236,10 +236,10 @@ class RdcVideo:
         Raises:
             FormatError: the clip is damaged, or, without ``lost``, a key frame beside it that it would use.
         """
-        name = self.choose_decoder(decoder, references)
+        name, taken = self.choose_decoder(decoder, references)
         clip = self.clip(self.record(index))
         beside = []
-        if self._engine.runner.model.decoder(name).uses_neighbours or not clip.references:
+        if taken == 2 or not clip.references:
             beside = self._beside(index, lost)
         try:
             return decode_clip(self._engine.runner, clip, decoder=name, beside=beside)

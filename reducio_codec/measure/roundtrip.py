@@ -94,13 +94,11 @@ def roundtrip(
         InputError, VideoError: as ``ReducioCodec.compress``; InputError also if ``folder`` is a file.
     """
     source, target = given_path(src), given_path(folder)
-    name = choose_decoder(codec.model, decoder=options.pop("decoder", None), references=options.get("references"))
-    coding = EncodeOptions(**options)
-    coding = replace(
-        coding,
-        decoder=name if coding.searches else None,
-        references=2 if codec.model.decoder(name).uses_neighbours else 1,
+    name, references = choose_decoder(
+        codec.model, decoder=options.pop("decoder", None), references=options.get("references")
     )
+    coding = EncodeOptions(**options)
+    coding = replace(coding, decoder=name if coding.searches else None, references=references)
     if target.exists() and not target.is_dir():
         raise InputError(f"{target} is a file; the results need a folder")
     peak = PeakMemory(codec.device)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -317,15 +317,23 @@ class CodecModel(nn.Module, ABC):
                 )
 
 
+class Chosen(NamedTuple):
+    """A decoder, and what it is given."""
+
+    decoder: str
+    references: int
+    """1: the clip's own key frame; 2: those of the clips before and after, too."""
+
+
 def choose_decoder(
     model: CodecModel, *, decoder: str | None, references: int | None, default_references: int = 2
-) -> str:
-    """The decoder that is meant: ``decoder``, or one that takes so many key frames for each clip.
+) -> Chosen:
+    """The decoder that is meant, and how many key frames it is given for each clip.
 
     Args:
-        references: 1, the clip's own key frame, or 2, the neighbours', too. None: as many as ``decoder`` takes; without
-            ``decoder`` 2 where the model has a decoder for that.
-        default_references: 1 where None means one all the same, as in a file that doesn't say where its cuts are.
+        decoder: None for the model's default one; where ``references`` is 2 and that one has no use for it, the first that has.
+        references: 1 or 2, see ``Chosen``. None: ``default_references``, or 1 for a decoder that takes no more.
+        default_references: 1 for a file that doesn't say where its cuts are.
 
     Raises:
         InputError: an unknown decoder, or one that doesn't go with ``references``.
@@ -334,16 +342,15 @@ def choose_decoder(
         raise InputError(
             f"references is {references!r}; allowed: 1 (the clip's own key frame), 2 (the neighbours', too)"
         )
-    names = ", ".join(model.decoder_names)
-    if decoder is not None:
-        takes = 2 if model.decoder(decoder).uses_neighbours else 1
-        if references not in (None, takes):
-            raise InputError(f"references is {references}; the decoder {decoder!r} takes {takes}")
-        return decoder
     both = [name for name in model.decoder_names if model.decoder(name).uses_neighbours]
-    if references == 2 and not both:
-        raise InputError(f"references is 2; no decoder of this model uses the neighbours' key frames, it has {names}")
-    if both and (references or default_references) == 2:
-        return both[0]
-    alone = [name for name in (model.default_decoder, *model.decoder_names) if name not in both]
-    return (alone or both)[0]
+    if decoder is None:
+        if references == 2 and not both:
+            names = ", ".join(model.decoder_names)
+            raise InputError(
+                f"references is 2; no decoder of this model uses the neighbours' key frames, it has {names}"
+            )
+        decoder = both[0] if references == 2 and model.default_decoder not in both else model.default_decoder
+    elif references == 2 and not model.decoder(decoder).uses_neighbours:
+        raise InputError(f"references is 2; the decoder {decoder!r} takes 1")
+    name = model.decoder(decoder).name
+    return Chosen(name, (references or default_references) if name in both else 1)

@@ -19,11 +19,11 @@ from reducio_codec import ReducioCodec
 from reducio_codec.cli import main
 from reducio_codec.clips.scenes import CutFinder
 from reducio_codec.coding.decompress import Damage, decoded_frames
-from reducio_codec.config import LiteConfig, TilingConfig
+from reducio_codec.config import AlignedConfig, TilingConfig
 from reducio_codec.errors import FormatError, InputError, ReducioError
 from reducio_codec.io.video import read_clip
 from reducio_codec.measure.roundtrip import roundtrip
-from reducio_codec.models.lite.model import ReducioLite
+from reducio_codec.models.lite.aligned_model import AlignedLite
 from reducio_codec.rdc.layers.cuts import Cut, Cuts
 from reducio_codec.rdc.layers.latent import Latents
 from reducio_codec.rdc.reader import RdcReader
@@ -31,19 +31,19 @@ from reducio_codec.rdc.writer import RdcWriter
 from reducio_codec.weights.card import ModelCard
 from reducio_codec.weights.io import save_model
 from tests.helpers import moving_video
-from tests.models.test_bidirectional import opened
+from tests.models.test_aligned import shaken
 from tests.test_files import payload_of
 
 MakeVideo = Callable[..., Path]
-WIDE = LiteConfig(channels_4=4, channels_8=4, channels_16=4, channels_32=8, decoders=("warp", "bidirectional"))
+WIDE = AlignedConfig(channels_4=4, channels_8=4, channels_16=4, channels_32=8, decoders=("attention", "linear"))
 TILES = TilingConfig(tile_size=64, tile_overlap=32)
 
 
-def save(folder: Path, config: LiteConfig, state: dict[str, torch.Tensor] | None = None) -> Path:
+def save(folder: Path, config: AlignedConfig, state: dict[str, torch.Tensor] | None = None) -> Path:
     torch.manual_seed(0)
-    model = ReducioLite(config)
+    model = AlignedLite(config)
     if state is None:
-        opened(model)
+        shaken(model)
     else:
         model.load_state_dict({key: value for key, value in state.items() if key in model.state_dict()})
     return save_model(model, folder, card=ModelCard(name="wide", licence="MIT", summary="For tests.").text())
@@ -55,7 +55,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("models")
     wide = save(root / "wide", WIDE)
     state = dict(ReducioCodec.from_pretrained(wide).model.state_dict())  # type: ignore[attr-defined]
-    return wide, save(root / "plain", LiteConfig(**{**WIDE.to_json(), "decoders": ("warp",)}), state)
+    return wide, save(root / "plain", AlignedConfig(**{**WIDE.to_json(), "decoders": ("linear",)}), state)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_file_stream_and_random_access_agree(codec: ReducioCodec, frames: int, k
     data = compressed(codec, VIDEO[:frames], keyframe=keyframe)
     (tmp_path / "a.rdc").write_bytes(data)
     report = codec.decompress(tmp_path / "a.rdc", tmp_path / "a.mkv", lossless=True)
-    assert report.decoder == "bidirectional"
+    assert report.decoder == "attention"
     whole = read_clip(tmp_path / "a.mkv")
     count = RdcReader(io.BytesIO(data)).clips
     alone = {index: codec.decode_clip(io.BytesIO(data), index) for index in reversed(range(count))}
@@ -103,7 +103,7 @@ def test_file_stream_and_random_access_agree(codec: ReducioCodec, frames: int, k
         encoded = [video.clip(video.record(index)) for index in range(count)]
     assert np.array_equal(whole, np.stack(list(codec.decode_stream(encoded))))
     single = np.concatenate(clips(codec, data, references=1))
-    assert np.array_equal(single, np.concatenate(clips(codec, data, decoder="warp")))
+    assert np.array_equal(single, np.concatenate(clips(codec, data, decoder="attention", references=1)))
     assert np.array_equal(single, np.stack(list(codec.decode_stream(encoded, references=1))))
     changed = [not np.array_equal(a, b) for a, b in zip(whole, single, strict=True)]
     if keyframe == "middle":
@@ -143,9 +143,12 @@ def test_without_the_decoder_nothing_changes(codec: ReducioCodec, plain: Reducio
     # but for the model's name the same file
     assert single[RdcReader(io.BytesIO(single))._body :] == data[RdcReader(io.BytesIO(data))._body :]
     old = np.concatenate(clips(plain, data))
-    assert np.array_equal(np.concatenate(clips(codec, data)), old)  # a file without marks: as when it was written
+    assert np.array_equal(np.concatenate(clips(codec, data, decoder="linear")), old)
     assert np.array_equal(np.concatenate(clips(plain, both)), old)
-    assert not np.array_equal(np.concatenate(clips(codec, data, references=2)), old)
+    alone = np.concatenate(clips(codec, data, references=1))
+    assert np.array_equal(np.concatenate(clips(codec, data)), alone)  # a file without marks: as when it was written
+    assert np.array_equal(np.concatenate(clips(codec, data, decoder="attention")), alone)
+    assert not np.array_equal(np.concatenate(clips(codec, data, references=2)), alone)
     for call in (
         lambda: compressed(plain, video, references=2),
         lambda: clips(plain, data, references=2),
@@ -160,8 +163,7 @@ def test_wrong_references_are_refused(codec: ReducioCodec) -> None:
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"references": 3}, "references is 3; allowed: 1"),
         ({"references": True}, "references is True; allowed: 1"),
-        ({"decoder": "warp", "references": 2}, "references is 2; the decoder 'warp' takes 1"),
-        ({"decoder": "bidirectional", "references": 1}, "references is 1; the decoder 'bidirectional' takes 2"),
+        ({"decoder": "linear", "references": 2}, "references is 2; the decoder 'linear' takes 1"),
     ]
     for options, message in wrong:
         with pytest.raises(InputError, match=message):
@@ -320,10 +322,11 @@ def test_any_damage_is_concealed_or_refused(codec: ReducioCodec, data: st.DataOb
 def test_roundtrip_uses_them(codec: ReducioCodec, make_video: MakeVideo, tmp_path: Path) -> None:
     source = make_video(frames=36)
     found = roundtrip(codec, source, tmp_path / "two")
-    assert found.decoder == "bidirectional"
+    assert found.decoder == "attention"
     assert RdcReader(io.BytesIO(found.outputs[0].read_bytes())).header.references == 2
     found = roundtrip(codec, source, tmp_path / "one", references=1, effort=1)
-    assert found.decoder == "warp"
+    assert found.decoder == "attention"
+    assert RdcReader(io.BytesIO(found.outputs[0].read_bytes())).header.references == 1
 
 
 def test_commands(folders: tuple[Path, Path], make_video: MakeVideo, tmp_path: Path) -> None:
@@ -342,14 +345,15 @@ def test_commands(folders: tuple[Path, Path], make_video: MakeVideo, tmp_path: P
     shown = {}
     for name, options in {
         "two": (),
-        "named": ("--decoder", "bidirectional"),
+        "named": ("--decoder", "attention"),
         "one": ("--references", 1),
-        "warp": ("--decoder", "warp"),
+        "alone": ("--decoder", "attention", "--references", 1),
+        "linear": ("--decoder", "linear"),
     }.items():
         run("decode", tmp_path / "a.rdc", "-o", tmp_path / f"{name}.mkv", "--lossless", *model, *options)
         shown[name] = read_clip(tmp_path / f"{name}.mkv")
-    assert np.array_equal(shown["two"], shown["named"]) and np.array_equal(shown["one"], shown["warp"])
-    assert not np.array_equal(shown["two"], shown["one"])
+    assert np.array_equal(shown["two"], shown["named"]) and np.array_equal(shown["one"], shown["alone"])
+    assert len({shown[name].tobytes() for name in ("two", "one", "linear")}) == 3
     run("encode", source, "-o", tmp_path / "b.rdc", *model, "--references", 1)
     assert json.loads(run("info", tmp_path / "b.rdc", "--json"))["references"] == 1
     error = run("encode", source, "-o", tmp_path / "c.rdc", "-m", folders[1], "--references", 2, code=2)
@@ -383,3 +387,17 @@ def test_effort_sees_the_key_frames_that_the_decoder_will_see(codec: ReducioCode
         assert all(torch.equal(first, second) for (_, first), (_, second) in zip(known, used, strict=True))
     behind = [any(place > 7 for place, _ in seen[number * count]) for number in range(4)]
     assert behind == [False, True, True, False]
+
+
+def test_effort_for_one_reference_sees_no_other(codec: ReducioCodec) -> None:
+    places: set[int] = set()
+    decode = codec.model.decode
+
+    def watched(*args: Any, **options: Any) -> torch.Tensor:
+        places.update(item.place for item in args[1])
+        return decode(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec.model, "decode", watched)
+        compressed(codec, VIDEO, effort=1, references=1, keyframe_codec="avif")
+    assert places == {7}
