@@ -27,6 +27,7 @@ from bench.methods import Frames
 from bench.protocol import Sample, SampleSet
 from bench.rd import protocol
 from reducio_codec.codec import ReducioCodec
+from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError
 from reducio_codec.metrics.lpips import Lpips
 from reducio_codec.metrics.over_time import ByDistance, changes, psnr_by_frame, saw_tooth
@@ -59,7 +60,7 @@ class File:
             path = Path(folder) / "video.rdc"
             codec.compress(
                 list(frames), path, rate=rate, keyframe_quality=self.quality, latent_step=self.step,
-                keyframe_group=self.group,
+                seek_every=float(CLIP_LENGTH * self.group / rate),
             )  # fmt: skip
             size = path.stat().st_size
             with codec.open_file(path) as video:

@@ -132,7 +132,9 @@ def test_closed_loop(codec: str, group: int) -> None:
     file = io.BytesIO()
     source = moving_video(20, 32, 64)
     quality = {} if codec == "png" else {"keyframe_quality": 10}
-    spy.compress(source, file, keyframe_codec=codec, keyframe_group=group, rate=16, **quality)
+    spy.compress(
+        source, file, keyframe_codec=codec, seek_every=float(group) if codec == "avif" else None, rate=16, **quality
+    )
     with spy.open_file(file) as video:
         for number, given_frame in enumerate(seen):
             picture = video.keyframe(video.record(number))
@@ -150,7 +152,7 @@ def grouped(data: bytes) -> list[int]:
 def test_key_frames_in_groups() -> None:
     """Five clips in groups of two: the last is alone. Fewer bytes, and every clip can still be read by itself."""
     options = {"keyframe_codec": "avif", "keyframe_quality": 60, "latent_step": 0.5}
-    alone, data = (compressed(70, 96, 128, **options, keyframe_group=group) for group in (1, 2))
+    alone, data = (compressed(70, 96, 128, **options, seek_every=float(group)) for group in (1, 2))
     assert len(data) < len(alone)
     assert grouped(data) == [0, 1, 0, 1, 0]
     frames, _ = shown(data)
@@ -158,7 +160,7 @@ def test_key_frames_in_groups() -> None:
     with CODEC.open_file(io.BytesIO(data)) as video:
         for index in (3, 0, 4, 2, 1):
             assert np.array_equal(video.decode_clip(index, decoder="mean"), frames[16 * index : 16 * index + 16])
-    assert compressed(70, 96, 128, **options, keyframe_group=2) == data
+    assert compressed(70, 96, 128, **options, seek_every=2.0) == data
     assert grouped(compressed(70, **options)) == [0, 1, 2, 3, 0], "the default"
     bad, damage = shown(damaged(data, clip=2, part="keyframe"), conceal=True)
     assert damage.clips == [2, 3] and np.array_equal(bad[:32], frames[:32]) and np.array_equal(bad[64:], frames[64:])
@@ -397,7 +399,7 @@ def test_an_impossible_number_of_clips_is_damage(tmp_path: Path) -> None:
 
 def test_a_flipped_byte_or_a_cut_leaves_what_came_before() -> None:
     """A file of 4 seconds whose key frames are one group: the clips before the damage decode as ever."""
-    data = compressed(64, 96, 128, keyframe_codec="avif", keyframe_group=4, latent_step=0.5)
+    data = compressed(64, 96, 128, keyframe_codec="avif", seek_every=4.0, latent_step=0.5)
     good, _ = shown(data)
     for clip in range(4):
         found, damage = shown(damaged(data, clip=clip, part="keyframe"), conceal=True) if clip else (good, None)
@@ -422,7 +424,7 @@ def test_pictures_of_a_group_are_decoded_once(monkeypatch: pytest.MonkeyPatch) -
         asked.append(place)
         return decode(self, place)
 
-    data = compressed(128, 40, 56, keyframe_codec="avif", keyframe_group=8, latent_step=0.5)
+    data = compressed(128, 40, 56, keyframe_codec="avif", seek_every=8.0, latent_step=0.5)
     monkeypatch.setattr(PictureDecoder, "decode", watched)
     whole, _ = shown(data)
     assert asked == list(range(8))
@@ -513,7 +515,7 @@ def test_any_damage_is_survived(data: st.DataObject) -> None:
 
 
 SMALL = compressed(20, 20, 24, keyframe_codec="jpeg", latent_step=0.5)
-GROUPED = compressed(20, 20, 24, keyframe_codec="avif", keyframe_group=2, latent_step=0.5)
+GROUPED = compressed(20, 20, 24, keyframe_codec="avif", seek_every=2.0, latent_step=0.5)
 
 
 # ------------------------------------------------------------------ models

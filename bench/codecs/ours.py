@@ -15,6 +15,7 @@ import torch
 
 from bench.methods import Candidate, Coded, Frames, NotRunError, Reconstruction, Reconstructor, VideoCodec
 from reducio_codec.codec import ReducioCodec
+from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.models.contract import choose_decoder
 
@@ -85,7 +86,7 @@ class File:
                 rate=rate,
                 keyframe_quality=self.quality,
                 latent_step=self.step,
-                keyframe_group=self.group,
+                seek_every=float(CLIP_LENGTH * self.group / rate),
                 effort=self.effort,
                 decoder=self.decoder if self.effort else None,
             )

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast, get_arg
 
 import click
 
-from reducio_codec.coding.options import MAX_EFFORT, EncodeOptions, KeyframeChoice
+from reducio_codec.coding.options import MAX_EFFORT, EncodeOptions, KeyframeChoice, Keyframes
 from reducio_codec.config import attribute_docs
-from reducio_codec.rdc.ranges import KEYFRAME_CODECS, MAX_GROUP, STEP_RANGE
+from reducio_codec.rdc.ranges import KEYFRAME_CODECS, STEP_RANGE
 
 if TYPE_CHECKING:
     from reducio_codec import ReducioCodec
@@ -64,6 +64,17 @@ def codec_options(function: Function) -> Function:
     return function
 
 
+class KeyframesType(click.ParamType[Any]):
+    """A number, or auto."""
+
+    name = "auto|1|2|4|8|16"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value not in map(str, get_args(Keyframes)):
+            self.fail(f"{value!r} is not one of auto, 1, 2, 4, 8, 16", param, ctx)
+        return value if value == "auto" else int(value)
+
+
 _CODING = (
     ("--quality", "keyframe_quality", click.IntRange(0, 100)),
     ("--step", "latent_step", click.FloatRange(*STEP_RANGE)),
@@ -71,7 +82,8 @@ _CODING = (
     ("--target-psnr", "target_psnr", float),
     ("--effort", "effort", click.IntRange(0, MAX_EFFORT)),
     ("--keyframe", "keyframe", click.Choice(get_args(KeyframeChoice))),
-    ("--keyframe-group", "keyframe_group", click.IntRange(1, MAX_GROUP)),
+    ("--keyframes", "keyframes", KeyframesType()),
+    ("--seek-every", "seek_every", float),
     ("--keyframe-codec", "keyframe_codec", click.Choice(KEYFRAME_CODECS)),
 )
 """Option, the attribute of ``EncodeOptions`` that it gives, and its values."""

@@ -76,16 +76,16 @@ class ClipRunner:
         Args:
             clip: ``(B, 3, 16, H, W)`` uint8, or float in [-1, 1].
             references: the pictures inside the clip that the decoder will have, as it will have them: ``(B, 3, H, W)`` uint8,
-                or float in [-1, 1]. Those beside it have no part in a latent.
+                or float in [-1, 1]. Those beside it have a part in the latent of a clip that has none inside.
 
         Returns:
             ``(B, z, t, h, w)`` float32 mean and log variance, where ``clip`` lies.
         """
         plan = self.plan(*clip.shape[-2:])
-        inside = [item for item in references if not item.beside]
+        given = [item for item in references if not item.beside] or list(references)
         moments = (
             torch.cat([part.mean, part.logvar], dim=1).to(torch.float32)  # (B, 2z, t, tile h, tile w)
-            for part in self._encoded_tiles(clip, inside, plan=plan)
+            for part in self._encoded_tiles(clip, given, plan=plan)
         )
         bands = [band.clone() for band in blend_tiles(moments, plan.divided(self.ratio))]
         mean, logvar = torch.cat(bands, dim=-2).to(clip.device).chunk(2, dim=1)  # 2 x (B, z, t, h, w)

@@ -53,20 +53,17 @@ class FrameSource:
     sample_aspect_ratio: Fraction = Fraction(1)
 
     def clips(self, *, keyframe_index: int) -> Iterator[TimedClip]:
-        """Clips of up to 16 frames."""
-        times: list[int] = []
-        end = 0
+        """Clips of up to 16 frames of one scene."""
+        times: list[tuple[int, int]] = []  # of frames that were read, when each is shown and until when
 
         def pictures() -> Iterator[NDArray[np.uint8]]:
-            nonlocal end
             for frame in self.frames:
-                times.append(frame.pts)
-                end = frame.pts + frame.duration
+                times.append((frame.pts, frame.pts + frame.duration))
                 yield frame.rgb
 
-        for clip in cut_clips(pictures(), keyframe_index=keyframe_index):
-            yield TimedClip(clip=clip, times=tuple(times), end=end)
-            times.clear()
+        for clip in cut_clips(pictures(), keyframe_index=keyframe_index, at_scenes=True):
+            own, times[:] = times[: clip.span.frames], times[clip.span.frames :]
+            yield TimedClip(clip=clip, times=tuple(when for when, _ in own), end=own[-1][1])
 
 
 @contextmanager

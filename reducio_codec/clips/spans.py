@@ -12,6 +12,7 @@ from torch import Tensor
 from reducio_codec.config import CLIP_LENGTH
 
 Frame = TypeVar("Frame")
+_MIDDLE = (CLIP_LENGTH - 1) // 2
 
 
 def own_keyframe(frames: int, *, keyframe_index: int) -> int:
@@ -47,6 +48,21 @@ class ClipSpan:
     def indices(self) -> Tensor:
         """Index of the real frame, from 0 to ``frames - 1``, at each of the model's 16 places: ``(16,)`` int64."""
         return (torch.arange(CLIP_LENGTH) - self.lead).clamp_(0, self.frames - 1)
+
+
+def spread(span: ClipSpan, count: int) -> tuple[int, ...]:
+    """Which of a clip's real frames are its key frames: every 16 / ``count``-th of the model's 16, with 7 among them.
+
+    The latent's linear code was made for clips with a key frame there, and has no motion for that frame.
+
+    Args:
+        count: 0, 1, 2, 4, 8 or 16; a short clip gets fewer, but 1 at least.
+    """
+    if count == 0:
+        return ()
+    step = CLIP_LENGTH // count
+    places = range(_MIDDLE % step, CLIP_LENGTH, step)
+    return tuple(place - span.lead for place in places if 0 <= place - span.lead < span.frames)
 
 
 def clip_span(*, start: int, frames: int, keyframe_index: int) -> ClipSpan:

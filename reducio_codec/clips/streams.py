@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from reducio_codec.clips.latent import Latent
 from reducio_codec.clips.references import Reference, for_model
 from reducio_codec.clips.refine import Refinement, refine
 from reducio_codec.clips.runner import ClipRunner
-from reducio_codec.clips.scenes import CutFinder
-from reducio_codec.clips.spans import ClipSpan, clip_span, group_frames, take_clip
+from reducio_codec.clips.scenes import CutFinder, mark_scenes
+from reducio_codec.clips.spans import ClipSpan, clip_span, group_frames, spread, take_clip
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError
 from reducio_codec.io.pixels import to_unit
@@ -71,23 +71,26 @@ class FrameClip:
     frames: NDArray[np.uint8]
     """``(n, H, W, 3)``, the real frames."""
     span: ClipSpan
-    keyframe_index: int
+    keyframes: tuple[int, ...]
+    """Which of the real frames are key frames, in order of time."""
+    begins_scene: bool = False
+    """Whether it has nothing to do with the clip before."""
 
     @property
-    def own_keyframe(self) -> int:
-        """Which of the real frames is the key frame."""
-        return self.keyframe_index - self.span.lead
+    def pictures(self) -> list[Reference]:
+        """The key frames as they are, views of frames."""
+        return [Reference(frame=self.span.start + place, picture=self.frames[place]) for place in self.keyframes]
 
-    @property
-    def keyframe(self) -> NDArray[np.uint8]:
-        """``(H, W, 3)``: the key frame, a view of one of the frames."""
-        picture: NDArray[np.uint8] = self.frames[self.own_keyframe]
-        return picture
+    def seen(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Reference]:
+        """The key frames as a reader sees them, ``(H, W, 3)`` each."""
+        found = zip(self.keyframes, pictures, strict=True)
+        return [Reference(frame=self.span.start + place, picture=picture) for place, picture in found]
 
-    def reference(self, picture: NDArray[np.uint8] | None = None) -> Reference:
-        """The key frame as a reader sees it, ``(H, W, 3)``; None: as it is."""
-        frame = self.span.start + self.own_keyframe
-        return Reference(frame=frame, picture=self.keyframe if picture is None else picture)
+    def with_keyframes(self, count: int) -> FrameClip:
+        """The same frames with other key frames, see ``spans.spread``."""
+        frames = self.span.frames
+        span = ClipSpan(start=self.span.start, frames=frames, lead=(CLIP_LENGTH - frames) // 2)
+        return replace(self, span=span, keyframes=spread(span, count))
 
     def padded(self) -> Tensor:
         """``(1, 3, 16, H, W)`` uint8, what the model sees."""
@@ -96,25 +99,48 @@ class FrameClip:
         return clip.permute(3, 0, 1, 2)[None]
 
 
-def cut_clips(frames: Iterable[NDArray[np.uint8] | Tensor], *, keyframe_index: int) -> Iterator[FrameClip]:
+def cut_clips(
+    frames: Iterable[NDArray[np.uint8] | Tensor], *, keyframe_index: int, at_scenes: bool = False
+) -> Iterator[FrameClip]:
     """Collect frames ``(H, W, 3)`` uint8 into clips; reads no frame further than the clip it gives.
+
+    Args:
+        keyframe_index: which of 16 frames is the key frame.
+        at_scenes: a clip also ends where its scene does. Reads 4 frames ahead.
 
     Raises:
         InputError: a frame of another dtype, shape or size than allowed, or no frame at all.
     """
-    size: tuple[int, int] | None = None
+    checked = _checked(frames)
     start = 0
-    for group in group_frames(frames):
-        checked: list[NDArray[np.uint8]] = []
-        for frame in group:
-            array = as_frame(frame, size=size)
-            size = array.shape[0], array.shape[1]
-            checked.append(array)
-        span = clip_span(start=start, frames=len(checked), keyframe_index=keyframe_index)
-        yield FrameClip(frames=np.stack(checked), span=span, keyframe_index=keyframe_index)
-        start += len(checked)
+    for group, begins in _scene_groups(checked) if at_scenes else ((group, False) for group in group_frames(checked)):
+        span = clip_span(start=start, frames=len(group), keyframe_index=keyframe_index)
+        keyframes = (keyframe_index - span.lead,)
+        yield FrameClip(frames=np.stack(group), span=span, keyframes=keyframes, begins_scene=begins)
+        start += len(group)
     if start == 0:
         raise InputError("video has 0 frames; it needs at least one")
+
+
+def _checked(frames: Iterable[NDArray[np.uint8] | Tensor]) -> Iterator[NDArray[np.uint8]]:
+    size: tuple[int, int] | None = None
+    for frame in frames:
+        array = as_frame(frame, size=size)
+        size = array.shape[0], array.shape[1]
+        yield array
+
+
+def _scene_groups(frames: Iterable[NDArray[np.uint8]]) -> Iterator[tuple[list[NDArray[np.uint8]], bool]]:
+    """Frames in lists of up to 16 that end where a scene does, and whether one begins with the list."""
+    group: list[NDArray[np.uint8]] = []
+    new = False
+    for frame, begins in mark_scenes(frames):
+        if group and (begins or len(group) == CLIP_LENGTH):
+            yield group, new
+            group, new = [], begins
+        group.append(frame)
+    if group:
+        yield group, new
 
 
 def encode_clip(
@@ -164,21 +190,21 @@ def _encode_stream(
     model = runner.model
     finder = CutFinder() if any(model.decoder(name).uses_neighbours for name in model.decoder_names) else None
     for number, clip in enumerate(cut_clips(frames, keyframe_index=keyframe_index)):
-        own = clip.reference(clip.keyframe.copy())  # a view would keep all 16 frames alive
+        own = clip.seen([item.picture.copy() for item in clip.pictures])  # a view would keep all 16 frames alive
         latent = encode_clip(
             runner,
             clip.padded(),
-            references=for_model([own], [], span=clip.span),
+            references=for_model(own, [], span=clip.span),
             span=clip.span,
             refinement=refinement,
         )[0]
         yield EncodedClip(
             index=number,
             latent=latent,
-            references=(own,),
+            references=tuple(own),
             span=clip.span,
             size=(clip.frames.shape[1], clip.frames.shape[2]),
-            cut=Cut.NONE if finder is None else finder(clip.frames, key=clip.own_keyframe),
+            cut=Cut.NONE if finder is None else finder(clip.frames, key=clip.keyframes[0]),
         )
 
 

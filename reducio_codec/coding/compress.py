@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -76,11 +76,10 @@ def compress(
             codec=codec,
             references=references,
         )
-        coder = PictureCoder(codec=codec, find_cuts=references > 1)
-        size = decider.group(first.clip)
-        clips = chain([first], clips)
+        coder = PictureCoder(codec=codec)
+        groups = decider.groups(chain([first], clips), time_base=source.time_base)
         del first
-        while group := list(islice(clips, size)):
+        for group in groups:
             for done in _write_group(group, output, engine=engine, decider=decider, coder=coder):
                 if progress is not None:
                     progress(done, source.expected_frames)
@@ -114,20 +113,22 @@ def _write_group(
     decision = decider.decide([item.clip for item in group], seconds=seconds)
     pictures = coder.code(decision.clips, quality=decision.quality)
     for number, (item, clip) in enumerate(zip(group, decision.clips, strict=True)):
+        own = [pictures.seen[place] for place in pictures.inside(number)]
         beside = pictures.beside(number) if decider.references == 2 else []
-        latent = _code_latent(engine, decision, number, own=pictures.seen[number], beside=beside)
+        # a clip without pictures shows what was there before: its latent is zeros, which take no bytes
+        latent = _code_latent(engine, decision, number, own=own, beside=beside) if own else b""
         output.write(replace(item, clip=clip), number, pictures=pictures, latent=latent, step=decision.step)
         yield output.frames
     decider.spend(output.size - before, seconds=seconds)
 
 
 def _code_latent(
-    engine: Engine, decision: Decision, number: int, *, own: Reference, beside: Sequence[Reference]
+    engine: Engine, decision: Decision, number: int, *, own: Sequence[Reference], beside: Sequence[Reference]
 ) -> bytes:
     """The latent of clip ``number`` of a group."""
     clip = decision.clips[number]
     # closed loop: the encoder sees the key frame that the decoder will have, so the latent can mend it
-    references = for_model([own], beside, span=clip.span)
+    references = for_model(own, beside, span=clip.span)
     latent = encode_clip(
         engine.runner, clip.padded(), references=references, span=clip.span, refinement=decision.refinement
     )[0]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from reducio_codec.clips.inputs import check_keyframe_index
 from reducio_codec.clips.refine import Refinement
+from reducio_codec.clips.sources import TimedClip
 from reducio_codec.clips.spans import clip_span
 from reducio_codec.clips.streams import FrameClip
 from reducio_codec.coding.effort import plan_refinement
@@ -14,18 +16,17 @@ from reducio_codec.coding.engine import Engine
 from reducio_codec.coding.options import EncodeOptions
 from reducio_codec.coding.rate_control import RateControl
 from reducio_codec.coding.trial import coded_error, encode_alone
+from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.models.contract import choose_decoder
-from reducio_codec.rdc.keyframe import code_keyframe
-from reducio_codec.rdc.ranges import UNIT, step_units
+from reducio_codec.rdc.keyframe import code_keyframes
+from reducio_codec.rdc.ranges import MAX_SEQUENCE, UNIT, step_units
 
-KEYFRAMES = (3, 7, 11)
+BEST_PLACES = (3, 7, 11)
 """Places of the key frame that ``keyframe="best"`` tries."""
 
-_GROUP = 4
-"""Clips whose key frames are coded together, and so what a damaged record costs and a jump into the file has to decode."""
-
+_GROUP_CLIPS = MAX_SEQUENCE // CLIP_LENGTH
 _GROUP_BYTES = 1 << 28
-"""Frames that may wait for it: 4 clips up to 720p, 2 at 1080p, 1 at 4K."""
+"""Frames that may wait for their key frames to be coded: 6 clips at 720p, 2 at 1080p, 1 at 4K."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,6 +56,8 @@ class Decider:
         """What the file is made for: a decoder, and whether each clip's neighbours lend it their key frames."""
         self.keyframe_index = check_keyframe_index(options.keyframe_index, default=model.default_keyframe_index)
         """Which of a clip's 16 frames is the key frame, unless ``decide`` finds a better one."""
+        self.keyframes = options.keyframes or 1
+        """Of each clip."""
         self.step = step_units(options.step)
         """The file's own quantiser step, in units."""
         self._engine, self._options = engine, options
@@ -70,13 +73,26 @@ class Decider:
             latent_step=options.step,
         )
 
-    def group(self, first: FrameClip) -> int:
-        """How many clips are decided on, and their key frames coded, together."""
-        if self._options.keyframe_group is not None:
-            return self._options.keyframe_group
-        if self._options.keyframe_codec != "avif":
-            return 1
-        return min(_GROUP, max(1, _GROUP_BYTES // first.frames.nbytes))
+    def groups(self, clips: Iterable[TimedClip], *, time_base: Fraction) -> Iterator[list[TimedClip]]:
+        """Clips that are decided on, and their key frames coded, together."""
+        group: list[TimedClip] = []
+        for clip in clips:
+            if group and self._is_full(group, clip, time_base=time_base):
+                yield group
+                group = []  # not cleared: it is somebody else's
+            group.append(clip)
+        if group:
+            yield group
+
+    def _is_full(self, group: Sequence[TimedClip], clip: TimedClip, *, time_base: Fraction) -> bool:
+        seconds = float((clip.end - group[0].times[0]) * time_base)
+        frames = sum(item.clip.frames.nbytes for item in group) + clip.clip.frames.nbytes
+        return (
+            self._options.keyframe_codec != "avif"
+            or seconds > self._options.sequence_seconds
+            or frames > _GROUP_BYTES
+            or len(group) >= _GROUP_CLIPS
+        )
 
     def decide(self, clips: Sequence[FrameClip], *, seconds: float) -> Decision:
         """For a group that lasts so many ``seconds``."""
@@ -87,6 +103,8 @@ class Decider:
             )
         if self._options.keyframe == "best":
             clips = [self._best_keyframe(clip, quality=quality, step=step) for clip in clips]
+        elif self.keyframes != 1:
+            clips = [clip.with_keyframes(self.keyframes) for clip in clips]
         refinement = self._refinement and self._refinement.at(self._engine.coder.steps(step))
         return Decision(clips=clips, quality=quality, step=step, refinement=refinement)
 
@@ -100,13 +118,14 @@ class Decider:
         return None if self._control is None else self._control.missed(kbps)
 
     def _best_keyframe(self, clip: FrameClip, *, quality: int, step: float) -> FrameClip:
-        """The clip with its key frame at the place, of ``KEYFRAMES``, from which it decodes with the least error."""
+        """The clip with its key frame at the place, of ``BEST_PLACES``, from which it decodes with the least error."""
         engine, codec = self._engine, self._options.keyframe_codec
         found: list[tuple[float, FrameClip]] = []
-        for index in KEYFRAMES:
+        for index in BEST_PLACES:
             span = clip_span(start=clip.span.start, frames=clip.span.frames, keyframe_index=index)
-            tried = FrameClip(frames=clip.frames, span=span, keyframe_index=index)
-            _, seen = code_keyframe(tried.keyframe, codec=codec, quality=quality)
+            tried = replace(clip, span=span, keyframes=(index - span.lead,))
+            _, pictures = code_keyframes([item.picture for item in tried.pictures], codec=codec, quality=quality)
+            seen = tried.seen(pictures)
             latent = encode_alone(engine, tried, seen)
             found.append((coded_error(engine, tried, seen, latent, step=step, decoder=self.decoder), tried))
         return min(found, key=lambda item: item[0])[1]

@@ -8,9 +8,10 @@ from typing import Any, Literal, TypedDict, get_args
 
 from reducio_codec.config import CLIP_LENGTH, check_choice, check_whole
 from reducio_codec.errors import InputError
-from reducio_codec.rdc.ranges import KEYFRAME_CODECS, KeyframeCodec, check_keyframe_group, step_units
+from reducio_codec.rdc.ranges import KEYFRAME_CODECS, KeyframeCodec, step_units
 
 KeyframeChoice = Literal["middle", "best"]
+Keyframes = Literal["auto", 1, 2, 4, 8, 16]
 
 MAX_EFFORT = 1000
 
@@ -18,6 +19,7 @@ QUALITY = 50
 """Of key frames, where nothing else decides it."""
 STEP = 0.5
 """Of the latent's quantiser, likewise."""
+SEEK_EVERY = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +45,14 @@ class EncodeOptions:
     """Which of a clip's 16 frames is its key frame, 0 to 15. By default the model's choice."""
     keyframe: KeyframeChoice | None = None
     """Where a clip's key frame is; best tries three places and keeps the best. By default middle."""
-    keyframe_group: int | None = None
-    """1 to 16 clips whose key frames are coded together, each predicted from those before it: 4 take about a quarter less than
-    one by one, but so many clips wait in memory, and a damaged key frame costs those after it. Needs avif. By default 4, fewer
-    where their frames exceed 256 MB; 1 for other formats."""
+    keyframes: Keyframes | None = None
+    """How many of a clip's 16 frames are key frames: 1, 2, 4, 8, 16, or auto, which decides clip by clip, gives a clip that shows
+    what was there before none, and so spends bits where something moves. By default auto, where model and format allow it, else
+    1."""
+    seek_every: float | None = None
+    """Seconds, up to 60, after which a new sequence of key frames begins: within one each is predicted from those before it,
+    so longer sequences take fewer bytes, but a jump into the file decodes them from the start, a damaged one costs those after
+    it, and so much video waits in memory, though never more than 256 MB. By default 4."""
     target_kbps: float | None = None
     """Wanted rate without sound, in kbit/s: quality and step are searched for. Bits that show nothing are not spent."""
     target_psnr: float | None = None
@@ -74,10 +80,15 @@ class EncodeOptions:
             check_whole(self.keyframe_index, name="keyframe_index", most=CLIP_LENGTH - 1)
         if self.keyframe is not None:
             check_choice(self.keyframe, name="keyframe", allowed=get_args(KeyframeChoice))
-        if self.keyframe_group is not None:
-            check_keyframe_group(self.keyframe_group, codec=self.keyframe_codec)
-        _check_target(self.target_kbps, name="target_kbps", most=1e6)
-        _check_target(self.target_psnr, name="target_psnr", most=60.0)
+        if self.keyframes not in (None, "auto"):
+            check_choice(
+                None if isinstance(self.keyframes, bool) else self.keyframes,
+                name="keyframes",
+                allowed=get_args(Keyframes),
+            )
+        _check_positive(self.seek_every, name="seek_every", most=60.0)
+        _check_positive(self.target_kbps, name="target_kbps", most=1e6)
+        _check_positive(self.target_psnr, name="target_psnr", most=60.0)
         check_whole(self.effort, name="effort", most=MAX_EFFORT)
 
     def _check_effects(self) -> None:
@@ -93,9 +104,15 @@ class EncodeOptions:
             self._refuse("keyframe_quality", "latent_step", because=f"{target}={value:g} searches for it")
         if self.keyframe_codec == "png":
             self._refuse("keyframe_quality", because="keyframe_codec='png' is lossless")
+        if self.keyframe_codec != "avif":
+            self._refuse("seek_every", because=f"keyframe_codec={self.keyframe_codec!r} codes each by itself")
         if self.keyframe is not None and self.keyframe_index is not None:
             raise InputError(
                 f"keyframe_index is {self.keyframe_index}, which keyframe={self.keyframe!r} would not keep to"
+            )
+        if self.keyframes not in (None, 1):
+            self._refuse(
+                "keyframe", "keyframe_index", because=f"keyframes={self.keyframes!r} chooses places of its own"
             )
         if self.decoder is not None and not self.searches:
             raise InputError(
@@ -118,6 +135,11 @@ class EncodeOptions:
         return bool(self.effort) or self.targeted or self.keyframe == "best"
 
     @property
+    def sequence_seconds(self) -> float:
+        """``seek_every`` with its default."""
+        return SEEK_EVERY if self.seek_every is None else self.seek_every
+
+    @property
     def quality(self) -> int:
         """That of the key frames where no target decides it."""
         return QUALITY if self.keyframe_quality is None else self.keyframe_quality
@@ -136,7 +158,8 @@ class EncodeKeywords(TypedDict, total=False):
     latent_step: float | None
     keyframe_index: int | None
     keyframe: KeyframeChoice | None
-    keyframe_group: int | None
+    keyframes: Keyframes | None
+    seek_every: float | None
     target_kbps: float | None
     target_psnr: float | None
     effort: int
@@ -144,7 +167,7 @@ class EncodeKeywords(TypedDict, total=False):
     references: int | None
 
 
-def _check_target(value: Any, *, name: str, most: float) -> None:
+def _check_positive(value: Any, *, name: str, most: float) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) <= most:

@@ -44,7 +44,7 @@ class Output:
         self._clock = fit_clock(first.times, time_base=source.time_base, rate=source.rate)
         self.header = _header(engine, source, first, clock=self._clock, step=step, codec=codec, references=references)
         self._writer = RdcWriter(file, self.header)
-        self.frames = self.clips = self.keyframe_bytes = self.latent_bytes = self.audio_bytes = 0
+        self.frames = self.clips = self.keyframes = self.keyframe_bytes = self.latent_bytes = self.audio_bytes = 0
         self.end = self.header.start
         """When the last picture so far stops being shown, in ticks."""
         self._last_time = self.end
@@ -61,11 +61,14 @@ class Output:
 
     def write(self, clip: TimedClip, number: int, *, pictures: CodedPictures, latent: bytes, step: float) -> None:
         """The next clip, ``number`` of the group that ``pictures`` are of."""
-        coded, seen = pictures.coded[number], pictures.seen
-        self._writer.write_picture(coded, frame=seen[number].frame, after=seen[number - 1].frame if number else None)
+        seen, inside = pictures.seen, pictures.inside(number)
+        for place in inside:
+            after = seen[place - 1].frame if place and pictures.together else None
+            self._writer.write_picture(pictures.coded[place], frame=seen[place].frame, after=after)
         self._writer.write_clip(
             frames=len(clip.times),
             latent_bytes=latent,
+            references=len(inside),
             lead=clip.clip.span.lead,
             timestamps=self._unexpected(clip.times),
             step=step_units(step),
@@ -73,7 +76,8 @@ class Output:
         )
         self.frames += len(clip.times)
         self.clips += 1
-        self.keyframe_bytes += len(coded)
+        self.keyframes += len(inside)
+        self.keyframe_bytes += sum(len(pictures.coded[place]) for place in inside)
         self.latent_bytes += len(latent)
         self._last_time, self.end = clip.times[-1], clip.end
 

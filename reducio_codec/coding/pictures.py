@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reducio_codec.clips.references import Reference
-from reducio_codec.clips.scenes import CutFinder
 from reducio_codec.clips.streams import FrameClip
 from reducio_codec.rdc.keyframe import code_keyframes
 from reducio_codec.rdc.layers.cuts import Cut
@@ -15,45 +14,84 @@ from reducio_codec.rdc.ranges import KeyframeCodec
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CodedPictures:
-    """The key frames of the clips of one group, in order."""
+    """The key frames of the clips of one group, in order: none, one or many a clip."""
 
     coded: Sequence[bytes]
     """What is written."""
+    together: bool
+    """Whether they are a sequence, each predicted from those before it."""
     seen: Sequence[Reference]
     """What a reader gets of it."""
+    counts: Sequence[int]
+    """How many of them each clip has."""
     cuts: Sequence[Cut]
     """Between each clip and the one before it."""
     before: Reference | None
-    """The last one of the group before."""
+    """The last one of the groups before that the first clip may use."""
+
+    def inside(self, number: int) -> range:
+        """Which of the pictures are clip ``number``'s."""
+        end = sum(self.counts[: number + 1])
+        return range(end - self.counts[number], end)
 
     def beside(self, number: int) -> list[Reference]:
-        """The key frames beside clip ``number`` of the group, for refinement. That behind the group isn't coded yet: the last
-        clip does without it here, and still gains from it when it is decoded."""
-        before = self.before if number == 0 else self.seen[number - 1]
-        last = number + 1 == len(self.seen)
-        behind = None if last or self.cuts[number + 1] & Cut.FORWARD else self.seen[number + 1]
-        return [item for item in (None if self.cuts[number] & Cut.BACKWARD else before, behind) if item is not None]
+        """The key frames on both sides of clip ``number`` of the group, as a reader finds them. What is behind the group isn't
+        coded yet: the last clip does without it here, and still gains from it when it is decoded."""
+        return [item for item in (self._earlier(number), self._later(number)) if item is not None]
+
+    def _earlier(self, number: int) -> Reference | None:
+        borders = (*self.cuts, Cut.NONE)
+        for other in reversed(range(number)):
+            if borders[other + 1] & Cut.BACKWARD:
+                return None
+            if self.counts[other]:
+                return self.seen[self.inside(other)[-1]]
+        return None if borders[0] & Cut.BACKWARD else self.before
+
+    def _later(self, number: int) -> Reference | None:
+        for other in range(number + 1, len(self.counts)):
+            if self.cuts[other] & Cut.FORWARD:
+                return None
+            if self.counts[other]:
+                return self.seen[self.inside(other)[0]]
+        return None
+
+    @property
+    def last(self) -> Reference | None:
+        """What the next group's first clip may use, if no scene begins with it."""
+        return self._earlier(len(self.counts))
+
+    @property
+    def ends_open(self) -> bool:
+        """Whether the last clip has no picture, and so was coded without those that follow."""
+        return not self.counts[-1]
 
 
 class PictureCoder:
-    """Codes one group after another.
+    """Codes one group after another."""
 
-    Args:
-        codec: format of the pictures.
-        find_cuts: look for scene changes between clips.
-    """
-
-    def __init__(self, *, codec: KeyframeCodec, find_cuts: bool) -> None:
+    def __init__(self, *, codec: KeyframeCodec) -> None:
         self._codec = codec
-        self._finder = CutFinder() if find_cuts else None
-        self._last: Reference | None = None
+        self._before: CodedPictures | None = None
 
     def code(self, clips: Sequence[FrameClip], *, quality: int) -> CodedPictures:
         """The key frames of clips that follow those of the last call."""
-        coded, pictures = code_keyframes([clip.keyframe for clip in clips], codec=self._codec, quality=quality)
-        seen = [clip.reference(picture) for clip, picture in zip(clips, pictures, strict=True)]
-        before, self._last = self._last, seen[-1]
-        return CodedPictures(coded=coded, seen=seen, cuts=[self._cut(clip) for clip in clips], before=before)
+        pictures = [picture for clip in clips for picture in clip.pictures]
+        coded, seen = code_keyframes([item.picture for item in pictures], codec=self._codec, quality=quality)
+        before = self._before
+        self._before = found = CodedPictures(
+            coded=coded,
+            together=self._codec == "avif",
+            seen=[Reference(frame=item.frame, picture=shown) for item, shown in zip(pictures, seen, strict=True)],
+            counts=[len(clip.keyframes) for clip in clips],
+            cuts=self._cuts(clips),
+            before=None if before is None else before.last,
+        )
+        return found
 
-    def _cut(self, clip: FrameClip) -> Cut:
-        return Cut.NONE if self._finder is None else self._finder(clip.frames, key=clip.own_keyframe)
+    def _cuts(self, clips: Sequence[FrameClip]) -> list[Cut]:
+        cuts = [Cut.BACKWARD | Cut.FORWARD if clip.begins_scene else Cut.NONE for clip in clips]
+        first = next((number for number, clip in enumerate(clips) if clip.keyframes), None)
+        if self._before is not None and self._before.ends_open and first is not None:
+            cuts[first] |= Cut.FORWARD
+        return cuts

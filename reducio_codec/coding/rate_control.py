@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import islice
 from math import log2
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reducio_codec.clips.references import Reference
 from reducio_codec.clips.streams import FrameClip
 from reducio_codec.coding.engine import Engine
 from reducio_codec.coding.trial import coded_error, encode_alone, motion
@@ -86,9 +88,9 @@ class RateControl:
         latents: list[NDArray[np.float32]] = []
 
         def bits(quality: int) -> float:
-            coded, seen = code_keyframes([clip.keyframe for clip in clips], codec=codec, quality=quality)
+            coded, seen = _code(clips, codec=codec, quality=quality)
             if not latents:
-                latents.extend(encode_alone(engine, clip, picture) for clip, picture in zip(clips, seen, strict=True))
+                latents.extend(encode_alone(engine, clip, own) for clip, own in zip(clips, seen, strict=True))
             latent_bytes = sum(len(engine.coder.code(latent, step=step_for(quality))[0]) for latent in latents)
             return 8 * (sum(map(len, coded)) + latent_bytes) + len(clips) * _CONTAINER_BITS
 
@@ -97,7 +99,7 @@ class RateControl:
         easiest = min(range(len(clips)), key=lambda number: motion(clips[number]))  # gains most from its key frame
 
         def error(quality: int) -> float:
-            _, seen = code_keyframes([clip.keyframe for clip in clips], codec=codec, quality=quality)
+            _, seen = _code(clips, codec=codec, quality=quality)
             clip, latent = clips[easiest], latents[easiest]
             return coded_error(engine, clip, seen[easiest], latent, step=step_for(quality), decoder=self._decoder)
 
@@ -109,16 +111,15 @@ class RateControl:
         """The lowest quality found with which every clip reaches the target, or is about as good as it gets."""
         assert self._psnr is not None
         limit = 255**2 / 10 ** (self._psnr / 10)
-        pictures = [clip.keyframe for clip in clips]
-        seen = cache(lambda quality: code_keyframes(pictures, codec=codec, quality=quality)[1])
+        seen = cache(lambda quality: _code(clips, codec=codec, quality=quality)[1])
         quality, lowest = self._quality, 0
         # the hardest clip comes first: the others mostly show at once that its quality will do
         for number in sorted(range(len(clips)), key=lambda number: motion(clips[number]), reverse=True):
 
             def error(tried: int, number: int = number) -> float:
-                clip, picture = clips[number], seen(tried)[number]
-                latent = encode_alone(engine, clip, picture)
-                return coded_error(engine, clip, picture, latent, step=step_for(tried), decoder=self._decoder)
+                clip, own = clips[number], seen(tried)[number]
+                latent = encode_alone(engine, clip, own)
+                return coded_error(engine, clip, own, latent, step=step_for(tried), decoder=self._decoder)
 
             errors = search_quality(error, limit * (1 - _NEAR), start=quality, lowest=lowest, rising=False)
             least = min(errors.values())
@@ -143,6 +144,16 @@ class RateControl:
             more = full if reached < self._kbps and self._full else ""
             return f"target_kbps {self._kbps:g} was missed: the file has {reached:.1f} kbit/s{more}"
         return None
+
+
+def _code(
+    clips: Sequence[FrameClip], *, codec: str, quality: int
+) -> tuple[Sequence[bytes], Sequence[Sequence[Reference]]]:
+    """The bytes of the clips' key frames, and for each clip what a reader has of its own."""
+    given = [item.picture for clip in clips for item in clip.pictures]
+    coded, seen = code_keyframes(given, codec=codec, quality=quality)
+    pictures = iter(seen)
+    return coded, [clip.seen(list(islice(pictures, len(clip.keyframes)))) for clip in clips]
 
 
 def search_quality(

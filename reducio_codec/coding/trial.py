@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reducio_codec.clips.references import for_model
+from reducio_codec.clips.references import Reference, for_model
 from reducio_codec.clips.streams import FrameClip
 from reducio_codec.coding.engine import Engine
 
 
 def motion(clip: FrameClip) -> float:
-    """How much the frames differ from the key frame: mean squared error, grey levels, of every fourth row and column."""
-    difference = clip.frames[:, ::4, ::4].astype(np.int32) - clip.keyframe[::4, ::4]
+    """How much the frames differ from the middle one: mean squared error, grey levels, of every fourth row and column."""
+    points = clip.frames[:, ::4, ::4].astype(np.int32)
+    difference = points - points[(len(points) - 1) // 2]
     return float(np.square(difference).mean())
 
 
-def encode_alone(engine: Engine, clip: FrameClip, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Latent (z, t, h, w) of a clip whose key frame a reader sees as ``picture`` (H, W, 3)."""
-    own = for_model([clip.reference(picture)], [], span=clip.span)
+def encode_alone(engine: Engine, clip: FrameClip, seen: Sequence[Reference]) -> NDArray[np.float32]:
+    """Latent (z, t, h, w) of a clip whose key frames a reader has as ``seen``."""
+    own = for_model(seen, [], span=clip.span)
     latent = engine.runner.encode(clip.padded(), references=own)
     values: NDArray[np.float32] = latent[0].numpy()
     return values
@@ -28,16 +31,16 @@ def encode_alone(engine: Engine, clip: FrameClip, picture: NDArray[np.uint8]) ->
 def coded_error(
     engine: Engine,
     clip: FrameClip,
-    picture: NDArray[np.uint8],
+    seen: Sequence[Reference],
     latent: NDArray[np.float32],
     *,
     step: float,
     decoder: str,
 ) -> float:
-    """Mean squared error, in grey levels, of a clip decoded from the key frame that a reader sees as ``picture`` (H, W, 3) and
-    from a latent (z, t, h, w) after coding."""
+    """Mean squared error, in grey levels, of a clip decoded from the key frames that a reader has as ``seen`` and from a
+    latent (z, t, h, w) after coding."""
     _, read = engine.coder.code(latent, step=step)
-    own = for_model([clip.reference(picture)], [], span=clip.span)
+    own = for_model(seen, [], span=clip.span)
     frames = torch.empty(clip.frames.shape, dtype=torch.uint8)
     out = frames.permute(3, 0, 1, 2)[None]  # (1, 3, n, H, W), a view
     engine.runner.decode(torch.from_numpy(read)[None], own, decoder=decoder, span=clip.span, out=out)

@@ -18,7 +18,7 @@ from PIL import Image, features
 from reducio_codec.config import check_choice, check_whole
 from reducio_codec.errors import FormatError, InputError
 from reducio_codec.rdc.av1 import check_sample, join_avif, split_avif
-from reducio_codec.rdc.ranges import KEYFRAME_CODECS, check_keyframe_group
+from reducio_codec.rdc.ranges import KEYFRAME_CODECS, MAX_SEQUENCE
 
 MAX_PIXELS = 1 << 28
 """Pictures that claim more are refused before anything is allocated (16384 x 16384)."""
@@ -47,13 +47,15 @@ def encode_keyframe(rgb: Picture, *, codec: str = "avif", quality: int = 50) -> 
 
 
 def encode_keyframes(pictures: Sequence[Picture], *, codec: str = "avif", quality: int = 50) -> list[bytes]:
-    """Pictures of one size to the bytes of each; more than one are each predicted from those before it.
-
-    Arguments and errors are ``encode_keyframe``'s; several pictures need ``codec="avif"``.
-    """
+    """Pictures of one size to the bytes of each. As "avif" they are each predicted from those before it, up to 255 of them;
+    arguments and errors are ``encode_keyframe``'s."""
     check_keyframe_codec(codec)
     check_whole(quality, name="keyframe_quality", most=100)
-    check_keyframe_group(len(pictures), codec=codec)
+    if codec != "avif" and len(pictures) != 1:
+        return [encode_keyframe(rgb, codec=codec, quality=quality) for rgb in pictures]
+    if not pictures:
+        return []
+    assert len(pictures) <= MAX_SEQUENCE, len(pictures)
     for rgb in pictures:
         if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or not rgb.size:
             raise InputError(f"a key frame is {rgb.dtype} {rgb.shape}; allowed: uint8 (H, W, 3)")
@@ -158,8 +160,10 @@ def code_keyframe(rgb: Picture, *, codec: str = "avif", quality: int = 50) -> tu
 def code_keyframes(
     pictures: Sequence[Picture], *, codec: str = "avif", quality: int = 50
 ) -> tuple[list[bytes], list[Picture]]:
-    """The bytes of one or several pictures, and what a reader gets of them; arguments as for ``encode_keyframes``."""
+    """The bytes of any number of pictures, and what a reader gets of them; arguments as for ``encode_keyframes``."""
     coded = encode_keyframes(pictures, codec=codec, quality=quality)
+    if not coded:
+        return [], []
     height, width, _ = pictures[0].shape
     decoder = PictureDecoder(coded, codec=codec, width=width, height=height)
     return coded, [decoder.decode(place) for place in range(len(coded))]

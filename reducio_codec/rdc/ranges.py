@@ -5,7 +5,6 @@ from __future__ import annotations
 from numbers import Real
 from typing import Any, Literal, get_args
 
-from reducio_codec.config import check_whole
 from reducio_codec.errors import InputError
 
 UNIT = 1024
@@ -18,8 +17,8 @@ KeyframeCodec = Literal["avif", "webp", "jpeg", "png"]
 KEYFRAME_CODECS: tuple[str, ...] = get_args(KeyframeCodec)
 """What pictures may be coded with."""
 
-MAX_GROUP = 16
-"""Most key frames that an encoder codes together; a file may hold more, see ``rdc.layers.pictures``."""
+MAX_SEQUENCE = 255
+"""Pictures that are coded together."""
 
 MAX_SIDE = 16384
 """Pixels of width or height."""
@@ -40,10 +39,3 @@ def step_units(step: Any) -> int:
     if isinstance(step, bool) or not isinstance(step, Real) or not STEP_RANGE[0] <= float(step) <= STEP_RANGE[1]:
         raise InputError(f"latent_step is {step!r}; allowed: {STEP_RANGE[0]} to {STEP_RANGE[1]:g}")
     return round(float(step) * UNIT)
-
-
-def check_keyframe_group(count: int, *, codec: str) -> None:
-    """InputError unless so many key frames can be coded together."""
-    check_whole(count, name="keyframe_group", least=1, most=MAX_GROUP)
-    if count > 1 and codec != "avif":
-        raise InputError(f"keyframe_group is {count} and keyframe_codec={codec!r}; only avif codes several together")

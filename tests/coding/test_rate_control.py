@@ -44,7 +44,7 @@ def noisy(frames: int, height: int, width: int) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("group", [1, 4])
 @pytest.mark.parametrize("kbps", [20, 50])
 def test_a_rate_is_hit_within_5_percent_over_10_seconds(kbps: float, group: int) -> None:
-    report, reader, _ = write(noisy(160, 64, 96), target_kbps=kbps, keyframe_group=group)
+    report, reader, _ = write(noisy(160, 64, 96), target_kbps=kbps, seek_every=float(group))
     info = describe_rdc(reader._file)
     assert info.latent_step_range == tuple(f({clip.step / 1024 for clip in reader}) for f in (min, max))
     assert report.kbits_per_second == pytest.approx(kbps, rel=0.05)
@@ -74,7 +74,7 @@ def test_a_quality_is_reached_by_every_clip() -> None:
 
 def test_a_quality_takes_fewer_bytes_where_key_frames_are_coded_together() -> None:
     video = moving_video(64, 64, 96)
-    together, alone = (write(video, target_psnr=24.0, keyframe_group=group)[0] for group in (4, 1))
+    together, alone = (write(video, target_psnr=24.0, seek_every=float(group))[0] for group in (4, 1))
     assert together.missed == alone.missed
     assert together.bytes < 0.95 * alone.bytes
 
@@ -111,10 +111,12 @@ def test_a_rate_takes_one_more_encoding_of_a_clip_and_hardly_a_decoding(
     group: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = count_runs(monkeypatch)
-    write_only(noisy(64, 64, 96), target_kbps=10, keyframe_group=group)
+    write_only(noisy(64, 64, 96), target_kbps=10, seek_every=float(group))
     assert runs == {"encode": 2 * 4}
     runs.clear()
-    write_only(noisy(64, 64, 96), target_kbps=100, keyframe_group=group)  # one clip of a group shows whether that helps
+    write_only(
+        noisy(64, 64, 96), target_kbps=100, seek_every=float(group)
+    )  # one clip of a group shows whether that helps
     assert runs["encode"] == 2 * 4 and 0 < runs["decode"] <= 2 * 4 / group
 
 

@@ -172,6 +172,38 @@ def test_wrong_references_are_refused(codec: ReducioCodec) -> None:
             codec.decode_stream([], **options)
 
 
+@pytest.mark.parametrize("cut", [1, 7, 8, 12, 16, 20, 24, 55])
+def test_a_cut_ends_its_clip_and_no_frame_is_mixed_of_two_scenes(codec: ReducioCodec, cut: int) -> None:
+    video = with_cut(56, cut)
+    data = compressed(codec, video)
+    reader = RdcReader(io.BytesIO(data))
+    starts = {record.start: record.index for record in reader}
+    assert cut in starts and reader.cuts == {starts[cut]: Cut.BACKWARD | Cut.FORWARD}
+    assert max(record.frames for record in reader) <= 16 and reader.frames == 56
+    other = video.copy()
+    other[cut:] = 255 - other[cut:, ::-1]
+    found, changed = (np.concatenate(clips(codec, file)) for file in (data, compressed(codec, other)))
+    assert np.array_equal(found[:cut], changed[:cut])
+    other = video.copy()
+    other[:cut] = video[:cut, ::-1]
+    changed = np.concatenate(clips(codec, compressed(codec, other)))
+    assert np.array_equal(found[cut:], changed[cut:]) and not np.array_equal(found[:cut], changed[:cut])
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_a_flash_is_no_cut(codec: ReducioCodec, length: int) -> None:
+    video = moving_video(40, 40, 72)
+    video[20 : 20 + length] = 255 - video[20 : 20 + length] // 4
+    reader = RdcReader(io.BytesIO(compressed(codec, video)))
+    assert not reader.cuts and [record.frames for record in reader] == [16, 16, 8]
+
+
+def test_a_film_with_a_cut_every_second(codec: ReducioCodec) -> None:
+    scenes = [moving_video(25, 40, 72, seed=seed) // (1 + seed % 2) + 60 * (seed % 3) for seed in range(5)]
+    reader = RdcReader(io.BytesIO(compressed(codec, np.concatenate(scenes), rate=25)))
+    assert [record.start for record in reader if record.index in reader.cuts] == [25, 50, 75, 100]
+
+
 @pytest.mark.parametrize(
     ("cut", "expected"),
     [
@@ -183,12 +215,12 @@ def test_wrong_references_are_refused(codec: ReducioCodec) -> None:
         (7, {}),
     ],
 )
-def test_cuts_are_stored_and_respected(codec: ReducioCodec, cut: int, expected: dict[int, Cut]) -> None:
+def test_cuts_of_a_stream(codec: ReducioCodec, cut: int, expected: dict[int, Cut]) -> None:
+    """Its clips have 16 frames, come what may."""
     video = with_cut(56, cut)
-    data = compressed(codec, video)
-    assert RdcReader(io.BytesIO(data)).cuts == expected
-    assert {clip.index: clip.cut for clip in codec.encode_stream(video) if clip.cut} == expected
-    found, single = np.concatenate(clips(codec, data)), np.concatenate(clips(codec, data, references=1))
+    encoded = list(codec.encode_stream(video))
+    assert {clip.index: clip.cut for clip in encoded if clip.cut} == expected
+    found, single = (np.stack(list(codec.decode_stream(encoded, references=n))) for n in (2, 1))
     last = 48 + 3
     allowed = [7 < i < last and i % 16 != 7 for i in range(56)]
     for clip, flags in expected.items():
@@ -363,7 +395,7 @@ def test_commands(folders: tuple[Path, Path], make_video: MakeVideo, tmp_path: P
 
 def test_effort_sees_the_key_frames_that_the_decoder_will_see(codec: ReducioCodec) -> None:
     """Of 4 clips in groups of 3: all but the one behind the group, which isn't coded yet; none across a cut."""
-    video = with_cut(56, 20)
+    video = with_cut(56, 32)
     seen: list[list[tuple[int, torch.Tensor]]] = []
     decode = codec.model.decode
 
@@ -373,7 +405,7 @@ def test_effort_sees_the_key_frames_that_the_decoder_will_see(codec: ReducioCode
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(codec.model, "decode", watched)
-        data = compressed(codec, video, effort=1, keyframe_group=3, keyframe_codec="avif")
+        data = compressed(codec, video, effort=1, seek_every=3.0, keyframe_codec="avif")
         encoding, seen = seen, []
         patch.setattr(codec.runner, "_decode", watched)
         clips(codec, data)
@@ -381,12 +413,12 @@ def test_effort_sees_the_key_frames_that_the_decoder_will_see(codec: ReducioCode
     assert len(encoding) == len(seen) == 4 * count > 0
     for number, (known, used) in enumerate(zip(encoding, seen, strict=True)):
         if number // count == 2:
-            assert [place > 7 for place, _ in known] == [False] and [place > 7 for place, _ in used] == [False, True]
+            assert not known and [place > 7 for place, _ in used] == [True]
             continue
         assert [place for place, _ in known] == [place for place, _ in used]
         assert all(torch.equal(first, second) for (_, first), (_, second) in zip(known, used, strict=True))
-    behind = [any(place > 7 for place, _ in seen[number * count]) for number in range(4)]
-    assert behind == [False, True, True, False]
+    sides = [[place > 7 for place, _ in seen[number * count]] for number in range(4)]
+    assert sides == [[True], [False], [True], [False]]
 
 
 def test_effort_for_one_reference_sees_no_other(codec: ReducioCodec) -> None:

@@ -67,7 +67,7 @@ def group(corpus: Path, folder: Path, out: Path) -> None:
 def steps(corpus: Path, folder: Path, out: Path) -> None:
     """Steps and qualities of each clip's own, that a rate asked for."""
     video = np.concatenate([real(corpus, "flower", 16), real(corpus, "street", 16), real(corpus, "friday", 16)])
-    codec("reducio-test").compress(iter(video), out, rate=16, keyframe_group=1, target_kbps=8)
+    codec("reducio-test").compress(iter(video), out, rate=16, seek_every=1.0, target_kbps=8)
 
 
 def sound(corpus: Path, folder: Path, out: Path) -> None:

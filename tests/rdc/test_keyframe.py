@@ -133,8 +133,7 @@ def test_an_av1_picture_of_another_size_is_refused_before_it_is_decoded() -> Non
         decode_keyframe(good[0] + good[1] * 40, codec="avif", height=96, width=128)
 
 
-def test_groups_that_cannot_be() -> None:
-    with pytest.raises(InputError, match="keyframe_group is 17; allowed: 1 to 16"):
-        encode_keyframes([picture(8, 8)] * 17)
-    with pytest.raises(InputError, match="keyframe_group is 2 and keyframe_codec='webp'; only avif"):
-        encode_keyframes([picture(8, 8)] * 2, codec="webp")
+def test_pictures_of_other_formats_stand_alone() -> None:
+    pictures = [picture(8, 8)] * 2
+    assert encode_keyframes(pictures, codec="webp") == [encode_keyframe(one, codec="webp") for one in pictures]
+    assert encode_keyframes([], codec="webp") == encode_keyframes([]) == []

@@ -16,10 +16,8 @@ from typing import ClassVar
 
 from reducio_codec.errors import FormatError
 from reducio_codec.rdc.layers.layer import Clip, Layer, Limits
+from reducio_codec.rdc.ranges import MAX_SEQUENCE
 from reducio_codec.rdc.varint import read_varint, write_varint
-
-MAX_SEQUENCE = 255
-"""Pictures in a sequence."""
 
 
 @dataclass(kw_only=True)
