@@ -77,6 +77,11 @@ class FrameClip:
     """Whether it has nothing to do with the clip before."""
 
     @property
+    def needs_latent(self) -> bool:
+        """Whether some of its frames are neither key frames nor what a key frame before it shows."""
+        return 0 < len(self.keyframes) < self.span.frames
+
+    @property
     def pictures(self) -> list[Reference]:
         """The key frames as they are, views of frames."""
         return [Reference(frame=self.span.start + place, picture=self.frames[place]) for place in self.keyframes]
@@ -266,6 +271,8 @@ def decode_clip(
 ) -> NDArray[np.uint8]:
     """The real frames of one clip: ``(n, H, W, 3)`` uint8. Of the references ``beside`` it the decoder takes what it uses."""
     check_clip(runner, clip)
+    if len(clip.references) == clip.num_frames:  # all are there as pictures
+        return np.stack([item.picture for item in clip.references])
     frames = torch.empty((clip.num_frames, *clip.size, 3), dtype=torch.uint8)
     runner.decode(
         clip.latent.to("cpu")[None],

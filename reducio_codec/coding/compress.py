@@ -115,8 +115,8 @@ def _write_group(
     for number, (item, clip) in enumerate(zip(group, decision.clips, strict=True)):
         own = [pictures.seen[place] for place in pictures.inside(number)]
         beside = pictures.beside(number) if decider.references == 2 else []
-        # a clip without pictures shows what was there before: its latent is zeros, which take no bytes
-        latent = _code_latent(engine, decision, number, own=own, beside=beside) if own else b""
+        # a latent of zeros takes no bytes
+        latent = _code_latent(engine, decision, number, own=own, beside=beside) if clip.needs_latent else b""
         output.write(replace(item, clip=clip), number, pictures=pictures, latent=latent, step=decision.step)
         yield output.frames
     decider.spend(output.size - before, seconds=seconds)

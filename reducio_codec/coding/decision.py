@@ -13,13 +13,15 @@ from reducio_codec.clips.spans import clip_span
 from reducio_codec.clips.streams import FrameClip
 from reducio_codec.coding.effort import plan_refinement
 from reducio_codec.coding.engine import Engine
-from reducio_codec.coding.options import EncodeOptions
-from reducio_codec.coding.rate_control import RateControl
+from reducio_codec.coding.keyframes import KeyframePlanner, Plan
+from reducio_codec.coding.options import AUTO_QUALITY, QUALITY, STEP, EncodeOptions, Keyframes
+from reducio_codec.coding.rate_control import RateControl, step_for
 from reducio_codec.coding.trial import coded_error, encode_alone
 from reducio_codec.config import CLIP_LENGTH
-from reducio_codec.models.contract import choose_decoder
+from reducio_codec.errors import InputError
+from reducio_codec.models.contract import Decoder, choose_decoder
 from reducio_codec.rdc.keyframe import code_keyframes
-from reducio_codec.rdc.ranges import MAX_SEQUENCE, UNIT, step_units
+from reducio_codec.rdc.ranges import MAX_SEQUENCE, step_units
 
 BEST_PLACES = (3, 7, 11)
 """Places of the key frame that ``keyframe="best"`` tries."""
@@ -56,11 +58,19 @@ class Decider:
         """What the file is made for: a decoder, and whether each clip's neighbours lend it their key frames."""
         self.keyframe_index = check_keyframe_index(options.keyframe_index, default=model.default_keyframe_index)
         """Which of a clip's 16 frames is the key frame, unless ``decide`` finds a better one."""
-        self.keyframes = options.keyframes or 1
-        """Of each clip."""
-        self.step = step_units(options.step)
-        """The file's own quantiser step, in units."""
+        self.keyframes = _keyframes(model.decoder(self.decoder), options)
+        """Of each clip, or "auto"."""
+        auto = self.keyframes == "auto"
+        given, usual = options.keyframe_quality, AUTO_QUALITY if auto else QUALITY
+        self._quality = usual if given is None else given
+        self._step = options.latent_step
+        if self._step is None and not auto and not options.targeted:
+            self._step = STEP
+        step = step_for(self._quality) if self._step is None else self._step
+        self.step = step_units(step)
+        """The file's own quantiser step, in units; clips may have another."""
         self._engine, self._options = engine, options
+        self._planner = KeyframePlanner()
         self._control: RateControl | None = None
         if options.targeted:
             kbps, psnr = options.target_kbps, options.target_psnr
@@ -70,7 +80,7 @@ class Decider:
             runner=engine.runner,
             coder=engine.coder,
             decoder=self.decoder,
-            latent_step=options.step,
+            latent_step=step,
         )
 
     def groups(self, clips: Iterable[TimedClip], *, time_base: Fraction) -> Iterator[list[TimedClip]]:
@@ -96,17 +106,31 @@ class Decider:
 
     def decide(self, clips: Sequence[FrameClip], *, seconds: float) -> Decision:
         """For a group that lasts so many ``seconds``."""
-        quality, step = self._options.quality, self.step / UNIT
+        quality, step = self._quality, self._step
         if self._control is not None:
-            quality, step = self._control.choose(
-                self._engine, clips, codec=self._options.keyframe_codec, seconds=seconds
+            quality = self._control.choose(
+                self._engine,
+                lambda quality: self._plan(clips, quality=quality),
+                codec=self._options.keyframe_codec,
+                seconds=seconds,
             )
+        plan = self._plan(clips, quality=quality)
+        if step is None:
+            step = step_for(plan.quality)
         if self._options.keyframe == "best":
             clips = [self._best_keyframe(clip, quality=quality, step=step) for clip in clips]
-        elif self.keyframes != 1:
-            clips = [clip.with_keyframes(self.keyframes) for clip in clips]
+            plan = replace(plan, clips=clips)
+        self._planner.follow(plan)
         refinement = self._refinement and self._refinement.at(self._engine.coder.steps(step))
-        return Decision(clips=clips, quality=quality, step=step, refinement=refinement)
+        return Decision(clips=plan.clips, quality=plan.quality, step=step, refinement=refinement)
+
+    def _plan(self, clips: Sequence[FrameClip], *, quality: int) -> Plan:
+        """The clips with their key frames."""
+        if self.keyframes == "auto":
+            return self._planner.plan(clips, quality=quality)
+        if self.keyframes != 1:
+            clips = [clip.with_keyframes(self.keyframes) for clip in clips]
+        return Plan(clips=clips, quality=quality)
 
     def spend(self, size: int, *, seconds: float) -> None:
         """The group that was decided on took ``size`` bytes."""
@@ -129,3 +153,16 @@ class Decider:
             latent = encode_alone(engine, tried, seen)
             found.append((coded_error(engine, tried, seen, latent, step=step, decoder=self.decoder), tried))
         return min(found, key=lambda item: item[0])[1]
+
+
+def _keyframes(decoder: Decoder, options: EncodeOptions) -> Keyframes:
+    many = decoder.inside.most is None
+    alone = options.keyframe is not None or options.keyframe_index is not None or options.keyframe_codec != "avif"
+    wanted = options.keyframes
+    if wanted is None:
+        return "auto" if many and not alone else 1
+    if wanted == "auto" and options.keyframe_codec != "avif":
+        raise InputError(f"keyframes is auto; keyframe_codec={options.keyframe_codec!r} takes a number, 1 to 16")
+    if wanted != 1 and not many:
+        raise InputError(f"keyframes is {wanted}; the decoder {decoder.name!r} takes {decoder.inside} in a clip")
+    return wanted

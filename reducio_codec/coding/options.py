@@ -17,6 +17,8 @@ MAX_EFFORT = 1000
 
 QUALITY = 50
 """Of key frames, where nothing else decides it."""
+AUTO_QUALITY = 12
+"""Likewise where there are as many as pay: more of them, each for fewer bytes."""
 STEP = 0.5
 """Of the latent's quantiser, likewise."""
 SEEK_EVERY = 4.0
@@ -35,12 +37,12 @@ class EncodeOptions:
 
     keyframe_quality: int | None = None
     """Quality of the key frames, 0 (smallest) to 100, in the scale of their format; png is lossless and has none. By default
-    50."""
+    12 where keyframes is auto, else 50."""
     keyframe_codec: KeyframeCodec = "avif"
     """Format of the key frames inside the file. By default avif."""
     latent_step: float | None = None
     """Quantiser step of the motion latent, 1/64 to 16 of its standard deviations; smaller is finer and larger. By default
-    0.5."""
+    what goes with the quality where keyframes is auto, else 0.5."""
     keyframe_index: int | None = None
     """Which of a clip's 16 frames is its key frame, 0 to 15. By default the model's choice."""
     keyframe: KeyframeChoice | None = None
@@ -138,16 +140,6 @@ class EncodeOptions:
     def sequence_seconds(self) -> float:
         """``seek_every`` with its default."""
         return SEEK_EVERY if self.seek_every is None else self.seek_every
-
-    @property
-    def quality(self) -> int:
-        """That of the key frames where no target decides it."""
-        return QUALITY if self.keyframe_quality is None else self.keyframe_quality
-
-    @property
-    def step(self) -> float:
-        """That of the latent where no target decides it."""
-        return STEP if self.latent_step is None else self.latent_step
 
 
 class EncodeKeywords(TypedDict, total=False):

@@ -19,11 +19,9 @@ from numpy.typing import NDArray
 from reducio_codec.clips.references import Reference
 from reducio_codec.clips.streams import FrameClip
 from reducio_codec.coding.engine import Engine
+from reducio_codec.coding.keyframes import BEST_QUALITY, Plan
 from reducio_codec.coding.trial import coded_error, encode_alone, motion
 from reducio_codec.rdc.keyframe import code_keyframes
-
-BEST_QUALITY = 95
-"""The highest key-frame quality that is tried: above it key frames grow and hardly anything is seen of it."""
 
 _FIRST = 45
 """Quality that the first group's search starts from; the others start where the group before ended."""
@@ -37,8 +35,10 @@ _NEAR = 0.02
 """A search ends so near what is wanted; one step of quality changes bits by about twice as much."""
 _PATIENCE = 5
 """Trials after which a search halves what is left instead of guessing."""
-_CONTAINER_BITS = 8 * 24
+_CLIP_BITS = 8 * 12
 """What the container adds to a clip, about."""
+_PICTURE_BITS = 8 * 12
+"""Likewise to a key frame."""
 _TOLERANCE = 0.05
 """A rate this close to ``target_kbps`` is a hit."""
 _LARGEST_DEBT = 4
@@ -52,6 +52,10 @@ def step_for(quality: int) -> float:
     shown: against a search for the best pair it loses 0.02 dB at 45 kbit/s in the mean of 9 real clips, 0.3 dB on one of them.
     """
     return float(2 ** np.interp(quality, (0, 10, 65), (2.0, 0.7, -2.0)))
+
+
+Planned = Callable[[int], Plan]
+"""The clips of a group with the key frames that they have at a quality."""
 
 
 class RateControl:
@@ -72,54 +76,72 @@ class RateControl:
         self._clips = self._short = 0  # in all, and those whose best setting doesn't reach target_psnr
         self._full = 0  # clips that no setting shows better, however many bits it takes
 
-    def choose(self, engine: Engine, clips: Sequence[FrameClip], *, codec: str, seconds: float) -> tuple[int, float]:
-        """Key-frame quality and latent step for a group of clips that lasts ``seconds``."""
+    def choose(self, engine: Engine, plan: Planned, *, codec: str, seconds: float) -> int:
+        """Quality for a group of clips that lasts ``seconds``."""
+        plan = cache(plan)
         if self._kbps is None:
-            self._quality = self._find_psnr(engine, clips, codec=codec)
+            self._quality = self._find_psnr(engine, plan, codec=codec)
         else:
             share = 1000 * self._kbps * seconds
             allowed = min(max(share + self._saved, share / _LARGEST_DEBT), share * _LARGEST_DEBT)
-            self._quality = self._find_rate(engine, clips, codec=codec, allowed=allowed)
-        self._clips += len(clips)
-        return self._quality, step_for(self._quality)
+            self._quality = self._find_rate(engine, plan, codec=codec, allowed=allowed)
+        self._clips += len(plan(self._quality).clips)
+        return self._quality
 
-    def _find_rate(self, engine: Engine, clips: Sequence[FrameClip], *, codec: str, allowed: float) -> int:
+    def _find_rate(self, engine: Engine, plan: Planned, *, codec: str, allowed: float) -> int:
         """The quality whose bits come nearest to ``allowed``, unless a lower one shows as much."""
-        latents: list[NDArray[np.float32]] = []
+        latents: dict[tuple[int, tuple[int, ...]], NDArray[np.float32]] = {}
+
+        def latent(number: int, clip: FrameClip, own: Sequence[Reference]) -> NDArray[np.float32]:
+            key = number, clip.keyframes
+            if key not in latents:
+                latents[key] = encode_alone(engine, clip, own)
+            return latents[key]
 
         def bits(quality: int) -> float:
-            coded, seen = _code(clips, codec=codec, quality=quality)
-            if not latents:
-                latents.extend(encode_alone(engine, clip, own) for clip, own in zip(clips, seen, strict=True))
-            latent_bytes = sum(len(engine.coder.code(latent, step=step_for(quality))[0]) for latent in latents)
-            return 8 * (sum(map(len, coded)) + latent_bytes) + len(clips) * _CONTAINER_BITS
+            planned = plan(quality)
+            clips = planned.clips
+            coded, seen = _code(planned, codec=codec)
+            latent_bytes = sum(
+                len(engine.coder.code(latent(number, clip, own), step=step_for(planned.quality))[0])
+                for number, (clip, own) in enumerate(zip(clips, seen, strict=True))
+                if clip.needs_latent
+            )
+            return 8 * (sum(map(len, coded)) + latent_bytes) + len(clips) * _CLIP_BITS + len(coded) * _PICTURE_BITS
 
         tried = search_quality(bits, allowed, start=self._quality, rising=True)
         quality = min(tried, key=lambda quality: abs(tried[quality] - allowed))
+        clips = plan(quality).clips
         easiest = min(range(len(clips)), key=lambda number: motion(clips[number]))  # gains most from its key frame
 
         def error(quality: int) -> float:
-            _, seen = _code(clips, codec=codec, quality=quality)
-            clip, latent = clips[easiest], latents[easiest]
-            return coded_error(engine, clip, seen[easiest], latent, step=step_for(quality), decoder=self._decoder)
+            planned = plan(quality)
+            clip, seen = planned.clips[easiest], _code(planned, codec=codec)[1][easiest]
+            if not seen:
+                return 0.0
+            read = latent(easiest, clip, seen)
+            return coded_error(engine, clip, seen, read, step=step_for(planned.quality), decoder=self._decoder)
 
         wasted = quality > _PLENTY and error(quality) > (1 - _WORTH) * error(_PLENTY)
         self._full += len(clips) if wasted or tried.get(BEST_QUALITY, allowed) < allowed else 0
         return _PLENTY if wasted else quality
 
-    def _find_psnr(self, engine: Engine, clips: Sequence[FrameClip], *, codec: str) -> int:
+    def _find_psnr(self, engine: Engine, plan: Planned, *, codec: str) -> int:
         """The lowest quality found with which every clip reaches the target, or is about as good as it gets."""
         assert self._psnr is not None
         limit = 255**2 / 10 ** (self._psnr / 10)
-        seen = cache(lambda quality: _code(clips, codec=codec, quality=quality)[1])
+        seen = cache(lambda quality: _code(plan(quality), codec=codec)[1])
         quality, lowest = self._quality, 0
+        clips = plan(quality).clips
         # the hardest clip comes first: the others mostly show at once that its quality will do
         for number in sorted(range(len(clips)), key=lambda number: motion(clips[number]), reverse=True):
 
             def error(tried: int, number: int = number) -> float:
-                clip, own = clips[number], seen(tried)[number]
+                clip, own = plan(tried).clips[number], seen(tried)[number]
+                if not own:  # it shows the last key frame before it, which is another clip's concern
+                    return 0.0
                 latent = encode_alone(engine, clip, own)
-                return coded_error(engine, clip, own, latent, step=step_for(tried), decoder=self._decoder)
+                return coded_error(engine, clip, own, latent, step=step_for(plan(tried).quality), decoder=self._decoder)
 
             errors = search_quality(error, limit * (1 - _NEAR), start=quality, lowest=lowest, rising=False)
             least = min(errors.values())
@@ -146,14 +168,12 @@ class RateControl:
         return None
 
 
-def _code(
-    clips: Sequence[FrameClip], *, codec: str, quality: int
-) -> tuple[Sequence[bytes], Sequence[Sequence[Reference]]]:
+def _code(plan: Plan, *, codec: str) -> tuple[Sequence[bytes], Sequence[Sequence[Reference]]]:
     """The bytes of the clips' key frames, and for each clip what a reader has of its own."""
-    given = [item.picture for clip in clips for item in clip.pictures]
-    coded, seen = code_keyframes(given, codec=codec, quality=quality)
+    given = [item.picture for clip in plan.clips for item in clip.pictures]
+    coded, seen = code_keyframes(given, codec=codec, quality=plan.quality)
     pictures = iter(seen)
-    return coded, [clip.seen(list(islice(pictures, len(clip.keyframes)))) for clip in clips]
+    return coded, [clip.seen(list(islice(pictures, len(clip.keyframes)))) for clip in plan.clips]
 
 
 def search_quality(

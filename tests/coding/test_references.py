@@ -431,5 +431,5 @@ def test_effort_for_one_reference_sees_no_other(codec: ReducioCodec) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(codec.model, "decode", watched)
-        compressed(codec, VIDEO, effort=1, references=1, keyframe_codec="avif")
+        compressed(codec, VIDEO, effort=1, references=1, keyframes=1, keyframe_codec="avif")
     assert places == {7}
