@@ -17,7 +17,7 @@ MAX_EFFORT = 1000
 
 QUALITY = 50
 """Of key frames, where nothing else decides it."""
-AUTO_QUALITY = 12
+AUTO_QUALITY = 15
 """Likewise where there are as many as pay: more of them, each for fewer bytes."""
 STEP = 0.5
 """Of the latent's quantiser, likewise."""
@@ -37,7 +37,7 @@ class EncodeOptions:
 
     keyframe_quality: int | None = None
     """Quality of the key frames, 0 (smallest) to 100, in the scale of their format; png is lossless and has none. By default
-    12 where keyframes is auto, else 50."""
+    15 where keyframes is auto, else 50."""
     keyframe_codec: KeyframeCodec = "avif"
     """Format of the key frames inside the file. By default avif."""
     latent_step: float | None = None
