@@ -185,7 +185,7 @@ def main(
     data: Path, out: Path, model: str, decoder: str | None, quality: int, step: float, group: int, step_of: int
 ) -> None:
     codec = ReducioCodec.from_pretrained(model, dtype="auto")
-    name = choose_decoder(codec.model, decoder=decoder, references=None)
+    name = choose_decoder(codec.model, decoder=decoder, references=None).decoder
     samples = SampleSet(folder=data, protocol=protocol())
     file = File(quality=quality, step=step, group=group)
     found = measure(codec, every(samples, step=step_of), file=file, decoder=name, lpips=Lpips())

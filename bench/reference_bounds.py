@@ -3,10 +3,10 @@
     python -m bench.reference_bounds --data VIDEOS --cache DIR -o bench/results/reference-bounds.json
 
 The middle one of three clips: key frames in AVIF of --quality, latent quantised with --step. The oracle knows the source
-and takes for each block, without spending a bit on it, the warp decoder's frame, the neighbour's key frame moved to fit
+and takes for each block, without spending a bit on it, the frame made of one reference, the neighbour's key frame moved to fit
 it, or the mean of both, whichever is nearest. "Found" motion is searched with the decoded frame, as a decoder could;
-"true" motion with the source's. With --effort the latent is refined for one decoder or the other: what an encoder that
-knows the neighbours could do for the same decoders at about equal bits. PSNR is pooled over the 15 frames that aren't
+"true" motion with the source's. With --effort the latent is refined for one reference or for two: what an encoder that
+knows the neighbours could do for the same decoder at about equal bits. PSNR is pooled over the 15 frames that aren't
 the key frame, on 8-bit values; means over clips.
 """
 
@@ -29,7 +29,7 @@ from reducio_codec.coding.effort import plan_refinement
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.pixels import to_bytes, to_unit
 from reducio_codec.measure.evaluate import summary
-from reducio_codec.measure.evaluate_neighbours import DECODERS, Frames, sequences
+from reducio_codec.measure.evaluate_neighbours import Frames, sequences
 from reducio_codec.metrics.psnr import decibels
 from reducio_codec.models.contract import Reference
 from reducio_codec.models.lite.blocks import upsample
@@ -39,6 +39,7 @@ from reducio_codec.rdc.keyframe import code_keyframe
 PROTOCOL = "reference-bounds/1"
 BLOCKS = (32, 16, 8)
 CLIPS = 3
+DECODER = "attention"
 
 
 def measure(codec: ReducioCodec, frames: Frames, *, quality: int, step: float, effort: int) -> dict[str, float]:
@@ -51,33 +52,35 @@ def measure(codec: ReducioCodec, frames: Frames, *, quality: int, step: float, e
     clip = video[:, :, CLIP_LENGTH : 2 * CLIP_LENGTH]
     rest = [number for number in range(CLIP_LENGTH) if number != index]
     source = to_unit(clip)[0].transpose(0, 1)[rest]  # (15, 3, H, W)
-    references = [
-        Reference(picture=before, place=index - CLIP_LENGTH, beside=True),
-        Reference(picture=keyframe, place=index),
-        Reference(picture=after, place=index + CLIP_LENGTH, beside=True),
+    own = Reference(picture=keyframe, place=index)
+    beside = [
+        Reference(picture=picture, place=index + far, beside=True)
+        for picture, far in ((before, -CLIP_LENGTH), (after, CLIP_LENGTH))
     ]
+    ways = {"1 reference": [own], "2 references": [own, *beside]}
 
-    def decode(latent: Tensor, decoder: str) -> Tensor:
+    def decode(latent: Tensor, references: list[Reference]) -> Tensor:
         size = (keyframe.shape[-2], keyframe.shape[-1])
-        bands = codec.runner.decode_bands(latent, references, decoder=decoder, size=size)
+        bands = codec.runner.decode_bands(latent, references, decoder=DECODER, size=size)
         whole = torch.cat([band.clone() for band in bands], -2)
         return to_unit(to_bytes(whole))[0].transpose(0, 1)[rest]
 
     found: dict[str, float] = {"copy": psnr((keyframe - source).square())}
-    latent = codec.runner.encode(clip, references=references)
+    latent = codec.runner.encode(clip, references=[own])
     symbols, quantized = codec.coder.code(latent[0].numpy(), step=step)
     found["latent kbit"] = len(symbols) * 8 / 1000
-    shown = {decoder: decode(torch.from_numpy(quantized)[None], decoder) for decoder in DECODERS}
-    found |= {decoder: psnr((picture - source).square()) for decoder, picture in shown.items()}
-    for motion, guide in (("found", shown["warp"]), ("true", source)):
+    shown = {way: decode(torch.from_numpy(quantized)[None], references) for way, references in ways.items()}
+    found |= {way: psnr((picture - source).square()) for way, picture in shown.items()}
+    single = shown["1 reference"]
+    for motion, guide in (("found", single), ("true", source)):
         moved = torch.cat(
             [_moved(before, guide[:index]), _moved(after, guide[index:])]
         )  # (15, 3, H, W), each frame from the neighbour on its own side
-        candidates = [shown["warp"], moved, (shown["warp"] + moved) / 2]
+        candidates = [single, moved, (single + moved) / 2]
         for block in BLOCKS:
             found[f"oracle, {motion} motion, blocks of {block}"] = best_of(candidates, source, block=block)
-    for decoder in DECODERS if effort else ():
-        refinement = plan_refinement(effort, runner=codec.runner, coder=codec.coder, decoder=decoder, latent_step=step)
+    for way, references in ways.items() if effort else ():
+        refinement = plan_refinement(effort, runner=codec.runner, coder=codec.coder, decoder=DECODER, latent_step=step)
         assert refinement is not None
         better = refine(
             codec.runner,
@@ -88,8 +91,8 @@ def measure(codec: ReducioCodec, frames: Frames, *, quality: int, step: float, e
             refinement=refinement,
         )
         symbols, quantized = codec.coder.code(better[0].numpy(), step=step)
-        name = f"{decoder}, effort {effort}"
-        found[name] = psnr((decode(torch.from_numpy(quantized)[None], decoder) - source).square())
+        name = f"{way}, effort {effort}"
+        found[name] = psnr((decode(torch.from_numpy(quantized)[None], references) - source).square())
         found[f"{name}, latent kbit"] = len(symbols) * 8 / 1000
     return found
 
@@ -129,7 +132,7 @@ def _moved(neighbour: Tensor, guide: Tensor) -> Tensor:
 def main(
     model: str, data: str, cache: Path, out: Path, quality: int, step: float, effort: int, side: int, every: int
 ) -> None:
-    codec = ReducioCodec.from_pretrained(model, decoders=DECODERS, dtype="auto")
+    codec = ReducioCodec.from_pretrained(model, decoders=(DECODER,), dtype="auto")
     rows: list[dict[str, float]] = []
     chosen = sequences(data, cache=cache, clips=CLIPS, side=side)[::every]
     if len(chosen) < 3:

@@ -29,7 +29,7 @@ from reducio_codec.models.contract import Reference
 from reducio_codec.rdc.keyframe import code_keyframes
 
 PROTOCOL = "sparse-keyframes/1"
-DECODER = "bidirectional"
+DECODER = "attention"
 LAYOUTS = {"every 16 frames": (7, 7, 7, 7), "two side by side every 32": (15, 0, 15, 0)}
 """Place of the key frame in each clip of a sequence."""
 

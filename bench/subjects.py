@@ -19,7 +19,7 @@ from reducio_codec.models.reducio.vae import ReducioVAE
 from reducio_codec.weights.layout import TENSOR_FILE
 from reducio_codec.weights.zoo import BUNDLED, load_pretrained
 
-LITE_TINY = LiteConfig(channels_4=4, channels_8=4, channels_16=4, channels_32=8, decoders=("warp",))
+LITE_TINY = LiteConfig(channels_4=4, channels_8=4, channels_16=4, channels_32=8, decoders=("linear",))
 
 
 PAPER_TINY = ReducioConfig(base_channels=32, depth=1, content_channels=32, content_depth=1)
@@ -108,10 +108,10 @@ def lite_model(*, tiny: bool, seed: int) -> Model:
     """reducio-lite in the precision that ``dtype="auto"`` takes here: the bundled weights, or random ones where a checkout
     has none (time doesn't depend on them)."""
     if not tiny and (BUNDLED / "reducio-lite" / TENSOR_FILE).is_file():
-        network, info = load_pretrained("reducio-lite", decoders=("warp",))
+        network, info = load_pretrained("reducio-lite", decoders=("linear",))
         weights = f"{info.id} {info.short_hash}"
     else:
-        network, weights = ReducioLite(LITE_TINY if tiny else LiteConfig(decoders=("warp",))), "random"
+        network, weights = ReducioLite(LITE_TINY if tiny else LiteConfig(decoders=("linear",))), "random"
         fill(network, seed=seed)
     network.requires_grad_(False).eval().to(memory_format=torch.channels_last)
     dtype = resolve_dtype("auto", device=torch.device("cpu"))

@@ -182,8 +182,8 @@ class ReducioCodec:
             keyframe_index: which of a clip's 16 frames is the key frame, by default the model's choice.
             effort: gradient steps that refine each clip's latent: slower, better, for the same decoders.
             decoder, latent_step: what ``effort`` refines for: the decoder, by default the model's choice, and the step
-                that the latent will be quantised with, by default 0.5. Here each clip is refined by itself: for
-                ``bidirectional`` as for the warp decoder that it starts from.
+                that the latent will be quantised with, by default 0.5. Here each clip is refined by itself, without the
+                key frames of its neighbours.
 
         Returns:
             The latent ``(B, z, N*t, h, w)`` of N clips, which knows the number of frames, and the key frames

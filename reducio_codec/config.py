@@ -122,48 +122,12 @@ class TilingConfig(JsonConfig):
             raise InputError(f"tile_batch is {self.tile_batch}; it must be at least 1")
 
 
-LITE_BUILDS_ON = {"bidirectional": "warp"}
-"""Decoders of the small model that add to another one's frames, and can't be without it."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class LiteConfig(JsonConfig):
-    """The bundled small model (``reducio_codec.models.lite.model``): the paper's latent grid at a thousandth of its cost."""
+    """The bundled small model (``reducio_codec.models.lite.model``): the paper's latent grid at a thousandth of its cost, and
+    decoders that all start from the latent's motion."""
 
     architecture: ClassVar[str] = "lite"
-    latent_channels: ClassVar[int] = 16
-    temporal_compression_ratio: ClassVar[int] = 4
-    spatial_compression_ratio: ClassVar[int] = 32
-
-    channels_4: int = 48
-    """Channels of a frame at a quarter of the picture's size."""
-    channels_8: int = 80
-    """Channels of a frame at an eighth."""
-    channels_16: int = 24
-    """Channels of a frame that the latent is unfolded to, at a sixteenth."""
-    channels_32: int = 192
-    """Channels of the whole clip on the latent grid."""
-    decoders: tuple[str, ...] = ("warp", "attention", "add", "linear", "none")
-    """Decoders that share the encoder; the first is the default. ``bidirectional`` adds to ``warp`` and needs it."""
-
-    def __post_init__(self) -> None:
-        _check_lite_widths(self)
-        allowed = ("warp", "attention", "add", "linear", "none", "bidirectional")
-        if not self.decoders or len(set(self.decoders)) < len(self.decoders) or not set(self.decoders) <= set(allowed):
-            raise InputError(
-                f"decoders is {self.decoders}; it must name one or more of {', '.join(allowed)}, each once"
-            )
-        for name, base in LITE_BUILDS_ON.items():
-            if name in self.decoders and base not in self.decoders:
-                raise InputError(f"decoders is {self.decoders}; {name} adds to {base}, which must be there, too")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AlignedConfig(JsonConfig):
-    """The small model's second version (``reducio_codec.models.lite.aligned_model``): the same latent and widths, and
-    decoders that all start from the latent's motion and take any number of references."""
-
-    architecture: ClassVar[str] = "aligned"
     latent_channels: ClassVar[int] = 16
     temporal_compression_ratio: ClassVar[int] = 4
     spatial_compression_ratio: ClassVar[int] = 32
@@ -180,18 +144,14 @@ class AlignedConfig(JsonConfig):
     """Decoders that share encoder and trunk; the first is the default. ``sharp`` is ``attention`` trained for the eye."""
 
     def __post_init__(self) -> None:
-        _check_lite_widths(self)
+        for name in ("channels_4", "channels_8", "channels_16", "channels_32"):
+            if getattr(self, name) < 4 or getattr(self, name) % 4:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be a positive multiple of 4")
         allowed = ("attention", "add", "linear", "none", "sharp")
         if not self.decoders or len(set(self.decoders)) < len(self.decoders) or not set(self.decoders) <= set(allowed):
             raise InputError(
                 f"decoders is {self.decoders}; it must name one or more of {', '.join(allowed)}, each once"
             )
-
-
-def _check_lite_widths(config: LiteConfig | AlignedConfig) -> None:
-    for name in ("channels_4", "channels_8", "channels_16", "channels_32"):
-        if getattr(config, name) < 4 or getattr(config, name) % 4:
-            raise InputError(f"{name} is {getattr(config, name)}; it must be a positive multiple of 4")
 
 
 FusionName = Literal["attention", "add", "linear", "none"]

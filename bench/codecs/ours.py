@@ -20,7 +20,7 @@ from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.models.contract import choose_decoder
 
 MODEL = "reducio-lite"
-DECODERS = ("warp",)
+DECODERS = ("linear",)
 IMAGE_VAE = "image-vae"
 """Method and recipe: Stable Diffusion's image VAE with lite's data, time and parameters. Of 16x256x256 its latent has 16384
 positions and 65536 values; lite's has 256 and 4096."""
@@ -150,9 +150,9 @@ def files(
 
 
 def _file_decoder(load: Opener) -> str:
-    """What files of the model use by default; "warp" where there is no such model, which its points will tell."""
+    """What files of the model use by default; "linear" where there is no such model, which its points will tell."""
     try:
-        return choose_decoder(load().model, decoder=None, references=None)
+        return choose_decoder(load().model, decoder=None, references=None).decoder
     except NotRunError:
         return DECODERS[0]
 

@@ -31,7 +31,7 @@ from reducio_codec.models.reducio.vae import ReducioVAE
 Operation = Literal["encode", "decode"]
 Call = Callable[[], object]
 
-DECODERS = ("warp", "bidirectional", "attention", "add", "linear", "none")
+DECODERS = ("linear", "add", "attention", "none")
 
 
 class Coder(Protocol):
@@ -263,7 +263,7 @@ _NETWORK: tuple[Axis, ...] = ("resolution", "threads", "batch", "dtype")
 _CODEC: tuple[Axis, ...] = ("resolution", "length", "threads")
 
 SUBJECTS: tuple[Subject, ...] = (
-    Subject(name="lite, warp", open=_lite("warp")),
+    Subject(name="lite, linear", open=_lite("linear")),
     *(Subject(name=f"lite, {name}", open=_lite(name), operations=("decode",)) for name in DECODERS[1:]),
     Subject(name="paper", open=_paper),
     Subject(name="sd-vae, sdxl-vae", open=_image_vae, axes=_NETWORK, pictures=True),

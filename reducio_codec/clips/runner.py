@@ -175,7 +175,7 @@ class ClipRunner:
             replace(
                 item,
                 picture=self.cut(item.picture, places, plan=plan),  # (n*B, 3, tile, tile)
-                present=None if item.present is None else item.present.to(self.device).repeat(len(places)),
+                present=None if item.present is None else item.present * len(places),
             )
             for item in references
         ]

@@ -1,4 +1,4 @@
-"""What the neighbours' key frames give: the decoder bidirectional against warp, from the same latents.
+"""What the neighbours' key frames give: a decoder with them against the same one without, from the same latents.
 
     python -m reducio_codec.measure.evaluate_neighbours MODEL --data VIDEOS --cache DIR --out results.json
 
@@ -37,6 +37,7 @@ from reducio_codec.io.strips import clip_strip
 from reducio_codec.measure.evaluate import summary
 from reducio_codec.metrics.over_time import changes
 from reducio_codec.metrics.psnr import psnr
+from reducio_codec.models.contract import choose_decoder
 from reducio_codec.rdc.keyframe import code_keyframe
 from reducio_codec.training.crops import centre_crop
 from reducio_codec.training.manifest import find_videos
@@ -46,7 +47,8 @@ from reducio_codec.training.store import open_store
 Frames = npt.NDArray[np.uint8]
 """(T, H, W, 3)."""
 
-DECODERS = ("warp", "bidirectional")
+REFERENCES = {"1 reference": 1, "2 references": 2}
+"""A clip's own key frame, or those of its neighbours, too."""
 
 Shown = dict[str, Frames]
 """A sequence and what became of it, by name."""
@@ -70,7 +72,7 @@ def sequences(data: str, *, cache: Path, clips: int, side: int) -> list[Frames]:
 
 
 def encode(
-    codec: ReducioCodec, frames: Frames, *, quality: int | None, step: float | None, effort: int = 0
+    codec: ReducioCodec, frames: Frames, *, decoder: str, quality: int | None, step: float | None, effort: int = 0
 ) -> tuple[Tensor, Tensor, float]:
     """Latent (1, z, N*t, h, w) and key frames (1, 3, N, H, W) as a decoder would have them, and kbit of a clip's latent; None:
     unchanged, and no bits. With ``effort`` each latent is refined for two references."""
@@ -83,9 +85,7 @@ def encode(
         keyframes.append(to_unit(torch.from_numpy(picture).permute(2, 0, 1)[None]))  # (1, 3, H, W)
     refinement = None
     if step is not None:
-        refinement = plan_refinement(
-            effort, runner=codec.runner, coder=codec.coder, decoder=DECODERS[1], latent_step=step
-        )
+        refinement = plan_refinement(effort, runner=codec.runner, coder=codec.coder, decoder=decoder, latent_step=step)
     latents, kbit = [], []
     for span, references in zip(spans, references_of_clips(keyframes, spans, keyframe_index=index), strict=True):
         own = frames[span.start : span.start + CLIP_LENGTH]
@@ -105,22 +105,26 @@ def encode(
 
 
 def decode(
-    codec: ReducioCodec, frames: Frames, *, quality: int, step: float, effort: int
+    codec: ReducioCodec, frames: Frames, *, decoder: str, quality: int, step: float, effort: int
 ) -> tuple[Shown, dict[str, float]]:
-    """The sequence itself, its key frames repeated, and each decoder's result; and kbit of a clip's latent."""
+    """The sequence itself, its key frames repeated, and what one and two references give; and kbit of a clip's latent."""
     index = codec.model.default_keyframe_index
     keys = np.arange(index, len(frames), CLIP_LENGTH)
     shown = {"source": frames, "copy": frames[np.repeat(keys, CLIP_LENGTH)]}
     bits = {}
     raw, coded = {"quality": None, "step": None}, {"quality": quality, "step": step}
-    ways: list[tuple[str, dict[str, Any], Sequence[str]]] = [("raw, {}", raw, DECODERS), ("coded, {}", coded, DECODERS)]
+    both = tuple(REFERENCES)
+    ways: list[tuple[str, dict[str, Any], Sequence[str]]] = [("raw, {}", raw, both), ("coded, {}", coded, both)]
     if effort:
-        ways.append((f"coded, {{}}, effort {effort}", {**coded, "effort": effort}, DECODERS[1:]))
-    for way, options, decoders in ways:
-        latent, keyframes, kbit = encode(codec, frames, **options)
-        for decoder in decoders:
-            name = way.format(decoder)
-            shown[name] = codec.decode(latent, keyframes, decoder=decoder, output="uint8")[0].numpy()
+        ways.append((f"coded, {{}}, effort {effort}", {**coded, "effort": effort}, both[1:]))
+    for way, options, names in ways:
+        latent, keyframes, kbit = encode(codec, frames, decoder=decoder, **options)
+        for words in names:
+            name, count = way.format(words), 1 if REFERENCES[words] == 2 else keyframes.shape[2]
+            parts = zip(latent.chunk(count, 2), keyframes.chunk(count, 2), strict=True)
+            shown[name] = np.concatenate(
+                [codec.decode(*part, decoder=decoder, output="uint8")[0].numpy() for part in parts]
+            )
             if kbit:
                 bits[name] = kbit
     return shown, bits
@@ -143,8 +147,7 @@ def join_strip(shown: Shown) -> Frames:
     around = slice(CLIP_LENGTH - 4, CLIP_LENGTH + 4)
     labels = {
         "source": f"source, frames {around.start} to {around.stop - 1}, a new clip begins at {CLIP_LENGTH}",
-        "coded, warp": "one reference",
-        "coded, bidirectional": "two references",
+        **{f"coded, {words}": words for words in REFERENCES},
     }
     return clip_strip({label: shown[name][around] for name, label in labels.items()})
 
@@ -174,6 +177,7 @@ def join_summary(found: Sequence[dict[str, tuple[float, float]]]) -> dict[str, d
 @click.option("--step", default=0.5, show_default=True, help="latent_step of a coded latent.")
 @click.option("--effort", default=0, show_default=True, help="Refine the coded latents for two references, too.")
 @click.option("--every", default=1, show_default=True, type=click.IntRange(1), help="Take one sequence in so many.")
+@click.option("--decoder", default=None, help="By default the first that makes use of neighbours.")
 @click.option("--strips", type=click.Path(path_type=Path), help="Folder for a strip of each sequence.")
 def main(
     model: str,
@@ -186,14 +190,16 @@ def main(
     step: float,
     effort: int,
     every: int,
+    decoder: str | None,
     strips: Path | None,
 ) -> None:
-    codec = ReducioCodec.from_pretrained(model, decoders=DECODERS, dtype="auto")
+    codec = ReducioCodec.from_pretrained(model, dtype="auto")
+    name = choose_decoder(codec.model, decoder=decoder, references=2).decoder
     rows: list[dict[str, float]] = []
     joins, bits = [], []
     chosen = sequences(data, cache=cache, clips=clips, side=side)[::every]
     for number, frames in enumerate(chosen):
-        shown, kbit = decode(codec, frames, quality=quality, step=step, effort=effort)
+        shown, kbit = decode(codec, frames, decoder=name, quality=quality, step=step, effort=effort)
         bits.append(kbit)
         rows += measure(shown, keyframe_index=codec.model.default_keyframe_index)
         places = range(CLIP_LENGTH, len(frames), CLIP_LENGTH)
@@ -204,6 +210,7 @@ def main(
                 Image.fromarray(join_strip(shown)).save(file, "PNG")
     result = {
         "model": codec.model_hash,
+        "decoder": name,
         "sequences": len(joins),
         "clips of a sequence": clips,
         "side": side,

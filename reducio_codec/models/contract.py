@@ -63,8 +63,8 @@ class Reference:
     lie among the copies that pad it.)"""
     beside: bool = False
     """Whether it belongs to another clip: this clip's latent was made without it."""
-    present: Tensor | None = None
-    """(B,) bool, which clips of the batch really have it; None: all."""
+    present: tuple[bool, ...] | None = None
+    """Which of the B clips of the batch really have it; None: all."""
 
     @classmethod
     def of_frame(cls, video: Tensor, place: int) -> Self:
@@ -100,8 +100,6 @@ class Decoder:
     """References beside the clip, on each side of it. Training has to offer them, too."""
     least: int = 0
     """References that it needs, inside and beside together."""
-    builds_on: str | None = None
-    """Another decoder of the model, which must be loaded: frames without references on both sides are that one's."""
     last_layer: str
     """The layer below ``decoders.<name>`` at whose weight training balances its losses."""
     reach: int | None = None
@@ -167,8 +165,8 @@ class Training:
     gradient_checkpointing: bool = False
     learned_variance: bool = False
     """Whether the posterior's variance is learned, so that a KL divergence teaches something."""
-    shared_content: bool = False
-    """Whether decoders share a content encoder, which can be frozen by itself."""
+    shared: tuple[str, ...] = ()
+    """Parts that all decoders read and the encoder doesn't: they learn only where all decoders do."""
     random_keyframe: bool = False
     """Whether any frame of a clip may be its key frame in training."""
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import cast
 
-from reducio_codec.config import AlignedConfig, LiteConfig, ReducioConfig
+from reducio_codec.config import LiteConfig, ReducioConfig
 from reducio_codec.models.contract import CodecModel, Decoder, ModelConfig, Training
 
-CONFIGS: dict[str, type[AlignedConfig] | type[LiteConfig] | type[ReducioConfig]] = {
-    "aligned": AlignedConfig,
+CONFIGS: dict[str, type[LiteConfig] | type[ReducioConfig]] = {
     "lite": LiteConfig,
     "reducio": ReducioConfig,
 }
 """Configuration class of each architecture."""
 
 _MODELS = {
-    "aligned": ("reducio_codec.models.lite.aligned_model", "AlignedLite"),
     "lite": ("reducio_codec.models.lite.model", "ReducioLite"),
     "reducio": ("reducio_codec.models.reducio.vae", "ReducioVAE"),
 }  # imported when they are built: a name is asked for more often than a model
@@ -41,9 +39,3 @@ def describe_decoder(config: ModelConfig, name: str) -> Decoder:
 def training_of(config: ModelConfig) -> Training:
     """What training can do with a model that isn't built."""
     return model_class(config).training_of(config)
-
-
-def with_bases(config: ModelConfig, names: tuple[str, ...]) -> tuple[str, ...]:
-    """``names`` and the decoders that those build on, in the configuration's order."""
-    needed = set(names) | {base for name in names if (base := describe_decoder(config, name).builds_on)}
-    return tuple(name for name in config.decoders if name in needed)

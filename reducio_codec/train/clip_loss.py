@@ -70,6 +70,9 @@ class ClipLoss(nn.Module):
             posterior: Posterior = model.encode(video, references=[item for item in references if not item.beside])
             clean: Tensor = model.latent(self._draw(posterior, batch))
         latent = self._disturb(clean, batch, stage)
+        counted = None
+        if recipe.loss.skip_keyframe:
+            counted = torch.arange(CLIP_LENGTH, device=latent.device) != batch.keyframe_index[:, None]  # (B, 16)
         total = latent.new_zeros((), dtype=torch.float32)
         parts: dict[str, Tensor] = {}
         decoded: dict[str, Tensor] = {}
@@ -81,7 +84,7 @@ class ClipLoss(nn.Module):
             parts["bits"] = rate_loss(clean, self.widths)
             total = total + recipe.loss.rate * parts["bits"]
         for name in decoders:
-            out, counted = self._decode(latent, references, batch, decoder=name)
+            out = model.decode(latent, model.decoder(name).select(references), decoder=name)
             kind = stage.reconstruction or recipe.loss.reconstruction
             error = parts[f"{name}/{kind}"] = reconstruction_loss(out, video, kind=kind, counted=counted)
             if (look := stage.perceptual or recipe.loss.perceptual) != "none":
@@ -104,28 +107,10 @@ class ClipLoss(nn.Module):
         place = self.model.default_keyframe_index
         found = [Reference(picture=to_unit(batch.keyframe), place=place)]
         if batch.neighbours is not None and batch.present is not None:
-            pairs = zip(to_unit(batch.neighbours).unbind(1), batch.present.unbind(1), strict=True)
+            pairs = zip(to_unit(batch.neighbours).unbind(1), zip(*batch.present, strict=True), strict=True)
             for far, (picture, present) in zip((-CLIP_LENGTH, CLIP_LENGTH), pairs, strict=True):
                 found.append(Reference(picture=picture, place=place + far, beside=True, present=present))
         return found
-
-    def _decode(
-        self, latent: Tensor, references: Sequence[Reference], batch: Batch, *, decoder: str
-    ) -> tuple[Tensor, Tensor | None]:
-        """The clip (B, 3, 16, H, W), and (B, 16) bool, the frames of which the decoder is to be judged by; None: all."""
-        frames = torch.arange(CLIP_LENGTH, device=latent.device)
-        index = batch.keyframe_index[:, None]
-        found = self.model.decoder(decoder)
-        used = found.select(references)
-        out = self.model.decode(latent, used, decoder=decoder)
-        if found.builds_on is None:
-            return out, frames != index if self._recipe.loss.skip_keyframe else None
-        counted = torch.zeros_like(frames != index)  # the others are the frames of the decoder that it builds on
-        for item in used:
-            if item.beside and item.present is not None:
-                between = frames < index if item.place < CLIP_LENGTH // 2 else frames > index
-                counted = counted | (item.present[:, None] & between)
-        return out, counted
 
     def _draw(self, posterior: Posterior, batch: Batch) -> Tensor:
         if not self._recipe.latent.sample:

@@ -113,7 +113,7 @@ def start_from_flow(model: ReducioLite, clips: list[Tensor], *, channels: int) -
     found = []
     for clip in clips:
         video = to_unit(clip)
-        flow = F.avg_pool2d(estimate_flow(video, video[:, :, index])[0], 2)  # (16, 2, H/16, W/16)
+        flow = F.avg_pool2d(estimate_flow(video, video[:, :, index], far=True)[0], 2)  # (16, 2, H/16, W/16)
         found.append(rearrange(flow, "(s t) c (h y) (w x) -> s (h w) (t c y x)", s=SLOTS, y=2, x=2))
     samples = torch.cat(found, 1)  # (4, N, 32)
     if samples.shape[1] < samples.shape[2]:
@@ -122,8 +122,7 @@ def start_from_flow(model: ReducioLite, clips: list[Tensor], *, channels: int) -
     weight = _as_weight(basis.flip(2)[:, :, :channels], model, first=0, side=2)
     model.encoder.flow_in.weight.copy_(weight)
     model.encoder.flow_basis.copy_(weight)
-    for decoder in model.warp_decoders():
-        decoder.flow_out.weight.copy_(weight)
+    model.code.flow_out.weight.copy_(weight)
     model.latent_std[:channels] = variance.flip(1)[:, :channels].mean(0).clamp_min(1e-4).sqrt()
 
 
@@ -137,10 +136,12 @@ def start_residual(model: ReducioLite, clips: list[Tensor], *, channels: int) ->
     seen, left, weights = [], [], []
     inputs: list[Tensor] = []
     hook = model.encoder.residual_in.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    # until they learn, all decoders with references show what this code does
+    name = next((name for name in model.decoder_names if model.decoder(name).least), None)
     for clip in clips:
         video = to_unit(clip)
-        own = model.decoder().select([Reference.of_frame(video, model.default_keyframe_index)])
-        decoded = model.decode(model.latent(model.encode(video).mode()), own)
+        own = model.decoder(name).select([Reference.of_frame(video, model.default_keyframe_index)])
+        decoded = model.decode(model.latent(model.encode(video).mode()), own, decoder=name)
         rest = F.avg_pool2d(rearrange(video - decoded, "b c t h w -> (b t) c h w"), 4)
         seen.append(_blocks(inputs.pop()))
         left.append(_blocks(rearrange(rest, "(b t) c h w -> b (t c) h w", t=CLIP_LENGTH)))
@@ -155,8 +156,7 @@ def start_residual(model: ReducioLite, clips: list[Tensor], *, channels: int) ->
     moments = torch.stack([c.transpose(1, 2) @ r * w * w for c, r, w in pairs]).sum(0)
     out = torch.linalg.lstsq(gram, moments).solution  # (4, k, 768)
     model.encoder.residual_in.weight.copy_(_as_weight(basis, model, first=channels, side=8))
-    for decoder in model.warp_decoders():
-        decoder.residual_out.weight.copy_(_as_weight(out.transpose(1, 2), model, first=channels, side=8))
+    model.code.residual_out.weight.copy_(_as_weight(out.transpose(1, 2), model, first=channels, side=8))
     model.latent_std[channels:] = torch.cat(codes, 1).square().mean((0, 1)).clamp_min(1e-6).sqrt()
 
 

@@ -31,8 +31,8 @@ class Batch:
     neighbours: Tensor | None
     """(B, 2, 3, side, side) uint8, key frames of the clips before and after, as the decoder will have them; None unless
     the recipe has them."""
-    present: Tensor | None
-    """(B, 2) bool: which of those there are."""
+    present: tuple[tuple[bool, bool], ...] | None
+    """Of each clip, which of those there are."""
     step: int
     indices: tuple[int, ...]
     """Places of the clips in the step's whole batch."""
@@ -49,7 +49,7 @@ class Batch:
         return map_tensors(self, Tensor.pin_memory)
 
 
-Item = tuple[ClipKey, Tensor, Tensor, int, str, tuple[str, ...], tuple[Tensor, Tensor] | None]
+Item = tuple[ClipKey, Tensor, Tensor, int, str, tuple[str, ...], tuple[Tensor, tuple[bool, bool]] | None]
 
 
 class ClipDataset(Dataset[Item]):
@@ -76,12 +76,12 @@ class ClipDataset(Dataset[Item]):
 
 def collate(items: list[Item]) -> Batch:
     keys, videos, keyframes, places, names, failures, around = zip(*items, strict=True)
-    neighbours, present = (None, None) if around[0] is None else map(torch.stack, zip(*around, strict=True))
+    neighbours, present = (None, None) if around[0] is None else zip(*around, strict=True)
     return Batch(
         video=torch.stack(videos),
         keyframe=torch.stack(keyframes),
         keyframe_index=torch.tensor(places),
-        neighbours=neighbours,
+        neighbours=None if neighbours is None else torch.stack(neighbours),
         present=present,
         step=keys[0].step,
         indices=tuple(key.index for key in keys),

@@ -91,8 +91,8 @@ class KeyframeOptions:
     dropout: float = 0.0
     """Share of the clips whose key frame is replaced by grey."""
     neighbours: bool = False
-    """Give decoders that use them (bidirectional) the key frames of the clips before and after, coded alike. Clips whose
-    scene has neither aren't drawn."""
+    """Give decoders that use them the key frames of the clips before and after, coded alike. Clips whose scene has neither
+    aren't drawn."""
     neighbour_dropout: float = 0.0
     """Share of those key frames that are withheld."""
 
@@ -249,8 +249,8 @@ class TrainOptions:
     """Which parts learn."""
 
     decoders: tuple[str, ...] = ()
-    """Decoders that are trained; empty: all of the model's. The paper's content encoder, which all its decoders share,
-    learns only when all of them are trained."""
+    """Decoders that are trained; empty: all of the model's. What all decoders share (the paper's content encoder; lite's
+    linear code, trunk and mending of references) learns only when all of them are trained."""
     freeze: tuple[Literal["encoder", "content"], ...] = ()
     """Parts that don't learn: encoder (everything that makes the latent), content (the paper's content encoder)."""
     take_turns: bool = False

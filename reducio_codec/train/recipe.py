@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reducio_codec.config import PIXEL_MULTIPLE, AlignedConfig, LiteConfig, ReducioConfig
+from reducio_codec.config import PIXEL_MULTIPLE, LiteConfig, ReducioConfig
 from reducio_codec.errors import InputError
 from reducio_codec.models.factory import CONFIGS, describe_decoder, training_of
 from reducio_codec.train.options import (
@@ -33,7 +33,7 @@ PACKAGE = "reducio_codec.train"
 class Recipe:
     """A whole run. Read one with ``read_recipe``."""
 
-    model: AlignedConfig | LiteConfig | ReducioConfig
+    model: LiteConfig | ReducioConfig
     """architecture ("lite" or "reducio") and the fields of its configuration."""
     run: RunOptions
     data: DataOptions = field(default_factory=DataOptions)
@@ -83,7 +83,7 @@ class Recipe:
             raise InputError(
                 f"loss.kl is {self.loss.kl}; the posterior of {kind} has a constant variance, it must be 0"
             )
-        if "content" in self.train.freeze and not can.shared_content:
+        if "content" in self.train.freeze and "content" not in can.shared:
             raise InputError(f"train.freeze names content; decoders of {kind} have a content encoder each")
         if "encoder" in self.train.freeze and not self.start.weights:
             raise InputError("train.freeze names encoder, but there are no weights to keep: give start.weights")

@@ -28,14 +28,14 @@ def render(store: FrameStore, plan: ClipPlan, *, codec: str) -> tuple[Tensor, Te
     return clip, _as_decoded(keyframe, plan, codec=codec)
 
 
-def render_neighbours(store: FrameStore, plan: ClipPlan, *, codec: str) -> tuple[Tensor, Tensor]:
-    """Key frames of the clips before and after, (2, 3, side, side) uint8, grey where there is none; and (2,) bool,
-    which there are."""
+def render_neighbours(store: FrameStore, plan: ClipPlan, *, codec: str) -> tuple[Tensor, tuple[bool, bool]]:
+    """Key frames of the clips before and after, (2, 3, side, side) uint8, grey where there is none; and which there are."""
     pictures = torch.full((2, 3, plan.side, plan.side), GREY, dtype=torch.uint8)
     for place, frame in enumerate(plan.neighbours):
         if frame is not None:
             pictures[place] = _as_decoded(_pictures(store, plan, (frame,))[:, 0], plan, codec=codec)
-    return pictures, torch.tensor([frame is not None for frame in plan.neighbours])
+    before, after = plan.neighbours
+    return pictures, (before is not None, after is not None)
 
 
 def _pictures(store: FrameStore, plan: ClipPlan, numbers: Sequence[int]) -> Tensor:

@@ -207,8 +207,8 @@ def _freeze(model: nn.Module, recipe: Recipe) -> None:
         part, _, rest = name.partition(".")
         if part == "decoders":
             learns = rest.split(".")[0] in recipe.decoders
-        elif part == "content":
-            learns = everything and "content" not in recipe.train.freeze
+        elif part in training_of(recipe.model).shared:
+            learns = everything and part not in recipe.train.freeze
         else:
             learns = "encoder" not in recipe.train.freeze
         parameter.requires_grad_(learns)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.io.pixels import to_bytes, to_unit
-from reducio_codec.metrics.psnr import PsnrMeter, psnr
+from reducio_codec.metrics.psnr import PsnrMeter
 from reducio_codec.models.contract import CodecModel, Reference
 from reducio_codec.training.held_out import Clip, HeldOutClip
 
@@ -25,10 +25,6 @@ class Validation:
     copied: float
     """Of the key frame repeated."""
     decoders: dict[str, float]
-    second: dict[str, float]
-    """Of decoders that build on another: how much better than that one the frames between two key frames are, by clips."""
-    bases: dict[str, str]
-    """Which decoder that is, for each of them."""
 
     def log(self) -> dict[str, float]:
         """Values by the names of the log."""
@@ -37,17 +33,11 @@ class Validation:
             "val/copy": round(self.copied, 3),
             **{f"val/{k}": round(v, 3) for k, v in self.decoders.items()},
             **gains,
-            **{f"val/{name}/over {self.bases[name]}": round(gain, 3) for name, gain in self.second.items()},
         }
 
     def words(self) -> str:
         """All of it in one line for people."""
-        found = []
-        for name, value in self.decoders.items():
-            over = ""
-            if name in self.second:
-                over = f", {self.second[name]:+.2f} over {self.bases[name]} between key frames"
-            found.append(f"{name} {value:.2f} dB ({value - self.copied:+.2f}{over})")
+        found = [f"{name} {value:.2f} dB ({value - self.copied:+.2f})" for name, value in self.decoders.items()]
         return f"{', '.join(found)}; repeating the key frame {self.copied:.2f} dB"
 
 
@@ -61,23 +51,15 @@ def validate(
     autocast: Callable[[], torch.autocast],
 ) -> Validation:
     """Raw key frames, latent as it is."""
-    bases = {name: base for name in decoders if (base := model.decoder(name).builds_on)}
-    measured = dict.fromkeys((*decoders, *bases.values()))
     meters = {name: PsnrMeter() for name in (_COPY, *decoders)}
-    gains: dict[str, list[float]] = {name: [] for name in bases}
     for clip in clips:
         index, frames = clip.keyframe_index, clip.frames
         shown = {_COPY: np.repeat(frames[index : index + 1], CLIP_LENGTH, 0)}
-        shown |= decode_all(model, clip, decoders=list(measured), device=device, autocast=autocast)
+        shown |= decode_all(model, clip, decoders=decoders, device=device, autocast=autocast)
         for name, meter in meters.items():
             meter.add(frames, shown[name], keyframe=index)
-        if between := clip.between():
-            for name, base in bases.items():
-                gain = psnr(frames[between], shown[name][between]) - psnr(frames[between], shown[base][between])
-                gains[name].append(gain)
     found = {name: meter.result().pooled_without_keyframe or 0.0 for name, meter in meters.items()}
-    second = {name: float(np.mean(values)) for name, values in gains.items() if values}
-    return Validation(copied=found.pop(_COPY), decoders=found, second=second, bases=bases)
+    return Validation(copied=found.pop(_COPY), decoders=found)
 
 
 @torch.inference_mode()

@@ -27,12 +27,6 @@ class HeldOutClip:
     neighbours: tuple[Picture | None, Picture | None]
     keyframe_index: int
 
-    def between(self) -> list[int]:
-        """Frames between two key frames."""
-        before, after = self.neighbours
-        first = range(0 if before is not None else self.keyframe_index, self.keyframe_index)
-        return [*first, *range(self.keyframe_index + 1, CLIP_LENGTH if after is not None else 0)]
-
 
 def validation_clips(
     videos: Sequence[Video], store: FrameStore, *, side: int, count: int = 0, keyframe_index: int = 7

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.io.files import PendingFile, atomic_write, writing_errors
 from reducio_codec.models.contract import CodecModel
-from reducio_codec.models.factory import CONFIGS, build_model, with_bases
+from reducio_codec.models.factory import CONFIGS, build_model
 from reducio_codec.weights.card import read_licence
 from reducio_codec.weights.latent_space import decoding_id, tensors_id
 from reducio_codec.weights.layout import CARD_FILE, CONFIG_FILE, ENTROPY_FILE, TENSOR_FILE, read_document
@@ -106,8 +106,7 @@ def load_model(
 ) -> tuple[CodecModel, ModelInfo]:
     """Read a model folder: ``(model in eval mode on device, where it came from)``.
 
-    ``decoders`` names the ones to read, or one (None: all); those that they build on are read, too.
-    Stored floats become float32, or ``dtype`` where given.
+    ``decoders`` names the ones to read, or one (None: all). Stored floats become float32, or ``dtype`` where given.
     ``expected_sha256`` is what model.safetensors must hash to. Raises WeightsError for a missing or damaged file, an
     unknown architecture or format, and for the first key that is missing, unknown or of another shape.
     """
@@ -176,7 +175,7 @@ def _empty_model(path: Path, *, decoders: Sequence[str] | str | None) -> tuple[C
     if unknown or not wanted:
         asked = repr(unknown[0]) if unknown else "no decoder"
         raise InputError(f"{asked} was asked for; this model has: {', '.join(known)}")
-    kept = with_bases(config, wanted)
+    kept = tuple(name for name in known if name in wanted)
     with torch.device("meta"):  # random values that the file replaces would cost seconds
         model = build_model(replace(config, decoders=kept))
     return model, tuple(name for name in known if name not in kept)

@@ -16,8 +16,8 @@ from torch import Tensor
 ID_DIGITS = 16
 """Hex digits of an identity: it tells spaces apart, it signs nothing."""
 
-_NO_PART_OF_IT = ("decoders.", "content.")
-"""Decoders share the encoder's latent space, and so does what they read the key frame with."""
+_NO_PART_OF_IT = ("decoders.", "content.", "code.", "trunk.", "mend.")
+"""Decoders share the encoder's latent space, and so does what all of them read the latent and the references with."""
 
 _STATISTICS = "latent_"
 """Of each channel: ``latent_mean``, ``latent_std``."""
@@ -47,7 +47,7 @@ def tensors_id(tensors: Mapping[str, Tensor], config: Any) -> str:
     decoders, or another stored precision of the decoders, does not change it.
 
     Args:
-        tensors: a model's state dict, or as much of it as isn't decoders.
+        tensors: a model's state dict, or as much of it as isn't decoders'.
         config: the model's configuration.
     """
     total = hashlib.sha256(

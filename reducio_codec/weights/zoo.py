@@ -38,13 +38,13 @@ class ModelEntry:
     sha256: str
     """Of model.safetensors; checked whenever the model is loaded."""
     version: int = 1
-    """Later ones take a name over: ``name`` is the newest, ``name@1`` the first."""
+    """The newest takes the name and its folder over: ``name`` is that one, ``name@1`` the first, in a folder of this name."""
     kind: Literal["codec", "generator"] = "codec"
     """``ReducioCodec`` loads a codec, ``generate.ReducioDiTPipeline`` a generator."""
 
     @property
     def folder(self) -> Path:
-        return BUNDLED / (self.name if self.version == 1 else f"{self.name}@{self.version}")
+        return BUNDLED / (self.name if self == find_entry(self.name) else f"{self.name}@{self.version}")
 
 
 _ENTRIES = (
@@ -58,10 +58,11 @@ _ENTRIES = (
     ),
     ModelEntry(
         name="reducio-test",
-        summary="the same network with hardly any channels, 0.3 MB, for tests and examples: decoders warp (default), add",
+        summary="the same network with hardly any channels, 0.3 MB, for tests and examples: decoders attention (default), linear",
         licence="MIT",
         paper="https://arxiv.org/abs/2411.13552",
-        sha256="f9d1c286302cdbf3eb256253b2d476a9ba3cc424b41e6396b8db65a5f5ae3f69",
+        sha256="8a7a67b2062c8c9632729455c1a4b886925ec6638f302d88719aa0c8f02e39ec",
+        version=2,
     ),
     ModelEntry(
         name="reducio-dit-lite-4step",

@@ -152,12 +152,12 @@ def test_our_file_counts_every_byte(frames: np.ndarray, monkeypatch: pytest.Monk
 
 
 def test_our_grid() -> None:
-    candidate = files("reducio-lite", decoder="warp", qualities=(5, 50), steps=(0.5, 2.0))
-    assert candidate.name == "reducio-lite-warp"
-    assert files("reducio-lite", decoder="warp", group=4, effort=20).name == "reducio-lite-warp-group4-effort20"
+    candidate = files("reducio-lite", decoder="linear", qualities=(5, 50), steps=(0.5, 2.0))
+    assert candidate.name == "reducio-lite-linear"
+    assert files("reducio-lite", decoder="linear", group=4, effort=20).name == "reducio-lite-linear-group4-effort20"
     assert list(candidate.points) == ["q05-s0.5", "q05-s2", "q50-s0.5", "q50-s2"]
-    everyone = candidates(models=["reducio-lite"], decoder="warp", qualities=(50,), steps=(1.0,))
-    assert [each.name for each in everyone][:2] == ["reducio-lite-warp", "x264-gop16"]
+    everyone = candidates(models=["reducio-lite"], decoder="linear", qualities=(50,), steps=(1.0,))
+    assert [each.name for each in everyone][:2] == ["reducio-lite-linear", "x264-gop16"]
 
 
 # ------------------------------------------------------------------ curves, tables, plots

@@ -152,15 +152,15 @@ def test_unknown_decoders_and_models_do_not_run(monkeypatch: pytest.MonkeyPatch)
         "from_pretrained",
         classmethod(lambda cls, name, **options: ReducioCodec(TinyModel(), model_id=name, **options)),
     )
-    candidate = ours.reconstructors("some/folder", decoders=["mean", "warp"])
+    candidate = ours.reconstructors("some/folder", decoders=["mean", "linear"])
     assert candidate.name == "folder"
-    assert ours.reconstructors("runs/lite-1-minute/model", decoders=["warp"]).name == "lite-1-minute"
+    assert ours.reconstructors("runs/lite-1-minute/model", decoders=["linear"]).name == "lite-1-minute"
     assert candidate.points["mean"]().settings["decoder"] == "mean"
     with pytest.raises(NotRunError, match="mean, copy"):
-        candidate.points["warp"]()
+        candidate.points["linear"]()
     monkeypatch.undo()
     with pytest.raises(NotRunError, match="not bundled"):
-        ours.reconstructors("nothing-of-this-name", decoders=["warp"]).points["warp"]()
+        ours.reconstructors("nothing-of-this-name", decoders=["linear"]).points["linear"]()
 
 
 def test_the_image_vae_runs_from_its_folder(tmp_path: Path) -> None:

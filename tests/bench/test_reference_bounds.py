@@ -21,7 +21,7 @@ from tests.helpers import moving_video
 
 def tiny() -> ReducioLite:
     torch.manual_seed(0)
-    config = LiteConfig(channels_4=8, channels_8=8, channels_16=4, channels_32=16, decoders=("warp", "bidirectional"))
+    config = LiteConfig(channels_4=8, channels_8=8, channels_16=4, channels_32=16, decoders=("attention",))
     return ReducioLite(config).eval().requires_grad_(False)
 
 
@@ -38,11 +38,11 @@ def test_the_oracle_takes_the_nearest_of_each_block() -> None:
 def test_a_sequence() -> None:
     codec = ReducioCodec(tiny(), dtype=torch.float32)
     found = measure(codec, moving_video(48, 64, 64), quality=60, step=0.5, effort=2)
-    assert found["bidirectional"] == found["warp"]  # untrained, it changes nothing
+    assert found["2 references"] == found["1 reference"]  # untrained, it changes nothing
     for motion in ("found", "true"):
         values = [found[f"oracle, {motion} motion, blocks of {block}"] for block in (32, 16, 8)]
-        assert found["warp"] <= values[0] <= values[1] <= values[2]
-    assert found["warp, effort 2"] != found["warp"] and found["bidirectional, effort 2, latent kbit"] > 0
+        assert found["1 reference"] <= values[0] <= values[1] <= values[2]
+    assert found["1 reference, effort 2"] != found["1 reference"] and found["2 references, effort 2, latent kbit"] > 0
 
 
 def test_as_a_command_and_a_table(tmp_path: Path) -> None:
@@ -56,5 +56,9 @@ def test_as_a_command_and_a_table(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     said, (rows,) = summary(tmp_path / "bounds.json")
     groups = json.loads((tmp_path / "bounds.json").read_text())["groups"]
-    assert "3 sequences" in said and [row[0] for row in rows[1:4]] == ["repeat the key frame", "warp", "bidirectional"]
-    assert rows[2][1] == f"{groups['all']['warp']:.2f}" and rows[2][5] == f"{groups['all']['latent kbit']:.1f}"
+    assert "3 sequences" in said and [row[0] for row in rows[1:4]] == [
+        "repeat the key frame",
+        "1 reference",
+        "2 references",
+    ]
+    assert rows[2][1] == f"{groups['all']['1 reference']:.2f}" and rows[2][5] == f"{groups['all']['latent kbit']:.1f}"

@@ -29,7 +29,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     done = CliRunner().invoke(
         main,
         ["run", "rd", "--data", str(data), "-o", str(folder), "--model", "reducio-test", "--qualities", "20,60",
-         "--steps", "1", "--methods", "reducio-test-warp,x264-gop16", "--perceptual", ""],
+         "--steps", "1", "--methods", "reducio-test-attention,x264-gop16", "--perceptual", ""],
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     return data, folder
@@ -167,7 +167,7 @@ def test_without_videos_the_page_says_so(results: tuple[Path, Path], tmp_path: P
     done = CliRunner().invoke(main, ["report", str(results[1]), "-o", str(tmp_path / "r.html")])
     assert done.exit_code == 0, done.output
     text = (tmp_path / "r.html").read_text()
-    assert "not made: --data wasn&#x27;t given" in text and "reducio-test-warp" in text
+    assert "not made: --data wasn&#x27;t given" in text and "reducio-test-attention" in text
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:

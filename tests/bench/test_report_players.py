@@ -50,7 +50,7 @@ def test_the_film_of_a_player_has_every_frame_of_all_tracks(tmp_path: Path) -> N
     from bench.report.players import make_players
 
     data = video_folder(tmp_path / "data", {"a.mp4": 16}, height=64, width=64)
-    (player,), skipped = make_players(data, model="reducio-test", decoder="warp", count=1)
+    (player,), skipped = make_players(data, model="reducio-test", decoder="linear", count=1)
     (tmp_path / "f.webm").write_bytes(player.video)
     with av.open(str(tmp_path / "f.webm")) as film:
         frames = list(film.decode(video=0))

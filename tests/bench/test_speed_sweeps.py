@@ -68,12 +68,12 @@ def test_without_diffusers_image_vaes_do_not_run(tmp_path: Path, monkeypatch: py
 
 
 def test_a_cut_off_sweep_goes_on(tmp_path: Path) -> None:
-    path, plan = tmp_path / "s.json", config(subjects=("lite, warp", "x264"))
+    path, plan = tmp_path / "s.json", config(subjects=("lite, linear", "x264"))
     Sweep.start(plan, path=path, console=quiet()).run()
     whole = json.loads(path.read_text())
     assert whole["protocol"] == PROTOCOL and len(whole["rows"]) == 2 * 2 * 2
     assert {"cpu", "versions", "ffmpeg", "load_average"} <= set(whole["machine"]) and whole["loads"]
-    assert whole["weights"] == {"lite, warp": "random", "x264": "libx264 preset=veryslow tune=psnr"}
+    assert whole["weights"] == {"lite, linear": "random", "x264": "libx264 preset=veryslow tune=psnr"}
     assert "cores, 1 threads, load" in words(whole) and "libavcodec" in words(whole)
     text, tables = summary(path)
     assert text == words(whole) and tables[0][0][0] == "resolution" and len(tables[0]) == 5
@@ -125,7 +125,7 @@ def test_subjects_are_in_turns_and_only_where_an_axis_matters() -> None:
 
 def test_memory_is_measured_in_a_child() -> None:
     point = replace(BASE, width=256, height=256)
-    assert peak_bytes("lite, warp", "decode", point, tiny=True) > 3 * 16 * 256 * 256
+    assert peak_bytes("lite, linear", "decode", point, tiny=True) > 3 * 16 * 256 * 256
     with pytest.raises(RuntimeError):
         peak_bytes("nothing", "decode", point, tiny=True)
 
@@ -176,7 +176,7 @@ def test_command(tmp_path: Path) -> None:
     for wrong, told in (
         (["--sweep", "colour"], "resolution, length"),
         (["--sweep", "length", "--length", "x"], "length is 'x'"),
-        (["--subjects", "mpeg1"], "lite, warp; lite, bidirectional"),
+        (["--subjects", "mpeg1"], "lite, linear; lite, add"),
     ):
         done = CliRunner().invoke(main, [*command, *wrong])
         assert done.exit_code == 2 and told in done.output, done.output

@@ -41,7 +41,7 @@ def test_a_model_is_reported_once(tmp_path: Path) -> None:
 def test_by_command(tmp_path: Path) -> None:
     videos = video_folder(tmp_path / "val2", {"a.mp4": 16}, height=256, width=256)
     arguments = ["run", "rd", "--data", str(videos), "-o", str(tmp_path / "results"), "--model", str(tmp_path / "tiny"),
-                 "--methods", "tiny-warp", "--qualities", "5", "--steps", "2", "--decoder", "warp",
+                 "--methods", "tiny-linear", "--qualities", "5", "--steps", "2", "--decoder", "linear",
                  "--perceptual", ""]  # fmt: skip
     for seed, (code, said) in enumerate([(0, "results/val2"), (1, "was reported on val2")]):
         torch.manual_seed(seed)

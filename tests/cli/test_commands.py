@@ -35,7 +35,7 @@ MakeVideo = Callable[..., Path]
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Folder of a toy model with two decoders."""
     torch.manual_seed(0)
-    config = LiteConfig(channels_4=4, channels_8=4, channels_16=4, channels_32=8, decoders=("warp", "none"))
+    config = LiteConfig(channels_4=4, channels_8=4, channels_16=4, channels_32=8, decoders=("linear", "none"))
     card = ModelCard(name="toy", licence="MIT", summary="For tests.").text()
     return str(save_model(ReducioLite(config), tmp_path_factory.mktemp("models") / "toy", card=card))
 
@@ -82,10 +82,10 @@ def test_encode_and_decode_with_default_names(model: str, make_video: MakeVideo,
 def test_decoders_and_lossless(model: str, rdc: Path, tmp_path: Path) -> None:
     done = run("decode", rdc, "-m", model, "--lossless", "--decoder", "none")
     assert done.exit_code == 0, done.stderr
-    assert run("decode", rdc, "-m", model, "--lossless", "-o", tmp_path / "warp.mkv").exit_code == 0
-    none, warp = read_clip(tmp_path / "clip.decoded.mkv"), read_clip(tmp_path / "warp.mkv")
-    assert none.shape == warp.shape == (20, 48, 64, 3)
-    assert not np.array_equal(none, warp)
+    assert run("decode", rdc, "-m", model, "--lossless", "-o", tmp_path / "linear.mkv").exit_code == 0
+    none, linear = read_clip(tmp_path / "clip.decoded.mkv"), read_clip(tmp_path / "linear.mkv")
+    assert none.shape == linear.shape == (20, 48, 64, 3)
+    assert not np.array_equal(none, linear)
 
 
 def test_rate_options_reach_the_file(model: str, make_video: MakeVideo, tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_wrong_and_unknown_models(model: str, rdc: Path, make_video: MakeVideo, 
     config = LiteConfig(channels_4=4, channels_8=4, channels_16=4, channels_32=8)
     other = save_model(ReducioLite(config), tmp_path / "other", card="# other")
     refused(run("decode", rdc, "-m", other), "toy", code=1)
-    refused(run("decode", rdc, "-m", model, "--decoder", "sharp"), "warp, none", code=2)
+    refused(run("decode", rdc, "-m", model, "--decoder", "sharp"), "linear, none", code=2)
 
 
 @pytest.mark.parametrize(
@@ -259,9 +259,9 @@ def test_step_range_is_the_coders() -> None:
 
 def test_roundtrip_shows_a_table_and_writes_what_it_names(model: str, make_video: MakeVideo, tmp_path: Path) -> None:
     source, folder = make_video("clip.mp4", frames=20), tmp_path / "out"
-    done = run("roundtrip", source, "-o", folder, "-m", model, "--decoder", "warp", "--quality", 70)
+    done = run("roundtrip", source, "-o", folder, "-m", model, "--decoder", "linear", "--quality", 70)
     assert done.exit_code == 0, done.stderr
-    for word in ("toy (warp)", "repeat the key frame", "kbit/s", "bpp", "PSNR", "SSIM", "frames/s", "peak memory"):
+    for word in ("toy (linear)", "repeat the key frame", "kbit/s", "bpp", "PSNR", "SSIM", "frames/s", "peak memory"):
         assert word in done.stdout
     written = ["clip.decoded.mp4", "clip.rdc", "clip.side-by-side.mp4", "clip.strip.png"]
     assert names(folder) == written

@@ -14,7 +14,7 @@ SAID = {
             "damaged from byte 9 on (--on-error conceal shows the nearest key frame instead)",
         "on_error is 'x'; allowed: raise": "--on-error is 'x'; allowed: raise",
         "clip 1 uses that key frame, with references=1 not": "clip 1 uses that key frame, with --references 1 not",
-        "decoder is 'sharp'; allowed: warp": "--decoder is 'sharp'; allowed: warp",
+        "decoder is 'sharp'; allowed: linear": "--decoder is 'sharp'; allowed: linear",
         "tile_size is 33; allowed: 32": "--tile-size is 33; allowed: 32",
         "lossless=True needs .mkv": "--lossless needs .mkv",
         "/a/on_error.rdc doesn't exist": "/a/on_error.rdc doesn't exist",

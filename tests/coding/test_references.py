@@ -19,11 +19,11 @@ from reducio_codec import ReducioCodec
 from reducio_codec.cli import main
 from reducio_codec.clips.scenes import CutFinder
 from reducio_codec.coding.decompress import Damage, decoded_frames
-from reducio_codec.config import AlignedConfig, TilingConfig
+from reducio_codec.config import LiteConfig, TilingConfig
 from reducio_codec.errors import FormatError, InputError, ReducioError
 from reducio_codec.io.video import read_clip
 from reducio_codec.measure.roundtrip import roundtrip
-from reducio_codec.models.lite.aligned_model import AlignedLite
+from reducio_codec.models.lite.model import ReducioLite
 from reducio_codec.rdc.layers.cuts import Cut, Cuts
 from reducio_codec.rdc.layers.latent import Latents
 from reducio_codec.rdc.reader import RdcReader
@@ -31,17 +31,17 @@ from reducio_codec.rdc.writer import RdcWriter
 from reducio_codec.weights.card import ModelCard
 from reducio_codec.weights.io import save_model
 from tests.helpers import moving_video
-from tests.models.test_aligned import shaken
+from tests.models.test_lite import shaken
 from tests.test_files import payload_of
 
 MakeVideo = Callable[..., Path]
-WIDE = AlignedConfig(channels_4=4, channels_8=4, channels_16=4, channels_32=8, decoders=("attention", "linear"))
+WIDE = LiteConfig(channels_4=4, channels_8=4, channels_16=4, channels_32=8, decoders=("attention", "linear"))
 TILES = TilingConfig(tile_size=64, tile_overlap=32)
 
 
-def save(folder: Path, config: AlignedConfig, state: dict[str, torch.Tensor] | None = None) -> Path:
+def save(folder: Path, config: LiteConfig, state: dict[str, torch.Tensor] | None = None) -> Path:
     torch.manual_seed(0)
-    model = AlignedLite(config)
+    model = ReducioLite(config)
     if state is None:
         shaken(model)
     else:
@@ -55,7 +55,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("models")
     wide = save(root / "wide", WIDE)
     state = dict(ReducioCodec.from_pretrained(wide).model.state_dict())  # type: ignore[attr-defined]
-    return wide, save(root / "plain", AlignedConfig(**{**WIDE.to_json(), "decoders": ("linear",)}), state)
+    return wide, save(root / "plain", LiteConfig(**{**WIDE.to_json(), "decoders": ("linear",)}), state)
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,7 @@ def awake(model: ReducioDiT, *, seed: int = 0) -> ReducioDiT:
 def toy_codec(seed: int) -> ReducioLite:
     torch.manual_seed(seed)
     network = ReducioLite(
-        LiteConfig(channels_4=4, channels_8=4, channels_16=4, channels_32=8, decoders=("warp", "none"))
+        LiteConfig(channels_4=4, channels_8=4, channels_16=4, channels_32=8, decoders=("linear", "none"))
     )
     with torch.no_grad():
         for parameter in network.parameters():

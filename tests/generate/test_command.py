@@ -100,7 +100,7 @@ def test_bundled_model_as_a_newcomer_runs_it(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("out.mkv"), done.stdout
     clip = read_clip(tmp_path / "out.mkv")
-    index = load_pretrained("reducio-lite", decoders=("warp",))[0].default_keyframe_index
+    index = load_pretrained("reducio-lite", decoders=("linear",))[0].default_keyframe_index
     height, width = clip.shape[1:3]
     wanted = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS), np.float32)
     assert 10 * np.log10(255**2 / np.square(clip[index] - wanted).mean()) > 30

@@ -193,7 +193,7 @@ def test_offload_gives_the_same_and_keeps_nothing(dit_folder: SaveDit, codec_fol
         ({"image": PICTURE, "height": 0, "width": 64}, "64x0"),
         ({"image": PICTURE, "seconds": 0.2}, "seconds is 0.2"),
         ({"image": PICTURE, "sampler": "heun"}, "allowed: dpm++, unipc, ddim"),
-        ({"image": PICTURE, "decoder": "add"}, "allowed: warp, none"),
+        ({"image": PICTURE, "decoder": "add"}, "allowed: linear, none"),
         ({"image": PICTURE, "steps": 0}, "steps is 0"),
         ({"image": PICTURE, "guidance": -2.0}, "guidance is -2.0"),
     ],

@@ -18,7 +18,7 @@ EXAMPLE = Path(reducio_codec.__file__).parent / "assets" / "flower.mp4"
 
 @pytest.fixture(scope="module")
 def codec() -> ReducioCodec:
-    return ReducioCodec.from_pretrained("reducio-lite", decoders=("warp",))
+    return ReducioCodec.from_pretrained("reducio-lite", decoders=("linear",))
 
 
 @pytest.fixture(scope="module")

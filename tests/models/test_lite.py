@@ -1,29 +1,79 @@
-"""The small model: its contract, where it starts from, and that every weight can learn."""
+"""The small model: where it starts from, any number of references, and that every weight can learn."""
+
+from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from reducio_codec.config import LiteConfig
 from reducio_codec.errors import InputError
-from reducio_codec.models.lite.decoders import LiteAttentionFusion, _angles, _turn
+from reducio_codec.models.contract import Reference
+from reducio_codec.models.factory import build_model
+from reducio_codec.models.lite.blocks import upsample
+from reducio_codec.models.lite.decoders import spread
+from reducio_codec.models.lite.local_attention import LocalAttention
 from reducio_codec.models.lite.model import ReducioLite
+from reducio_codec.models.lite.plan import plan_references
+from reducio_codec.models.motion import estimate_flow
 from tests.helpers import decode
 
-TINY = LiteConfig(channels_4=8, channels_8=8, channels_16=4, channels_32=16)
+WIDTHS = {"channels_4": 8, "channels_8": 8, "channels_16": 4, "channels_32": 16}
+TINY = LiteConfig(**WIDTHS, decoders=("attention", "add", "linear", "none", "sharp"))
+WITH_REFERENCES = ("attention", "add", "linear", "sharp")
 
 
-@pytest.fixture(scope="module")
-def model() -> ReducioLite:
-    torch.manual_seed(0)
-    return ReducioLite(TINY).eval()
-
-
-def moving_clip(height: int = 64, width: int = 96, shift: int = 2) -> torch.Tensor:
+def moving_clip(height: int = 64, width: int = 96, shift: int = 2) -> Tensor:
     """(1, 3, 16, H, W): smooth noise that moves ``shift`` pixels to the left each frame."""
     generator = torch.Generator().manual_seed(3)
     field = torch.rand(1, 3, height // 8 + 2, (width + 16 * shift) // 8 + 2, generator=generator) * 2 - 1
     field = torch.nn.functional.interpolate(field, scale_factor=8.0, mode="bicubic").clamp(-1, 1)
     return torch.stack([field[:, :, :height, i * shift : i * shift + width] for i in range(16)], 2)
+
+
+@pytest.fixture
+def model() -> ReducioLite:
+    torch.manual_seed(0)
+    return ReducioLite(TINY).eval()
+
+
+def references(clip: Tensor, places: tuple[int, ...]) -> list[Reference]:
+    """Pictures of a clip that goes on: those at places beyond its ends repeat the outer frames."""
+    return [
+        Reference(picture=clip[:, :, min(max(place, 0), 15)], place=place, beside=not 0 <= place < 16)
+        for place in places
+    ]
+
+
+def shaken(model: torch.nn.Module) -> torch.nn.Module:
+    """Random weights in the layers that start at zero, so that everything has an effect."""
+    generator = torch.Generator().manual_seed(5)
+    for parameter in model.parameters():
+        if not parameter.any():
+            parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("decoder", WITH_REFERENCES)
+@pytest.mark.parametrize("places", [(7,), (-9, 7, 23), (3, 11), (0, 15), (-5, 1, 5, 9, 13, 19)])
+def test_untrained_decoder_gives_the_hand_made_code(model: ReducioLite, decoder: str, places: tuple[int, ...]) -> None:
+    """Each frame is its near reference moved by the latent's flow, whatever the number of references."""
+    torch.nn.init.normal_(model.code.flow_out.weight)
+    torch.nn.init.normal_(model.code.residual_out.weight, std=0.1)
+    clip, latent = moving_clip(), torch.randn(1, 16, 4, 2, 3)
+    items = model.decoder(decoder).select(references(clip, places))
+    decoded = model.decode(latent, items, decoder=decoder)
+    for other in WITH_REFERENCES:
+        taken = model.decoder(other).select(items)
+        assert torch.allclose(model.decode(latent, taken, decoder=other), decoded, atol=1e-5)
+    for item in items:
+        if not item.beside:
+            assert torch.equal(decoded[:, :, item.place], item.picture)
+    still = model.decode(torch.zeros_like(latent), items, decoder=decoder)
+    nearest = min((item for item in items if not item.beside), key=lambda item: abs(item.place - 6))
+    assert torch.allclose(still[:, :, 6], nearest.picture, atol=1e-5)
+    assert not torch.allclose(decoded[:, :, 6], nearest.picture, atol=0.1)
 
 
 @torch.no_grad()
@@ -35,45 +85,6 @@ def test_latent_has_the_papers_shape(model: ReducioLite) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("decoder", TINY.decoders)
-def test_untrained_decoder_repeats_the_key_frame(model: ReducioLite, decoder: str) -> None:
-    clip = moving_clip()
-    keyframe = clip[:, :, 7]
-    still = decode(model, torch.zeros(1, 16, 4, 2, 3), keyframe, decoder=decoder)
-    expected = torch.zeros_like(clip) if decoder == "none" else keyframe[:, :, None].expand_as(clip)
-    assert torch.allclose(still, expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("decoder", TINY.decoders)
-def test_every_weight_of_a_decoder_learns(decoder: str) -> None:
-    """The published code's add and linear fusions can't: products of zeros block the gradient."""
-    torch.manual_seed(1)
-    model = ReducioLite(TINY)
-    clip = moving_clip(32, 32)
-    part = model.decoders[decoder]
-    optimizer = torch.optim.SGD(part.parameters(), lr=0.1)
-    latent = torch.randn(1, 16, 4, 1, 1)
-    for _ in range(3):  # the layers that start at zero open up one after the other
-        optimizer.zero_grad()
-        (decode(model, latent, clip[:, :, 7], decoder=decoder) - clip).square().mean().backward()
-        optimizer.step()
-    idle = [name for name, p in part.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
-    # keys' bias shifts all scores of a query alike, which softmax ignores
-    assert [name for name in idle if not name.endswith("key.bias")] == []
-
-
-def test_encoder_learns_through_the_latent() -> None:
-    torch.manual_seed(1)
-    model = ReducioLite(TINY)
-    torch.nn.init.normal_(model.decoders["warp"].flow_out.weight)
-    torch.nn.init.normal_(model.encoder.out_conv.weight, std=0.1)
-    clip = moving_clip(64, 64)
-    decoded = decode(model, model.latent(model.encode(clip).mode()), clip[:, :, 7])
-    (decoded - clip).square().mean().backward()
-    assert [n for n, p in model.encoder.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
-
-
-@torch.no_grad()
 def test_linear_route_carries_the_searched_flow() -> None:
     """With an identity in place of principal components, the latent alone moves the key frame."""
     wide = ReducioLite(TINY)
@@ -81,7 +92,7 @@ def test_linear_route_carries_the_searched_flow() -> None:
     for k in range(8):  # eight channels: the mean flow of four frames, x and y
         weight[:, k, k] = 0.5
     wide.encoder.flow_in.weight.copy_(weight.flatten(0, 1))
-    wide.decoders["warp"].flow_out.weight.copy_(weight.flatten(0, 1))
+    wide.code.flow_out.weight.copy_(weight.flatten(0, 1))
     clip = moving_clip(64, 96, shift=1)
     decoded = decode(wide, wide.latent(wide.encode(clip).mode()), clip[:, :, 7])
     inner = (..., slice(None), slice(8, -8), slice(16, -16))
@@ -90,37 +101,169 @@ def test_linear_route_carries_the_searched_flow() -> None:
 
 
 @torch.no_grad()
-def test_key_frame_passes_through(model: ReducioLite) -> None:
-    clip, latent = moving_clip(), torch.randn(1, 16, 4, 2, 3)
-    for decoder in ("warp", "attention"):
-        assert torch.equal(decode(model, latent, clip[:, :, 3], decoder=decoder, place=3)[:, :, 3], clip[:, :, 3])
+def test_latents_do_not_depend_on_the_decoders() -> None:
+    torch.manual_seed(0)
+    plain = ReducioLite(LiteConfig(**WIDTHS, decoders=("linear",))).eval()
+    wide = ReducioLite(TINY).eval()
+    shaken(plain)
+    wide.load_state_dict(plain.state_dict(), strict=False)
+    clip = moving_clip(64, 64)
+    mean = plain.encode(clip).mode()
+    assert torch.equal(wide.encode(clip).mode(), mean)
+    assert torch.equal(decode(wide, mean, clip[:, :, 7], decoder="linear"), decode(plain, mean, clip[:, :, 7]))
 
 
-def test_configuration_names_what_is_wrong() -> None:
-    with pytest.raises(InputError, match="channels_4 is 6"):
-        LiteConfig(channels_4=6)
-    with pytest.raises(InputError, match="warp, attention"):
-        LiteConfig(decoders=("warp", "magic"))
+@torch.no_grad()
+def test_absent_references_are_as_if_they_were_not_there(model: ReducioLite) -> None:
+    """Two clips of a batch: the first lacks the reference after it, the second the one before."""
+    shaken(model)
+    clip, latent = moving_clip(), torch.randn(2, 16, 4, 2, 3)
+    before, own, after = references(clip, (-9, 7, 23))
+    there = [torch.tensor([True, False]), None, torch.tensor([False, True])]
+    both = [
+        Reference(picture=item.picture.repeat(2, 1, 1, 1), place=item.place, beside=item.beside, present=present)
+        for item, present in zip((before, own, after), there, strict=True)
+    ]
+    decoded = model.decode(latent, both)
+    for number, items in enumerate(((before, own), (own, after))):
+        alone = model.decode(latent[number : number + 1], items)
+        assert torch.allclose(decoded[number], alone[0], atol=1e-4)
 
 
-def test_attention_knows_places_by_their_distance_alone() -> None:
-    """So that a larger tile has no places that training never saw."""
-    angles = _angles(20, 24, torch.tensor([1.0, 0.3])).unflatten(0, (20, 24))  # (20, 24, 4)
-    query, key = torch.randn(8), torch.randn(8)
+@torch.no_grad()
+def test_a_clip_without_references_of_its_own_is_made_from_those_beside_it(model: ReducioLite) -> None:
+    clip, latent = moving_clip(), torch.zeros(1, 16, 4, 2, 3)
+    items = references(clip, (-2, 18))
+    decoded = model.decode(latent, items)
+    assert torch.allclose(decoded[:, :, 0], clip[:, :, 0], atol=1e-5)
+    assert torch.allclose(decoded[:, :, 15], clip[:, :, 15], atol=1e-5)
+    torch.nn.init.normal_(model.encoder.flow_in.weight)
+    near, far = (model.encode(clip, references=references(clip, places)).mode() for places in ((-2, 18), (-2,)))
+    assert torch.allclose(near[:, :, :2], far[:, :, :2], atol=1e-5)  # the first half moves from the picture before
+    assert not torch.allclose(near[:, :, 2:], far[:, :, 2:], atol=1e-2)
+    with pytest.raises(InputError, match="0 references are given; the decoder 'attention' takes 1 or more"):
+        model.decode(latent, [])
+    with pytest.raises(InputError, match="0 references are given; the encoder needs one or more"):
+        model.encode(clip, references=[])
+    with pytest.raises(InputError, match="references beside the clip, at \\[18\\], are given"):
+        model.encode(clip, references=references(clip, (7, 18)))
 
-    def score(one: tuple[int, int], other: tuple[int, int]) -> torch.Tensor:
-        return _turn(query, angles[one]) @ _turn(key, angles[other])
 
-    torch.testing.assert_close(score((2, 3), (5, 1)), score((14, 22), (17, 20)), atol=1e-5, rtol=1e-5)
-    assert (score((2, 3), (5, 1)) - score((2, 3), (1, 5))).abs() > 1e-3
+def test_a_frame_takes_the_nearest_references_on_both_sides() -> None:
+    plan = plan_references([-9, 3, 11, 23], beside=[True, False, False, True], present=[[True] * 4])
+    assert plan.near.tolist() == [1] * 8 + [2] * 8  # frame 7 is as near to 3 as to 11
+    far = dict(zip(plan.between.tolist(), plan.far.tolist(), strict=True))
+    assert far == {**dict.fromkeys(range(3), 0), **dict.fromkeys(range(4, 8), 2), **dict.fromkeys(range(8, 11), 1),
+                   **dict.fromkeys(range(12, 16), 3)}  # fmt: skip
+    assert plan.shown.tolist() == [[3, 11], [1, 2]]
+    time = dict(zip(plan.between.tolist(), plan.time.tolist(), strict=True))
+    assert time[4] == pytest.approx(1 / 8) and time[8] == pytest.approx(3 / 8) and time[0] == pytest.approx(1 / 4)
 
 
-@pytest.mark.parametrize("channels", [4, 8, 12, 80])
-def test_attention_of_any_width(channels: int) -> None:
-    fuse = LiteAttentionFusion(channels, 6)
-    x, content = torch.randn(16, channels, 3, 5), torch.randn(1, 6, 3, 5)
-    out = fuse(x, content)
-    assert out.shape == x.shape
-    fuse.out.weight.data.zero_()
-    fuse.out.bias.data.zero_()
-    assert torch.equal(fuse(x, content), x)
+@pytest.mark.parametrize("decoder", TINY.decoders)
+def test_every_weight_of_a_decoder_learns(decoder: str) -> None:
+    torch.manual_seed(1)
+    model = ReducioLite(TINY)
+    torch.nn.init.normal_(model.code.flow_out.weight)
+    clip = moving_clip(32, 32)
+    items = references(clip, (-9, 7, 23))
+    parts = (
+        [model.decoders[decoder]]
+        if decoder == "none"
+        else [model.decoders[decoder], model.trunk, model.mend, model.code]
+    )
+    parameters = [parameter for part in parts for parameter in part.parameters()]
+    optimizer = torch.optim.SGD(parameters, lr=0.1)
+    latent = torch.randn(1, 16, 4, 1, 1)
+    for _ in range(4):  # the layers that start at zero open up one after the other
+        optimizer.zero_grad()
+        decoded = model.decode_by([decoder], latent, items)[decoder]
+        (decoded - clip).square().mean().backward()
+        optimizer.step()
+    idle = [
+        name
+        for part in parts
+        for name, parameter in part.named_parameters()
+        if parameter.grad is None or not parameter.grad.abs().sum() > 0
+    ]
+    # keys' bias shifts all scores of a query alike, which softmax ignores
+    assert [name for name in idle if not name.endswith("key.bias")] == []
+
+
+def test_encoder_learns_through_the_latent() -> None:
+    torch.manual_seed(1)
+    model = ReducioLite(TINY)
+    torch.nn.init.normal_(model.code.flow_out.weight)
+    torch.nn.init.normal_(model.encoder.out_conv.weight, std=0.1)
+    clip = moving_clip(64, 64)
+    items = references(clip, (3, 11))
+    decoded = model.decode(model.latent(model.encode(clip, references=items).mode()), items)
+    (decoded - clip).square().mean().backward()
+    assert [n for n, p in model.encoder.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+@torch.no_grad()
+def test_unit_variance_leaves_the_pixels_alone() -> None:
+    torch.manual_seed(3)
+    model = ReducioLite(TINY).eval()
+    shaken(model)
+    clip = moving_clip(64, 64)
+    items = references(clip, (7,))
+    latent = model.latent(model.encode(clip, references=items).mode())
+    before = {name: model.decode(latent, items, decoder=name) for name in TINY.decoders if name != "none"}
+    model.set_unit_variance(latent)
+    scaled = model.latent(model.encode(clip, references=items).mode())
+    assert scaled.std() == pytest.approx(1, abs=0.2)
+    for name, decoded in before.items():
+        assert torch.allclose(model.decode(scaled, items, decoder=name), decoded, atol=1e-3)
+
+
+def test_spread_is_a_bilinear_enlargement() -> None:
+    x = torch.rand(2, 3, 5, 7)
+    assert torch.allclose(torch.pixel_shuffle(spread(x), 4), upsample(x, 4), atol=1e-6)
+
+
+@pytest.mark.parametrize("shift", [90, 160])
+def test_motion_beyond_48_pixels_is_found_where_there_is_any(shift: int) -> None:
+    """In a picture with detail of all sizes, as real ones have."""
+    generator = torch.Generator().manual_seed(3)
+    parts = [
+        torch.nn.functional.interpolate(
+            torch.rand(1, 3, 256 // size + 2, 768 // size + 2, generator=generator) - 0.5, (256, 768), mode="bicubic"
+        )
+        for size in (8, 16, 32, 64)
+    ]
+    wide = torch.stack(parts).sum(0).clamp(-1, 1)
+    key, frame = wide[..., 200:456], wide[..., 200 + shift : 456 + shift]
+    both = torch.stack((frame, wide[..., 204:460]), 2)  # the second frame moves by 4 pixels only
+    near, far = (estimate_flow(both, key, far=far)[0, :, 0] for far in (False, True))  # (2, 32, 32)
+    inside = (slice(3, -3), slice(2, (256 - shift) // 8 - 2))
+    assert (far[0][inside] - shift).abs().median() < 1
+    assert (near[0][inside] - shift).abs().median() > 20
+    assert torch.equal(near[1], far[1])
+
+
+def test_the_name_in_a_configuration_builds_it() -> None:
+    assert isinstance(build_model(TINY), ReducioLite)
+    for wrong in (("warp",), ("attention", "bidirectional"), ("linear", "linear"), ()):
+        with pytest.raises(
+            InputError, match=r"decoders is .*; it must name one or more of attention, add, linear, none, sharp"
+        ):
+            LiteConfig(decoders=wrong)
+    with pytest.raises(InputError, match="channels_8 is 6"):
+        LiteConfig(channels_8=6)
+
+
+@pytest.mark.parametrize(("channels", "content"), [(4, 6), (8, 5), (12, 8), (80, 48)])
+def test_attention_of_any_width(channels: int, content: int) -> None:
+    """Untrained it changes nothing; trained, a position sees what is near and nothing else."""
+    fuse = LocalAttention(channels, content)
+    x, moved = torch.randn(16, channels, 9, 11), torch.randn(16, content, 9, 11)
+    assert torch.equal(fuse(x, moved), x)
+    shaken(fuse)
+    plain, other = fuse(x, moved), moved.clone()
+    other[:, :, 4, 5] += 3
+    changed = (fuse(x, other) - plain).abs().amax((0, 1)) > 1e-5
+    assert changed[2:7:2, 3:8:2].all()
+    changed[1:8, 2:9] = False  # two positions away, and one more through the last layer
+    assert not changed.any()

@@ -49,7 +49,7 @@ TINY: dict[str, Any] = {
         "channels_8": 8,
         "channels_16": 4,
         "channels_32": 16,
-        "decoders": ["warp", "add"],
+        "decoders": ["linear", "none"],
     },
     "run": {"steps": 4, "checkpoint_steps": 2, "checkpoint_minutes": 0.0, "log_steps": 1},
     "data": {"workers": 0},

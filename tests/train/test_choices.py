@@ -15,6 +15,7 @@ import torchvision
 
 from reducio_codec.config import LiteConfig, ReducioConfig
 from reducio_codec.metrics import lpips
+from reducio_codec.models.factory import describe_decoder
 from reducio_codec.train.recipe import Recipe, build_recipe
 from reducio_codec.train.task import train
 from reducio_codec.training.run_log import read_log
@@ -23,13 +24,14 @@ from tests.choices import Settings, choices, to_document, together
 ALL: Settings = {"run.steps": 1, "run.log_steps": 1, "data.workers": 0, "stages.side": 32, "stages.batch": 1,
                  "validation.side": 32, "validation.clips": 1, "export.table_clips": 1}  # fmt: skip
 LITE: Settings = {**ALL, "model.architecture": "lite", "model.channels_4": 4, "model.channels_8": 4,
-                  "model.channels_16": 4, "model.channels_32": 4, "model.decoders": ["warp", "add"], "loss.kl": 0.0}  # fmt: skip
+                  "model.channels_16": 4, "model.channels_32": 4, "model.decoders": ["linear", "none"],
+                  "loss.kl": 0.0}  # fmt: skip
 PAPER: Settings = {**ALL, "model.architecture": "reducio", "model.base_channels": 8, "model.depth": 1,
                    "model.channel_multipliers": [1] * 6, "model.content_channels": 8, "model.content_depth": 1,
                    "model.content_multipliers": [1] * 4, "model.norm_groups": 2}  # fmt: skip
 
 NAMED: dict[type[Any], dict[str, tuple[Any, ...]]] = {
-    LiteConfig: {"model.decoders": (*LiteConfig().decoders, "bidirectional")},
+    LiteConfig: {"model.decoders": (*LiteConfig().decoders, "sharp")},
     ReducioConfig: {
         "model.temporal_compression_ratio": (1, 2, 4, 8, 16),
         "model.spatial_compression_ratio": (8, 16, 32, 64),
@@ -44,8 +46,8 @@ NEEDS: dict[tuple[str, Any], Settings] = {
     ("model.conv", "image"): {"model.temporal_compression_ratio": 1, "model.content_frame": "none",
                               "model.decoders": ["none"]},
     ("train.freeze", "content"): {"model.content_frame": "middle"},
-    ("train.freeze", "encoder"): {"start.weights": "reducio-test", "model.decoders": ["warp", "add"]},
-    ("model.decoders", "bidirectional"): {"model.decoders": ["warp", "bidirectional"], "keyframe.neighbours": True},
+    ("train.freeze", "encoder"): {"start.weights": "reducio-test", "model.decoders": ["attention", "linear"],
+                                   "keyframe.neighbours": True},
     **{("keyframe.codec", codec): {"keyframe.coded": 1.0} for codec in ("avif", "webp", "jpeg")},
     **{("model.spatial_compression_ratio", ratio): {"model.channel_multipliers": [1] * levels,
                                                     "stages.side": max(32, ratio), "validation.side": max(32, ratio)}
@@ -54,7 +56,7 @@ NEEDS: dict[tuple[str, Any], Settings] = {
 """What a value needs beside itself."""
 
 
-def settings(name: str, value: Any, many: bool) -> Settings:
+def settings(name: str, value: Any, many: bool, *, model: Any = LiteConfig) -> Settings:
     found = {name: [value] if many else value, **NEEDS.get((name, value), {})}
     for option in ("perceptual", "reconstruction"):  # a stage replaces the run's
         if name == f"loss.{option}":
@@ -64,7 +66,7 @@ def settings(name: str, value: Any, many: bool) -> Settings:
     if value == "lpips":
         found["loss.lpips_trunk"] = "TRUNK"
     if name == "model.decoders":
-        found.setdefault("keyframe.neighbours", False)
+        found["keyframe.neighbours"] = describe_decoder(model(), value).uses_neighbours
     return found
 
 
@@ -76,7 +78,7 @@ OF_LITE = [
     settings(*choice) for choice in choices(Recipe, LiteConfig, named=NAMED[LiteConfig]) if for_lite(*choice[:2])
 ]
 OF_PAPER = [
-    settings(*choice)
+    settings(*choice, model=ReducioConfig)
     for choice in choices(Recipe, ReducioConfig, named=NAMED[ReducioConfig])
     if choice[0].startswith("model.") or not for_lite(*choice[:2])
 ]
@@ -87,7 +89,7 @@ def test_no_choice_is_left_out() -> None:
     tried = {(key, str(value)) for run in RUNS for key, value in run.items()}
     for model in (LiteConfig, ReducioConfig):
         for name, value, many in choices(Recipe, model, named=NAMED[model]):
-            wanted = settings(name, value, many)[name]
+            wanted = settings(name, value, many, model=model)[name]
             assert (name, str(wanted)) in tried, f"{name} = {value!r} is tried by no run"
     assert len({name for name, _ in tried}) > 30
 

@@ -42,7 +42,7 @@ def test_from_a_folder_of_videos_to_a_model(videos: Path, tmp_path: Path) -> Non
         (["smoke", "--data", ".", "--out", "run"], 2, "has no videos"),
         (["smoke", "--data", "missing", "--out", "run"], 2, "neither a folder nor"),
         (["smoke", "--data", ".", "--out", "run", "--set", "run.minuts=1"], 2, "unknown option 'minuts'"),
-        (["smoke", "--data", ".", "--out", "run", "--decoder", "sharp"], 2, "among the model's: warp"),
+        (["smoke", "--data", ".", "--out", "run", "--decoder", "sharp"], 2, "among the model's: linear"),
         (["smoke", "--data", ".", "--out", "run", "--freeze", "encoder"], 2, "give start.weights"),
     ],
 )
@@ -164,7 +164,7 @@ def test_where_it_is_while_it_runs(videos: Path, tmp_path: Path, monkeypatch: py
     assert told == [1, 2, 3, 5]  # validated before steps 1 and 4
     lines = [line for line in result.stderr.splitlines() if line.startswith("step ")]
     psnr = r"\d\d\.\d\d dB \([+-]\d\.\d\d\)"
-    validation = rf"step \d, 0\.\d min: warp {psnr}, add {psnr}; repeating the key frame \d\d\.\d\d dB"
+    validation = rf"step \d, 0\.\d min: linear {psnr}, none {psnr}; repeating the key frame \d\d\.\d\d dB"
     assert [line[5] for line in lines if re.fullmatch(validation, line)] == ["0", "3", "4"], lines
     progress = r"step \d, 0\.\d min: (\d+)% done(, \d+ s left)?, \d+\.\d clips/s, loss -?\d\.\d+"
     found = [match for line in lines if (match := re.fullmatch(progress, line))]
@@ -192,7 +192,7 @@ def test_a_message_a_minute(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogC
 
 def test_options_are_listed() -> None:
     result = CliRunner().invoke(main, ["train", "--options"])
-    assert "recipes: ablation, image-vae, lite, lite-bidirectional, lite-decoders, paper, smoke" in result.output
+    assert "recipes: ablation, image-vae, lite, lite-decoders, lite-sharp, paper, smoke" in result.output
     lines = result.output.splitlines()
     assert "optimizer.learning_rate = 4e-05" in lines
     assert "data.crop_range = [0.95, 1.6]" in lines and "run.channels_last = false" in lines

@@ -19,9 +19,16 @@ def test_figures_of_a_model(videos: Path, tmp_path: Path) -> None:
     assert found["clips"] > 0
     groups = found["psnr"]
     assert groups["hard"]["copy"] <= groups["middle"]["copy"] <= groups["easy"]["copy"]
-    for name in ("warp", "add", "coded key frame", "coded, step 0.5", "coded, step 0.5, effort 2", "key frame kbit"):
+    for name in (
+        "attention",
+        "linear",
+        "coded key frame",
+        "coded, step 0.5",
+        "coded, step 0.5, effort 2",
+        "key frame kbit",
+    ):
         values = [groups[third][name] for third in ("hard", "middle", "easy")]
         assert min(values) <= groups["all"][name] <= max(values)
-    assert groups["all"]["warp"] > groups["all"]["copy"] + 1
+    assert groups["all"]["linear"] > groups["all"]["copy"] + 1
     gain = found["effort"]["step 0.5, effort 2"]
     assert 0.5 < gain["bits"] < 2 and -1 < gain["median gain"] < 5

@@ -22,9 +22,9 @@ from tests.helpers import moving_video
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    config = LiteConfig(channels_4=8, channels_8=8, channels_16=4, channels_32=16, decoders=("warp", "bidirectional"))
+    config = LiteConfig(channels_4=8, channels_8=8, channels_16=4, channels_32=16, decoders=("linear", "attention"))
     model = ReducioLite(config)
-    torch.nn.init.zeros_(model.decoders["warp"].flow_out.weight)  # type: ignore[union-attr, arg-type]
+    torch.nn.init.zeros_(model.code.flow_out.weight)
     return save_model(model, tmp_path / "model", card="---\nlicense: mit\n---\n")
 
 
@@ -37,16 +37,16 @@ def test_figures_of_two_references(model: Path, videos: Path, tmp_path: Path) ->
     pictures = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "s").iterdir())]
     assert len(pictures) == 3 and all(picture.shape == (3 * (22 + 128), 8 * 128, 3) for picture in pictures)
     found = json.loads(out.read_text())
-    assert found["sequences"] == 3
+    assert found["sequences"] == 3 and found["decoder"] == "attention"
     psnr = found["psnr between key frames"]["all"]
-    assert psnr["raw, bidirectional"] == psnr["raw, warp"] == psnr["copy"]  # it repeats the key frame
-    assert psnr["coded, warp"] != psnr["raw, warp"]
-    assert psnr["coded, bidirectional, effort 4"] == psnr["coded, warp"]  # which no latent can change
+    assert psnr["raw, 2 references"] == psnr["raw, 1 reference"] == psnr["copy"]  # it repeats the key frame
+    assert psnr["coded, 1 reference"] != psnr["raw, 1 reference"]
+    assert psnr["coded, 2 references, effort 4"] == psnr["coded, 1 reference"]  # which no latent can change
     bits = found["latent kbit"]
-    assert bits["coded, bidirectional, effort 4"] < bits["coded, bidirectional"] == bits["coded, warp"] > 0
+    assert bits["coded, 2 references, effort 4"] < bits["coded, 2 references"] == bits["coded, 1 reference"] > 0
     source = found["joins"]["source"]
     assert source["at joins, over source"] == 1.0 and 0.5 < source["at joins"] / source["elsewhere"] < 2
-    repeated = found["joins"]["raw, warp"]
+    repeated = found["joins"]["raw, 1 reference"]
     assert repeated["at joins"] > source["at joins"] and repeated["elsewhere"] == 0.0  # it moves at joins alone
     done = CliRunner().invoke(main, [*command, "--clips", "4"])
     assert done.exit_code == 2 and "no scene" in done.output

@@ -47,7 +47,7 @@ def test_a_run_learns_and_leaves_a_model(recipe: Make, videos: Path, tmp_path: P
         assert (tmp_path / "run" / name).stat().st_size > 0
     assert list((tmp_path / "run" / "tensorboard").iterdir())
     codec = ReducioCodec.from_pretrained(tmp_path / "run" / "model")
-    assert codec.decoders == ("warp", "add")
+    assert codec.decoders == ("linear", "none")
     latent, keyframe = codec.encode(torch.zeros(16, 64, 64, 3, dtype=torch.uint8))
     assert codec.decode(latent, keyframe).shape == (1, 3, 16, 64, 64)
     assert (report.model / "entropy.json").is_file()
@@ -117,23 +117,23 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(
 
 
 def test_a_frozen_encoder_keeps_its_latents(recipe: Make, videos: Path, tmp_path: Path) -> None:
-    """Decoder "add" is added to a model that has none: same latents to the bit, and only it has changed."""
+    """Decoder "none" is added to a model that has none: same latents to the bit, and only it has changed."""
     cache = tmp_path / "cache"
-    first = recipe(model={"decoders": ["warp"]}, export={"dtype": "float32"})
+    first = recipe(model={"decoders": ["linear"]}, export={"dtype": "float32"})
     train(first, data=videos, val=None, out=tmp_path / "a", cache=cache)
     second = recipe(
         start={"flow": False, "flow_clips": 288, "weights": str(tmp_path / "a")},
         loss={"rate": 0.0},  # nothing that learns could lower it
-        train={"freeze": ["encoder"], "decoders": ["add"]},
+        train={"freeze": ["encoder"], "decoders": ["none"]},
         export={"dtype": "float32"},
     )
     train(second, data=videos, val=None, out=tmp_path / "b", cache=cache)
     before, after = (ReducioCodec.from_pretrained(tmp_path / name / "model") for name in ("a", "b"))
     clip = torch.randint(0, 255, (16, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(before.encode(clip)[0], after.encode(clip)[0])
-    old, new = before.model.decoders.warp.state_dict(), after.model.decoders.warp.state_dict()  # type: ignore[attr-defined]
+    old, new = before.model.state_dict(), after.model.state_dict()  # type: ignore[attr-defined]
     assert all(torch.equal(old[key], new[key]) for key in old)
-    assert after.decoders == ("warp", "add")
+    assert after.decoders == ("linear", "none")
     assert after.latent_hash == before.latent_hash  # files of the one are files of the other
 
 

@@ -26,7 +26,7 @@ from reducio_codec.training.store import FrameStore, open_store
 from tests.helpers import moving_video
 from tests.train.conftest import write_video
 
-NAME = "bidirectional"
+NAME = "attention"
 OPTIONS = ScanOptions(frame_rate=16.0, stored_side=0, store=True, find_cuts=True)
 WHOLE = DataOptions(crop_range=(1.0, 1.0), frame_steps=(1, 2))
 
@@ -73,7 +73,7 @@ def test_neighbours_are_cut_mirrored_and_coded_as_the_clip_is(found: ScanResult)
         pictures, present = render_neighbours(store, plan, codec="jpeg")
         assert pictures.shape == (2, 3, 64, 64) and pictures.dtype == torch.uint8
         for picture, there, number in zip(pictures, present, plan.neighbours, strict=True):
-            assert bool(there) == (number is not None)
+            assert there == (number is not None)
             if number is None:
                 assert (picture == 128).all()
                 continue
@@ -90,7 +90,7 @@ def test_without_them_batches_have_none(found: ScanResult) -> None:
     assert collate([ClipDataset(plain, disk(found), codec="jpeg")[key]]).neighbours is None
     batch = collate([ClipDataset(sampler(found), disk(found), codec="jpeg")[key]] * 2)
     assert batch.neighbours is not None and batch.neighbours.shape == (2, 2, 3, 64, 64)
-    assert batch.present is not None and batch.present.shape == (2, 2)
+    assert batch.present is not None and [len(each) for each in batch.present] == [2, 2]
 
 
 def test_scenes_that_are_too_short_are_named(tmp_path: Path) -> None:
@@ -107,16 +107,15 @@ def test_clips_to_validate_on_have_their_neighbours(found: ScanResult) -> None:
         assert np.array_equal(first.neighbours[1], second.frames[7])
         assert second.neighbours[0] is not None and np.array_equal(second.neighbours[0], first.frames[7])
         assert second.neighbours[1] is not None  # frame 39
-        assert first.between() == list(range(8, 16)) and second.between() == [i for i in range(16) if i != 7]
 
 
 def test_the_decoder_is_added_to_a_trained_model(recipe: Callable[..., Recipe], videos: Path, tmp_path: Path) -> None:
-    """Same latents and the same warp decoder to the bit; the added part has learned."""
-    first = recipe(model={"decoders": ["warp"]}, export={"dtype": "float32"})
+    """Same latents and the same other decoder to the bit; the added one has learned."""
+    first = recipe(model={"decoders": ["linear"]}, export={"dtype": "float32"})
     train(first, data=videos, val=None, out=tmp_path / "a", cache=tmp_path / "cache")
     second = recipe(
         run={"steps": 12, "validate_steps": 6},
-        model={"decoders": ["warp", NAME]},
+        model={"decoders": ["linear", NAME]},
         keyframe={"neighbours": True, "neighbour_dropout": 0.2, "coded": 0.5, "codec": "jpeg"},
         start={"flow": False, "flow_clips": 288, "weights": str(tmp_path / "a")},
         train={"freeze": ["encoder"], "decoders": [NAME]},
@@ -128,16 +127,16 @@ def test_the_decoder_is_added_to_a_trained_model(recipe: Callable[..., Recipe], 
     before, after = (ReducioCodec.from_pretrained(tmp_path / name / "model") for name in ("a", "b"))
     old, new = before.model.state_dict(), after.model.state_dict()  # type: ignore[attr-defined]
     assert all(torch.equal(value, new[key]) for key, value in old.items())
-    assert after.decoders == ("warp", NAME) and after.latent_hash == before.latent_hash
+    assert after.decoders == ("linear", NAME) and after.latent_hash == before.latent_hash
     assert new[f"decoders.{NAME}.out_4.weight"].abs().max() > 0
-    gains = [line[f"val/{NAME}/over warp"] for line in read_log(tmp_path / "b" / "log.jsonl") if "val/copy" in line]
-    assert gains[0] == 0.0 and gains[-1] != 0.0
-    assert report.validation is not None and report.validation.second[NAME] == pytest.approx(gains[-1], abs=1e-3)
+    found = [line[f"val/{NAME}"] for line in read_log(tmp_path / "b" / "log.jsonl") if "val/copy" in line]
+    assert found[0] != found[-1]
+    assert report.validation is not None and report.validation.decoders[NAME] == pytest.approx(found[-1], abs=1e-3)
 
 
 @pytest.mark.parametrize("keyframe", [{"neighbours": False}, {"neighbours": False, "neighbour_dropout": 0.3}])
 def test_recipes_that_make_no_sense(recipe: Callable[..., Recipe], keyframe: dict[str, object]) -> None:
     with pytest.raises(InputError, match=r"keyframe\.neighbour"):
-        recipe(model={"decoders": ["warp", NAME]}, keyframe=keyframe)
+        recipe(model={"decoders": ["linear", NAME]}, keyframe=keyframe)
     with pytest.raises(InputError, match=r"keyframe\.neighbours is true"):
         recipe(keyframe={"neighbours": True})

@@ -16,10 +16,10 @@ from click.testing import CliRunner
 from safetensors.torch import save_file
 
 from reducio_codec.codec import ReducioCodec
-from reducio_codec.config import AlignedConfig
+from reducio_codec.config import LiteConfig
 from reducio_codec.errors import InputError
 from reducio_codec.io.video import read_clip
-from reducio_codec.models.lite.aligned_model import AlignedLite
+from reducio_codec.models.lite.model import ReducioLite
 from reducio_codec.rdc.tables import LatentTables
 from reducio_codec.train.packed.__main__ import main
 from reducio_codec.train.packed.data import LAYOUTS, Sampler, open_pack
@@ -29,7 +29,7 @@ from reducio_codec.train.packed.pack import pack_videos
 from reducio_codec.train.packed.parts import PARTS, load_weights, save_weights
 from reducio_codec.train.packed.perceptual import Lpips
 
-TINY = AlignedConfig(channels_4=8, channels_8=8, channels_16=4, channels_32=16, decoders=("attention", "linear"))
+TINY = LiteConfig(channels_4=8, channels_8=8, channels_16=4, channels_32=16, decoders=("attention", "linear"))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def pack(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
-    model = AlignedLite(TINY)
+    model = ReducioLite(TINY)
     save_weights(folder, model, model.state_dict(), widths=torch.full((16,), 0.5), step=0)
     return folder
 

@@ -37,12 +37,13 @@ def test_paper_recipe_has_the_papers_numbers() -> None:
 
 
 def test_the_image_vae_has_what_lite_has() -> None:
-    """A fair baseline: lite's data, time and (within 2%) parameters."""
-    image, lite = read_recipe("image-vae"), read_recipe("lite")
+    """A fair baseline: lite's data, time and (within 3%) parameters of its encoder and the decoder linear."""
+    linear = ['model.decoders=["linear"]', "keyframe.neighbours=false", "train.take_turns=false"]
+    image, lite = read_recipe("image-vae"), read_recipe("lite", changes=linear)
     assert (image.data, image.run.minutes) == (lite.data, lite.run.minutes)
     with torch.device("meta"):
         counts = [sum(p.numel() for p in build_model(recipe).parameters()) for recipe in (image, lite)]
-    assert counts[0] == pytest.approx(counts[1], rel=0.02)
+    assert counts[0] == pytest.approx(counts[1], rel=0.03)
 
 
 def test_values_from_the_command_line() -> None:
@@ -63,13 +64,13 @@ def test_values_from_the_command_line() -> None:
         (["run.total_batch=8", "run.accumulate=2"], "run.total_batch is 8, which decides it; it has no effect"),
         (["run.gradient_checkpointing=true"], r"this model \(lite\) has none"),
         (['train.freeze=["encoder"]'], "there are no weights to keep"),
-        (['train.decoders=["attention"]'], "it must be among the model's: warp"),
+        (['train.decoders=["attention"]'], "it must be among the model's: linear"),
         (["start.weights=other"], "start.flow and start.image_vae can't go with it"),
         (["loss.lpips_trunk=vgg.pth"], "it has no effect"),
         (["data.frame_rate=1e-6"], "data.frame_rate is 1e-06; it must be 0, or 0.001 or more"),
         (["validation.side=60"], "must be a multiple of 32"),
         (["model.channels_4=5"], "channels_4 is 5"),
-        (["model.architecture=huge"], "must name an architecture: aligned, lite, reducio"),
+        (["model.architecture=huge"], "must name an architecture: lite, reducio"),
         (["data.storage=device"], "0 with data.storage 'device'"),
     ],
 )
@@ -145,7 +146,7 @@ def test_stages_and_discriminator(recipe: Callable[..., Recipe]) -> None:
 def test_files_that_are_no_recipes(tmp_path: Path) -> None:
     with pytest.raises(
         InputError,
-        match="neither a file nor bundled; bundled: ablation, image-vae, lite, lite-bidirectional, lite-decoders, paper",
+        match="neither a file nor bundled; bundled: ablation, image-vae, lite, lite-decoders, lite-sharp, paper",
     ):
         read_recipe("nosuch")
     (tmp_path / "bad.toml").write_text("[run\n")

@@ -22,7 +22,7 @@ from reducio_codec.weights.card import ModelCard, read_licence
 from reducio_codec.weights.layout import CARD_FILE, CONFIG_FILE, ENTROPY_FILE, TENSOR_FILE
 from tests.helpers import decode
 
-CONFIG = LiteConfig(channels_4=4, channels_8=4, channels_16=4, channels_32=8, decoders=("warp", "add", "none"))
+CONFIG = LiteConfig(channels_4=4, channels_8=4, channels_16=4, channels_32=8, decoders=("linear", "add", "none"))
 CARD = ModelCard(name="tiny", licence="MIT", summary="For tests.", training_data=["nothing"], limits=["all"]).text()
 
 
@@ -59,7 +59,7 @@ def test_a_saved_model_comes_back_bit_for_bit(model: ReducioLite, folder: Path) 
         assert torch.equal(loaded.state_dict()[key], value), key
     assert info.id == "tiny"
     assert info.licence == "mit"
-    assert info.decoders == ("warp", "add", "none")
+    assert info.decoders == ("linear", "add", "none")
     assert info.parameters == sum(p.numel() for p in model.parameters())
     assert info.entropy_file is None
     latent, keyframe = torch.randn(1, 16, 4, 1, 1), torch.zeros(1, 3, 32, 32)
@@ -111,7 +111,7 @@ def test_one_decoder_loads_without_reading_the_others(
     monkeypatch.setattr(io, "safe_open", Spy)
     loaded, info = io.load_model(folder, decoders=("none",))
     assert info.decoders == ("none",)
-    assert not [key for key in read if key.startswith(("decoders.warp", "decoders.add"))]
+    assert not [key for key in read if key.startswith(("decoders.linear", "decoders.add"))]
     assert info.parameters < sum(p.numel() for p in model.parameters())
     latent, keyframe = torch.randn(1, 16, 4, 1, 1), torch.zeros(1, 3, 32, 32)
     with torch.inference_mode():
@@ -122,7 +122,7 @@ def test_one_decoder_loads_without_reading_the_others(
 
 
 def test_decoders_keep_the_models_order(folder: Path) -> None:
-    assert io.load_model(folder, decoders=("add", "warp"))[1].decoders == ("warp", "add")
+    assert io.load_model(folder, decoders=("add", "linear"))[1].decoders == ("linear", "add")
 
 
 def test_the_papers_model_comes_back_too(tmp_path: Path) -> None:
@@ -139,9 +139,9 @@ def test_the_papers_model_comes_back_too(tmp_path: Path) -> None:
     assert io.load_model(tmp_path / "paper", decoders=("linear",))[0].decoder_names == ("linear",)
 
 
-@pytest.mark.parametrize("wanted", [("warp", "sharp"), ()])
+@pytest.mark.parametrize("wanted", [("linear", "sharp"), ()])
 def test_unknown_decoder_lists_the_known(folder: Path, wanted: tuple[str, ...]) -> None:
-    with pytest.raises(InputError, match="warp, add, none"):
+    with pytest.raises(InputError, match="linear, add, none"):
         io.load_model(folder, decoders=wanted)
 
 
@@ -161,12 +161,15 @@ def test_latent_hash_sees_statistics_and_tables_but_no_weights(model: ReducioLit
     tables = {"tables": [1, 2]}
     first = io.load_model(io.save_model(model, tmp_path / "a", card=CARD, entropy=tables))[1]
     io.save_model(model, tmp_path / "b", card=CARD, entropy=tables)
-    change_tensors(tmp_path / "b", lambda tensors: tensors["decoders.warp.out_4.bias"].add_(1))
+    change_tensors(tmp_path / "b", lambda tensors: tensors["decoders.linear.out_4.bias"].add_(1))
     other = io.load_model(tmp_path / "b")[1]
     assert other.hash != first.hash
-    assert other.latent_hash == first.latent_hash == io.load_model(tmp_path / "b", decoders=("warp",))[1].latent_hash
+    assert other.latent_hash == first.latent_hash == io.load_model(tmp_path / "b", decoders=("linear",))[1].latent_hash
     assert first.latent_hash != io.load_model(io.save_model(model, tmp_path / "c", card=CARD))[1].latent_hash
+    change_tensors(tmp_path / "b", lambda tensors: tensors["trunk.in_conv.bias"].add_(1))
+    assert io.load_model(tmp_path / "b")[1].latent_space == first.latent_space, "the same encoder"
     change_tensors(tmp_path / "b", lambda tensors: tensors["encoder.in_conv.bias"].add_(1))
+    assert io.load_model(tmp_path / "b")[1].latent_space != first.latent_space
     assert io.load_model(tmp_path / "b")[1].latent_hash == first.latent_hash
     change_tensors(tmp_path / "b", lambda tensors: tensors["latent_std"].add_(1))
     assert io.load_model(tmp_path / "b")[1].latent_hash != first.latent_hash
@@ -184,11 +187,12 @@ def test_a_model_says_its_version(model: ReducioLite, tmp_path: Path) -> None:
 
 
 def test_a_name_may_have_several_versions(monkeypatch: pytest.MonkeyPatch) -> None:
-    second = replace(zoo.list_models()[0], version=2)
-    monkeypatch.setattr(zoo, "_ENTRIES", (*zoo.list_models(), second))
-    assert zoo.resolve("reducio-lite").folder.name == "reducio-lite@2"
-    assert zoo.resolve("reducio-lite@1").folder.name == "reducio-lite"
-    assert zoo.find_entry("reducio-lite@3") is None
+    newest = zoo.list_models()[0]
+    monkeypatch.setattr(zoo, "_ENTRIES", (*zoo.list_models(), replace(newest, version=newest.version + 1)))
+    assert zoo.resolve("reducio-lite").folder.name == "reducio-lite"
+    older = f"reducio-lite@{newest.version}"
+    assert zoo.resolve(older).folder.name == older
+    assert zoo.find_entry(f"reducio-lite@{newest.version + 2}") is None
 
 
 def test_everyone_may_read_what_the_umask_lets(folder: Path) -> None:
@@ -218,7 +222,8 @@ def test_missing_file_is_named(folder: Path, name: str) -> None:
         ({"depth": 3}, "depth"),
         ({"channels_4": 5}, "channels_4"),
         ({"channels_4": "wide"}, "config.json"),
-        ({"decoders": ["warp", "sharp"]}, "sharp"),
+        ({"architecture": "aligned"}, "architecture is 'aligned'; known: lite, reducio"),
+        ({"decoders": ["linear", "warp"]}, "attention, add, linear, none, sharp, each once"),
         ({"decoders": 3}, "config.json"),
     ],
 )

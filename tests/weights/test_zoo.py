@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -250,5 +251,12 @@ def test_no_name_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_one_decoder_may_be_given_by_itself() -> None:
-    model, info = zoo.load_pretrained("reducio-test", decoders="warp")
-    assert info.decoders == tuple(model.decoder_names) == ("warp",)
+    model, info = zoo.load_pretrained("reducio-test", decoders="linear")
+    assert info.decoders == tuple(model.decoder_names) == ("linear",)
+
+
+@pytest.mark.parametrize(
+    "entry", [each for each in zoo.list_models() if each.kind == "codec"], ids=lambda each: each.name
+)
+def test_a_bundled_model_is_of_the_version_that_its_folder_says(entry: zoo.ModelEntry) -> None:
+    assert entry.version == json.loads((entry.folder / "config.json").read_text()).get("version", 1)

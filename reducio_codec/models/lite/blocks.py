@@ -7,14 +7,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from reducio_codec.config import CLIP_LENGTH, AlignedConfig, LiteConfig
+from reducio_codec.config import CLIP_LENGTH, LiteConfig
 
 SLOTS = CLIP_LENGTH // LiteConfig.temporal_compression_ratio
 """Time positions of a latent; each stands for four frames."""
-
-
-Widths = LiteConfig | AlignedConfig
-"""How wide the layers are: the same four numbers in both versions."""
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
@@ -75,7 +71,7 @@ def _shift_in_time(x: Tensor, shift: int) -> Tensor:
 class KeyframePyramid(nn.Module):
     """The key frame's features at a quarter and an eighth of its size; runs once a clip."""
 
-    def __init__(self, config: Widths) -> None:
+    def __init__(self, config: LiteConfig) -> None:
         super().__init__()
         self.in_conv = conv(48, config.channels_4)
         self.block = ResBlock(config.channels_4)
@@ -91,7 +87,7 @@ class KeyframePyramid(nn.Module):
 class LatentTrunk(nn.Module):
     """Unfolds the latent to features of each frame at 1/16. All four time positions are mixed on the latent grid."""
 
-    def __init__(self, config: Widths) -> None:
+    def __init__(self, config: LiteConfig) -> None:
         super().__init__()
         wide = config.channels_32
         self.in_conv = conv(SLOTS * config.latent_channels, wide)
@@ -119,8 +115,3 @@ def unfold_slots(x: Tensor) -> Tensor:
 
 def upsample(x: Tensor, factor: int) -> Tensor:
     return F.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)
-
-
-def per_frame(x: Tensor) -> Tensor:
-    """(B, C, h, w) -> (B*16, C, h, w): a clip's picture, once for each of its frames."""
-    return x.repeat_interleave(CLIP_LENGTH, 0)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reducio_codec.config import AlignedConfig
+from reducio_codec.config import LiteConfig
 from reducio_codec.models.lite.blocks import ResBlock, act, conv, zero_conv
 
 
 class Mend(nn.Module):
     """Runs once for each reference, for all decoders. Untrained it changes nothing."""
 
-    def __init__(self, config: AlignedConfig) -> None:
+    def __init__(self, config: LiteConfig) -> None:
         super().__init__()
         c4 = config.channels_4
         self.in_conv = conv(48, c4)

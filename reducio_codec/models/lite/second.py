@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reducio_codec.config import AlignedConfig
+from reducio_codec.config import LiteConfig
 from reducio_codec.models.lite.between import Between, disagreement, moved_small
 from reducio_codec.models.lite.blocks import ResBlock, act, channels_last, conv, joined, upsample, zero_conv
 from reducio_codec.models.lite.plan import Plan
@@ -26,7 +26,7 @@ class SecondReference(nn.Module):
     The last layer starts at zero: untrained, a frame stays what the near reference made of it.
     """
 
-    def __init__(self, config: AlignedConfig) -> None:
+    def __init__(self, config: LiteConfig) -> None:
         super().__init__()
         c4, c8 = config.channels_4, config.channels_8
         self.in_8 = conv(c8 + 3 * _GUESSES + 4, c8)

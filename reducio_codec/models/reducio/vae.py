@@ -64,7 +64,7 @@ class ReducioVAE(CodecModel):
             starts=() if config.conv == "image" else ("image_vae",),
             gradient_checkpointing=True,
             learned_variance=True,
-            shared_content=True,
+            shared=("content",),
             random_keyframe=config.content_frame == "random",
         )
 

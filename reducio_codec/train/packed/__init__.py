@@ -1,14 +1,14 @@
-"""Training of the small model's second version from packed scenes, with torch, numpy, einops, click and Pillow alone: for
+"""Training of the small model from packed scenes, with torch, numpy, einops, click and Pillow alone: for
 machines that have an accelerator, but neither FFmpeg nor this package's other needs. From the repository's root:
 
     python -m reducio_codec.train.packed.pack TRAIN --out pack
     python -m reducio_codec.train.packed.lpips_file vgg --out vgg.safetensors
-    python -m reducio_codec.train.packed pack --start reducio_codec/weights/bundled/reducio-lite --out base
+    python -m reducio_codec.train.packed pack --start LITE --out base
     python -m reducio_codec.train.packed pack --start base --out sharp --copy attention=sharp --decoder sharp \\
         --train decoders.sharp --reconstruction l1 --lpips vgg.safetensors --rate 1e-4
     python -m reducio_codec.train.packed.evaluate sharp --pack pack_val --out sharp.json
-    python -m reducio_codec.train.packed.export sharp --tables reducio_codec/weights/bundled/reducio-lite --out reducio-lite-2
+    python -m reducio_codec.train.packed.export sharp --tables LITE --out reducio-lite-2
 
-First what all share and the decoders for PSNR, then ``sharp`` for the eye over frozen shared parts. Version 1's encoder stays
-as it is unless ``--train encoder`` is given, and so do its latents and tables.
+LITE is a model folder, the first version's or this one's. First what all share and the decoders for PSNR, then ``sharp`` for
+the eye over frozen shared parts. The encoder stays as it is unless ``--train encoder`` is given, and so do latents and tables.
 """

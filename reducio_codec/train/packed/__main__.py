@@ -1,4 +1,4 @@
-"""Trains the small model's second version from packed scenes, on any device, for so many minutes; goes on where it was.
+"""Trains the small model from packed scenes, on any device, for so many minutes; goes on where it was.
 
     python -m reducio_codec.train.packed PACK --start reducio_codec/weights/bundled/reducio-lite --out RUN --minutes 60
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from reducio_codec.errors import InputError
-from reducio_codec.models.lite.aligned_model import AlignedLite
+from reducio_codec.models.lite.model import ReducioLite
 from reducio_codec.train.packed.batch_loss import BatchLoss, Weights
 from reducio_codec.train.packed.data import Sampler, batches, open_pack
 from reducio_codec.train.packed.parts import copy_decoder, load_weights, save_weights
@@ -34,7 +34,7 @@ _LOG = "log.jsonl"
 class Run:
     """A training in progress."""
 
-    model: AlignedLite
+    model: ReducioLite
     widths: Tensor
     optimizer: torch.optim.Optimizer
     average: dict[str, Tensor]
@@ -75,7 +75,7 @@ def learning_rate(peak: float, *, step: int, warmup: int, share: float) -> float
     return peak * min(1.0, (step + 1) / warmup) * (0.5 + 0.5 * math.cos(math.pi * min(1.0, falling)))
 
 
-def chosen_parameters(model: AlignedLite, prefixes: Sequence[str]) -> tuple[list[Tensor], list[Tensor]]:
+def chosen_parameters(model: ReducioLite, prefixes: Sequence[str]) -> tuple[list[Tensor], list[Tensor]]:
     """Parameters below these names: all but the linear code, and the linear code, which takes small steps."""
     fast: list[Tensor] = []
     slow: list[Tensor] = []
@@ -92,7 +92,9 @@ def chosen_parameters(model: AlignedLite, prefixes: Sequence[str]) -> tuple[list
 
 @click.command()
 @click.argument("pack", type=click.Path(path_type=Path))
-@click.option("--start", type=click.Path(path_type=Path), required=True, help="Folder of weights, of version 1 or 2.")
+@click.option(
+    "--start", type=click.Path(path_type=Path), required=True, help="Folder of weights: a model or a training."
+)
 @click.option("--copy", "copies", multiple=True, help="FROM=TO: a decoder that starts as another one is.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the training.")
 @click.option("--cache", type=click.Path(path_type=Path), default=None, help="Where decoded frames are kept.")

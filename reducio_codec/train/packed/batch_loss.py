@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.models.contract import Reference
-from reducio_codec.models.lite.aligned_model import AlignedLite
+from reducio_codec.models.lite.model import ReducioLite
 from reducio_codec.train.losses import rate_loss, reconstruction_loss
 from reducio_codec.train.packed.data import Batch
 from reducio_codec.train.packed.perceptual import Lpips
@@ -39,7 +39,7 @@ class BatchLoss(nn.Module):
 
     def __init__(
         self,
-        model: AlignedLite,
+        model: ReducioLite,
         *,
         widths: Tensor,
         decoders: Sequence[str],
@@ -56,7 +56,7 @@ class BatchLoss(nn.Module):
         video, pictures = _unit(batch.video), _unit(batch.references)
         layout, weights = batch.layout, self._weights
         references = [
-            Reference(picture=pictures[:, n], place=place, beside=beside, present=batch.present[:, n])
+            Reference(picture=pictures[:, n], place=place, beside=beside, present=tuple(batch.present[:, n].tolist()))
             for n, (place, beside) in enumerate(zip(layout.places, layout.beside, strict=True))
         ]
         with torch.set_grad_enabled(self._encoder):

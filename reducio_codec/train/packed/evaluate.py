@@ -27,7 +27,7 @@ from torch import Tensor
 
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.models.contract import Reference
-from reducio_codec.models.lite.aligned_model import AlignedLite
+from reducio_codec.models.lite.model import ReducioLite
 from reducio_codec.train.packed.data import Frames, open_pack
 from reducio_codec.train.packed.parts import load_weights
 from reducio_codec.train.packed.perceptual import Lpips
@@ -83,7 +83,7 @@ def _decibels(error: float) -> float:
 
 @torch.inference_mode()
 def measure(
-    model: AlignedLite, clip: HeldOut, *, widths: Tensor, decoders: Sequence[str], lpips: Lpips | None
+    model: ReducioLite, clip: HeldOut, *, widths: Tensor, decoders: Sequence[str], lpips: Lpips | None
 ) -> dict[str, Any]:
     device = model.latent_std.device
     video = _unit(clip.frames).to(device)

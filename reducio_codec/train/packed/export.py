@@ -1,6 +1,6 @@
 """What a packed training left, as a model folder that the codec loads.
 
-    python -m reducio_codec.train.packed.export RUN --tables reducio_codec/weights/bundled/reducio-lite --out FOLDER
+    python -m reducio_codec.train.packed.export RUN --tables LITE --out FOLDER
     python -m reducio_codec.train.packed.export RUN --pack PACK --out FOLDER
 
 The first is for a frozen encoder: its latents, and so the coder's tables, stay what they are. Otherwise both are fitted anew.
@@ -43,7 +43,7 @@ def main(run: Path, out: Path, tables: Path | None, pack: Path | None) -> None:
     card = ModelCard(
         name="reducio-lite",
         licence="mit",
-        summary=f"Small motion-latent codec, version 2, with the decoders {', '.join(model.config.decoders)}.",
+        summary=f"Small motion-latent codec with the decoders {', '.join(model.config.decoders)}.",
         source="Trained by `python -m reducio_codec.train.packed`.",
     )
     export(

@@ -1,4 +1,4 @@
-"""Where a training starts: the first version's weights, or what an earlier training left."""
+"""Where a training starts: a model folder, the first version's too, or what an earlier training left."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from reducio_codec.config import AlignedConfig
+from reducio_codec.config import LiteConfig
 from reducio_codec.errors import InputError
-from reducio_codec.models.lite.aligned_model import AlignedLite, from_version_1
+from reducio_codec.models.lite.model import ReducioLite
+from reducio_codec.train.packed.version_1 import from_version_1, is_version_1
 
 PARTS = {"decoders.safetensors": True, "shared.safetensors": False}
 """Files of a model, and whether they hold its decoders: two, since what comes back from some machines is limited by file."""
@@ -19,7 +20,7 @@ PARTS = {"decoders.safetensors": True, "shared.safetensors": False}
 _SETTINGS = "training.json"
 
 
-def save_weights(folder: Path, model: AlignedLite, state: dict[str, Tensor], *, widths: Tensor, step: int) -> None:
+def save_weights(folder: Path, model: ReducioLite, state: dict[str, Tensor], *, widths: Tensor, step: int) -> None:
     """The weights as float16, and the quantiser's steps."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, decoders in PARTS.items():
@@ -31,16 +32,16 @@ def save_weights(folder: Path, model: AlignedLite, state: dict[str, Tensor], *, 
     (folder / _SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
 
 
-def load_weights(folder: Path, *, config: AlignedConfig | None = None) -> tuple[AlignedLite, Tensor]:
-    """The model of a training, or of the first version's folder, and the quantiser's step (z,) of each channel.
+def load_weights(folder: Path, *, config: LiteConfig | None = None) -> tuple[ReducioLite, Tensor]:
+    """The model of a training, or of a model folder, and the quantiser's step (z,) of each channel.
 
     Args:
-        config: of the model to be; None: the training's own, or all decoders at version 1's widths. A decoder that the
+        config: of the model to be; None: the training's own, or all decoders at the folder's widths. A decoder that the
             folder doesn't have starts from ``attention``.
     """
     if (folder / _SETTINGS).is_file():
         settings = json.loads((folder / _SETTINGS).read_text())
-        model = AlignedLite(config or AlignedConfig.from_json(settings["config"]))
+        model = ReducioLite(config or LiteConfig.from_json(settings["config"]))
         found = {key: value for name in PARTS for key, value in load_file(folder / name).items()}
         state = {key: _found(key, found) for key in model.state_dict()}
         widths = torch.tensor(settings["widths"])
@@ -48,9 +49,14 @@ def load_weights(folder: Path, *, config: AlignedConfig | None = None) -> tuple[
         document = json.loads((folder / "config.json").read_text())
         if config is None:
             sizes = {key: value for key, value in document.items() if key.startswith("channels_")}
-            config = AlignedConfig(decoders=("attention", "add", "linear", "none", "sharp"), **sizes)
-        model = AlignedLite(config)
-        state = from_version_1(load_file(folder / "model.safetensors"), model)
+            config = LiteConfig(decoders=("attention", "add", "linear", "none", "sharp"), **sizes)
+        model = ReducioLite(config)
+        found = load_file(folder / "model.safetensors")
+        state = (
+            from_version_1(found, model)
+            if is_version_1(found)
+            else {key: _found(key, found) for key in model.state_dict()}
+        )
         widths = torch.tensor(json.loads((folder / "entropy.json").read_text())["multipliers"]) / 1024
     else:
         raise InputError(f"{folder} has neither {_SETTINGS} nor model.safetensors")
@@ -58,7 +64,7 @@ def load_weights(folder: Path, *, config: AlignedConfig | None = None) -> tuple[
     return model, widths
 
 
-def copy_decoder(model: AlignedLite, source: str, target: str) -> None:
+def copy_decoder(model: ReducioLite, source: str, target: str) -> None:
     """``target`` starts as ``source`` is; both must be built alike."""
     model.decoders[target].load_state_dict(model.decoders[source].state_dict())
 
