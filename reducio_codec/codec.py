@@ -34,6 +34,7 @@ from reducio_codec.coding.rdc_video import RdcVideo
 from reducio_codec.coding.report import CompressReport, DecompressReport
 from reducio_codec.config import TilingConfig
 from reducio_codec.errors import InputError
+from reducio_codec.io.y4m import PixelFormat
 from reducio_codec.models.contract import CodecModel, choose_decoder
 from reducio_codec.models.precision import resolve_device, resolve_dtype
 from reducio_codec.rdc.entropy import LatentCoder
@@ -311,7 +312,8 @@ class ReducioCodec:
         """Video to ``.rdc`` file, in memory that doesn't grow with length. Times are kept exactly.
 
         Args:
-            src: a video file, a folder of pictures, or an iterable of uint8 ``(H, W, 3)`` frames.
+            src: a video file, a folder of pictures, a binary file object or pipe that gives a video (read once; its sound is left
+                out), or an iterable of uint8 ``(H, W, 3)`` frames.
             dst: a path, which appears when all is written, or a binary file object.
             rate: frames per second of an iterable (needed) or a folder.
             audio: False leaves the sound of a file out; by default it is carried, unchanged.
@@ -330,11 +332,13 @@ class ReducioCodec:
     def decompress(
         self,
         src: str | os.PathLike[str] | BinaryIO,
-        dst: str | os.PathLike[str],
+        dst: str | os.PathLike[str] | BinaryIO,
         *,
         decoder: str | None = None,
         references: int | None = None,
         lossless: bool = False,
+        pixel_format: PixelFormat | None = None,
+        replace: bool = False,
         on_error: OnError = "raise",
         start: int = 0,
         frames: int | None = None,
@@ -344,11 +348,13 @@ class ReducioCodec:
 
         Args:
             src: a path or a binary file object.
-            dst: see :class:`reducio_codec.io.writer.VideoWriter`.
+            dst: a path, or a binary file object (Y4M is written to it): see :class:`reducio_codec.io.writer.VideoWriter`.
             decoder: one of ``self.decoders``, by default the model's choice.
             references: 2 also takes the key frames of the clips before and after, 1 doesn't. By default 2 where the
                 decoder makes use of them and the file's cuts are marked.
             lossless: write FFV1 (``.mkv``): each pixel as it was decoded.
+            pixel_format: of Y4M, ``"yuv420p"`` unless given.
+            replace: the numbered pictures that a folder ``dst`` holds.
             on_error: stop at damage, or ``"conceal"`` it: a damaged clip repeats the nearest key frame, or is mid-grey
                 where none is intact, and is reported. A clip beside a damaged key frame does without that one.
             start, frames: decode this part only, with its own times and without sound.
@@ -364,6 +370,8 @@ class ReducioCodec:
             decoder=decoder,
             references=references,
             lossless=lossless,
+            pixel_format=pixel_format,
+            replace=replace,
             on_error=on_error,
             start=start,
             frames=frames,

@@ -15,6 +15,7 @@ ROOMS = (
     "models",
     "weights",
     "rdc",
+    "folders",
     "clips",
     "coding",
     "codec",

@@ -17,7 +17,6 @@ from typing import Any, NoReturn
 
 import click
 
-from reducio_codec import __version__
 from reducio_codec.cli.paths import fill_closed_streams
 from reducio_codec.cli.wording import spell
 from reducio_codec.errors import ReducioError
@@ -30,7 +29,8 @@ EXIT_PIPE = 141
 """The same for SIGPIPE: the reader of our output has seen enough."""
 
 _COMMANDS = (
-    "encode", "decode", "roundtrip", "generate", "info", "models", "convert", "convert-lpips", "train", "extract", "train-dit",
+    "encode", "decode", "roundtrip", "play", "generate", "info", "models", "convert", "convert-lpips", "train", "extract",
+    "train-dit",
 )  # fmt: skip
 
 
@@ -56,10 +56,10 @@ class ReducioGroup(click.Group):
             try:
                 code = super().main(args, prog_name, **extra)
             except click.ClickException as error:
-                _say(f"error: {_one_line(error.format_message())}{_hint(error)}")
+                say(f"error: {_one_line(error.format_message())}{_hint(error)}")
                 code = error.exit_code
             except click.Abort:
-                _say("interrupted")
+                say("interrupted")
                 code = EXIT_INTERRUPTED
         sys.exit(code if isinstance(code, int) else 0)
 
@@ -75,7 +75,7 @@ class ReducioGroup(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            _say("interrupted")
+            say("interrupted")
             ctx.exit(EXIT_INTERRUPTED)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
@@ -85,8 +85,8 @@ class ReducioGroup(click.Group):
             if ctx.meta.get(_TRACEBACK):
                 traceback.print_exc()
             command = self.get_command(ctx, ctx.invoked_subcommand) if ctx.invoked_subcommand else None
-            message, code = _explain(error, command)
-            _say(f"error: {message}")
+            message, code = explain(error, command)
+            say(f"error: {message}")
             ctx.exit(code)
 
 
@@ -114,7 +114,8 @@ _MEMORY = re.compile(
 """What torch's allocators and libraries say when there is no more, and the linker that loads them."""
 
 
-def _explain(error: Exception, command: click.Command | None) -> tuple[str, int]:
+def explain(error: Exception, command: click.Command | None) -> tuple[str, int]:
+    """An error in one line, in the words of the command, and the exit code for it."""
     if isinstance(error, ReducioError):
         return spell(_one_line(str(error)), command), error.exit_code
     if _is_about_memory(error):
@@ -147,7 +148,8 @@ def _hint(error: click.ClickException) -> str:
     return f" (see '{ctx.command_path} --help')" if ctx is not None else ""
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """A line on standard error."""
     # The file is named: what click finds by itself is the stream below a progress bar, which prints lines above itself.
     click.echo(line, file=sys.stderr, err=True)
 
@@ -155,7 +157,7 @@ def _say(line: str) -> None:
 def warn(message: str) -> None:
     """A warning of the command that runs, in its words."""
     context = click.get_current_context(silent=True)
-    _say(f"warning: {spell(_one_line(message), None if context is None else context.command)}")
+    say(f"warning: {spell(_one_line(message), None if context is None else context.command)}")
 
 
 def _show_warning(message: Warning | str, *_args: Any, **_more: Any) -> None:
@@ -170,7 +172,7 @@ class _EchoHandler(logging.Handler):
             warn(record.getMessage())
         else:
             prefix = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
-            _say(f"{prefix}{_one_line(record.getMessage())}")
+            say(f"{prefix}{_one_line(record.getMessage())}")
 
 
 _messages = _EchoHandler()
@@ -197,6 +199,11 @@ def _remember_traceback(ctx: click.Context, _parameter: click.Parameter, value: 
         ctx.meta[_TRACEBACK] = True  # shared by a command and its group
 
 
+def shows_tracebacks() -> bool:
+    """Whether the command that runs was given ``--traceback``."""
+    return bool(click.get_current_context().meta.get(_TRACEBACK))
+
+
 def traceback_option(function: Any) -> Any:
     """``--traceback``, which every command takes."""
     return click.option(
@@ -211,6 +218,8 @@ def traceback_option(function: Any) -> Any:
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
+        from reducio_codec import __version__  # looking it up takes as long as all else that --help loads
+
         click.echo(f"reducio-codec {__version__}")
         ctx.exit()
 
@@ -232,7 +241,7 @@ def main(ctx: click.Context) -> None:
     143 terminated.
     """
     if ctx.invoked_subcommand is None:
-        _say(ctx.get_help())
+        say(ctx.get_help())
         ctx.exit(2)
     _set_up_messages()
     exit_on_sigterm()

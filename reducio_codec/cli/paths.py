@@ -13,7 +13,7 @@ from reducio_codec.errors import InputError
 from reducio_codec.io.files import check_regular, given_path, output_stem, temporary_file
 
 STANDARD = Path("-")
-"""Standard input or output, where a command reads or writes an .rdc file."""
+"""Standard input or output."""
 
 
 class PathName(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
@@ -36,9 +36,11 @@ class PathName(click.ParamType):  # type: ignore[type-arg]  # generic from click
 
 
 RDC = PathName()
-VIDEO = PathName(dash="a video can't be read from standard input; save it to a file first and give its name")
+PIPED = PathName()
+"""A video, or ``-`` for one in a pipe."""
+VIDEO = PathName(dash="a video can't be read from standard input here; save it to a file first and give its name")
 PICTURE = PathName(dash="a picture can't be read from standard input; save it to a file first and give its name")
-NEW_VIDEO = PathName(dash="a video can't be written to standard output; give -o OUT.mp4")
+NEW_VIDEO = PathName(dash="a video can't be written to standard output here; give -o OUT.mp4")
 STORED = PathName(dash="'-' is neither a file nor a folder here; ./- is one of that name")
 
 
@@ -46,6 +48,14 @@ def beside(source: Path, suffix: str) -> Path:
     """The name of an output that got none: the source's, with another suffix."""
     stem = output_stem(source)
     return stem.with_name(stem.name + suffix)
+
+
+def check_new_folder(folder: Path, *, force: bool) -> None:
+    """Refuse a folder that holds anything without ``--force``, and what is none."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is not a folder")
+    if folder.is_dir() and not force and next(folder.iterdir(), None) is not None:
+        raise InputError(f"{folder} is not empty; --force replaces the numbered pictures in it")
 
 
 def check_new(*paths: Path, force: bool) -> None:
@@ -58,13 +68,19 @@ def check_new(*paths: Path, force: bool) -> None:
             raise InputError(f"{path} exists; --force replaces it")
 
 
-def standard_input() -> BinaryIO:
-    """All of standard input as a file that can seek, as readers need it; the caller closes it."""
+def open_standard_input(*, what: str) -> BinaryIO:
+    """Standard input for bytes, of ``what`` ("a video"); refused where it is a terminal or closed."""
     if sys.stdin is None:
-        raise InputError("standard input is closed; pipe an .rdc file into '-'")
+        raise InputError(f"standard input is closed; pipe {what} into '-'")
     source = sys.stdin.buffer
     if source.isatty():
-        raise InputError("standard input is a terminal; pipe an .rdc file into '-'")
+        raise InputError(f"standard input is a terminal; pipe {what} into '-'")
+    return source
+
+
+def standard_input() -> BinaryIO:
+    """An .rdc file from standard input, all of it, as a file that can seek, as its reader needs it; the caller closes it."""
+    source = open_standard_input(what="an .rdc file")
     spool = temporary_file()
     while block := source.read(1 << 20):
         spool.write(block)

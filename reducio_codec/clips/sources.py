@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,10 @@ from reducio_codec.errors import InputError
 from reducio_codec.io.audio import AudioTrack, read_audio
 from reducio_codec.io.colour import ColourInfo
 from reducio_codec.io.decode import VideoFrame
-from reducio_codec.io.video import open_video
+from reducio_codec.io.pipe import stream_name
+from reducio_codec.io.video import open_stream, open_video
+
+logger = logging.getLogger(__name__)
 
 Rate = Fraction | float | int
 
@@ -70,10 +74,11 @@ class FrameSource:
 def open_source(
     src: str | os.PathLike[str] | Iterable[Any], *, rate: Rate | None = None, audio: bool = True
 ) -> Iterator[FrameSource]:
-    """A video file, a folder of pictures, or an iterable of uint8 ``(H, W, 3)`` frames.
+    """A video file, a folder of pictures, a binary file object or pipe that gives a video, or an iterable of uint8
+    ``(H, W, 3)`` frames.
 
     Args:
-        src: the video; an iterable is read frame by frame, and needs ``rate``.
+        src: the video; an iterable is read frame by frame, and needs ``rate``. A file object is read once; its sound isn't.
         rate: frames per second of an iterable or a folder; a video has its own.
         audio: read the sound of a file.
     """
@@ -89,6 +94,23 @@ def open_source(
                 rate=info.rate,
                 expected_frames=info.frames,
                 audio=track,
+                colour=info.colour,
+                sample_aspect_ratio=info.sample_aspect_ratio,
+            )
+        return
+    if callable(getattr(src, "read", None)):
+        if rate is not None:
+            raise InputError(
+                f"rate is {rate}, but a video has its own times; rate is for frames and folders of pictures"
+            )
+        with open_stream(cast(BinaryIO, src)) as (info, pictures):
+            if audio and info.has_audio:
+                logger.warning("%s: its sound is left out, since it is read only once", stream_name(src))
+            yield FrameSource(
+                frames=pictures,
+                time_base=info.time_base,
+                rate=info.rate,
+                expected_frames=None,
                 colour=info.colour,
                 sample_aspect_ratio=info.sample_aspect_ratio,
             )

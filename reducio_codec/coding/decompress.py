@@ -22,6 +22,7 @@ from reducio_codec.config import CLIP_LENGTH, check_choice
 from reducio_codec.errors import FormatError, InputError, VideoError
 from reducio_codec.io.audio import AudioTrack
 from reducio_codec.io.writer import VideoWriter
+from reducio_codec.io.y4m import PixelFormat
 
 OnError = Literal["raise", "conceal"]
 ON_ERROR: tuple[OnError, ...] = ("raise", "conceal")
@@ -85,11 +86,13 @@ def decoded_frames(
 def decompress(
     engine: Engine,
     src: str | os.PathLike[str] | BinaryIO,
-    dst: str | os.PathLike[str],
+    dst: str | os.PathLike[str] | BinaryIO,
     *,
     decoder: str | None = None,
     references: int | None = None,
     lossless: bool = False,
+    pixel_format: PixelFormat | None = None,
+    replace: bool = False,
     on_error: OnError = "raise",
     start: int = 0,
     frames: int | None = None,
@@ -108,7 +111,21 @@ def decompress(
         _check_length(video)
         start, total = _check_part(video, start=start, frames=frames)
         sound = _audio(video, damage=damage) if total == video.frames else None
-        writer = stack.enter_context(_open_writer(video, dst, lossless=lossless, sound=sound, inputs=inputs))
+        writer = stack.enter_context(
+            VideoWriter(
+                dst,
+                width=video.header.width,
+                height=video.header.height,
+                time_base=video.header.time_base,
+                rate=video.rate,
+                lossless=lossless,
+                audio=sound,
+                sample_aspect_ratio=video.header.sample_aspect_ratio,
+                inputs=inputs,
+                pixel_format=pixel_format,
+                replace=replace,
+            )
+        )
         pictures = decoded_frames(video, **chosen._asdict(), damage=damage, start=start, frames=total)
         begin: int | None = None
         for done, (picture, when, duration) in enumerate(pictures, start=1):
@@ -148,28 +165,6 @@ def _check_part(video: RdcVideo, *, start: int, frames: int | None) -> tuple[int
     if not 1 <= frames <= video.frames - start:
         raise InputError(f"frames is {frames}; from frame {start} on the video has {video.frames - start}")
     return start, frames
-
-
-def _open_writer(
-    video: RdcVideo,
-    dst: str | os.PathLike[str],
-    *,
-    lossless: bool,
-    sound: AudioTrack | None,
-    inputs: tuple[Path, ...],
-) -> VideoWriter:
-    header = video.header
-    return VideoWriter(
-        dst,
-        width=header.width,
-        height=header.height,
-        time_base=header.time_base,
-        rate=video.rate,
-        lossless=lossless,
-        audio=sound,
-        sample_aspect_ratio=header.sample_aspect_ratio,
-        inputs=inputs,
-    )
 
 
 def _audio(video: RdcVideo, *, damage: Damage) -> AudioTrack | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 import av
 import numpy as np
@@ -129,24 +130,27 @@ class ToRgb:
 
 
 class FromRgb:
-    """Converts RGB pictures to BT.709 limited-range YUV (or to an RGB pixel format, then exactly)."""
+    """Converts RGB pictures to limited-range YUV (or to an RGB pixel format, then exactly)."""
 
-    def __init__(self, *, pixel_format: str, width: int, height: int) -> None:
+    def __init__(
+        self, *, pixel_format: str, width: int, height: int, matrix: Literal["bt709", "bt601"] = "bt709"
+    ) -> None:
         form = av.VideoFormat(pixel_format, 16, 16)
         self.is_rgb = bool(form.is_rgb)
-        options = "" if self.is_rgb else ":out_color_matrix=bt709:out_range=tv" + _left_chroma("out", form)
+        self._matrix = 0 if self.is_rgb else {"bt709": 1, "bt601": 6}[matrix]
+        options = "" if self.is_rgb else f":out_color_matrix={matrix}:out_range=tv{_left_chroma('out', form)}"
         self._graph = _scaler(av.VideoFormat("rgb24"), pixel_format, width=width, height=height, options=options)
 
     def __call__(self, rgb: npt.NDArray[np.uint8]) -> av.VideoFrame:
         """(H, W, 3) uint8 -> frame of the pixel format, tagged as what it is; it has no time yet."""
         frame = _scaled(self._graph, av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24"))
-        frame.colorspace = 0 if self.is_rgb else 1
+        frame.colorspace = self._matrix
         frame.color_range = FULL if self.is_rgb else LIMITED
         return frame
 
     def tag(self, context: av.VideoCodecContext) -> None:
         """Writes the same facts into the encoder, so that the stream says what its samples are."""
-        context.colorspace = 0 if self.is_rgb else 1
+        context.colorspace = self._matrix
         context.color_range = FULL if self.is_rgb else LIMITED
         context.color_primaries = 1  # BT.709, which sRGB shares
         context.color_trc = 1

@@ -12,7 +12,8 @@ from av.container import InputContainer
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from reducio_codec.errors import VideoError
+from reducio_codec.errors import ReducioError, VideoError
+from reducio_codec.io.pipe import Pipe
 from reducio_codec.io.truncation import missing_bytes
 
 # Demuxers that turn text into pictures: a mistaken argument must not become a "video".
@@ -26,6 +27,8 @@ _OPTIONS = {
     "pattern_type": "none",  # a name is a name: for some pictures FFmpeg takes "%d" in it for many numbered files
 }
 
+_PIPE_OPTIONS = {**_OPTIONS, "protocol_whitelist": ""}
+
 # AV_DISPOSITION_*
 _DEFAULT, _COVER_ART, _TILE = 0x1, 0x400, 0x80000
 
@@ -37,25 +40,35 @@ def first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def open_container(path: Path) -> Iterator[InputContainer]:
-    """The open file; closed at the end whatever happens. Addresses in a playlist are not followed, only local files."""
+def open_container(path: Path | Pipe) -> Iterator[InputContainer]:
+    """The open file; closed at the end whatever happens. Addresses in a playlist are not followed, only local files, and of a
+    pipe's nothing."""
     try:
         # "file:" keeps a name like "a:b.mp4" from being read as a protocol.
         container = av.open(
-            f"file:{path.absolute()}",
+            path if isinstance(path, Pipe) else f"file:{path.absolute()}",
             mode="r",
             **_LENIENT,
-            container_options=_OPTIONS,
+            container_options=_PIPE_OPTIONS if isinstance(path, Pipe) else _OPTIONS,
         )
+    except ReducioError:  # of a pipe
+        raise
     except av.error.EOFError as error:
         raise VideoError(f"{path} has no frames that can be decoded") from error
     except (av.FFmpegError, ValueError) as error:
         cut = "; the file is cut off" if missing_bytes(path) else ""
-        raise VideoError(f"{path} can't be read as a video: {first_line(error)}{cut}") from error
+        raise VideoError(f"{path} can't be read as a video: {first_line(error)}{cut}{lacks_seek(path)}") from error
     with container:
         if container.format.name in _TEXT_FORMATS:
             raise VideoError(f"{path} is text, not a video")
         yield container
+
+
+def lacks_seek(path: Path | Pipe) -> str:
+    """What else to say of a pipe that can't be read; nothing of others."""
+    if isinstance(path, Pipe) and path.seek is None and path.head[4:8] == b"ftyp":
+        return "; MP4 with its index at the end can't be piped: give the file's name, redirect it (< FILE) or pipe Y4M"
+    return ""
 
 
 def moving_picture(container: InputContainer) -> VideoStream | None:
@@ -77,7 +90,7 @@ def _disposition(stream: Stream) -> int:
     return int(getattr(disposition, "value", disposition))
 
 
-def pick_stream(container: InputContainer, *, path: Path) -> VideoStream:
+def pick_stream(container: InputContainer, *, path: Path | Pipe) -> VideoStream:
     """The stream to decode, or the reason why there is none."""
     stream = moving_picture(container)
     if stream is None:

@@ -14,6 +14,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from reducio_codec.io.containers import open_container, pick_stream
+from reducio_codec.io.pipe import Pipe
 from reducio_codec.io.tracks import track_end
 from reducio_codec.io.truncation import structure_is_whole
 
@@ -30,7 +31,7 @@ def ends_stream(packet: Packet[VideoStream]) -> bool:
 class Extent:
     """Takes a stream's packets as they come, and knows what they add up to."""
 
-    def __init__(self, container: InputContainer, stream: VideoStream, *, path: Path) -> None:
+    def __init__(self, container: InputContainer, stream: VideoStream, *, path: Path | Pipe) -> None:
         self._container, self._stream, self._path = container, stream, path
         self._met = 0
         self._begin: int | None = None
@@ -38,6 +39,7 @@ class Extent:
         self._end: int | None = None
         self._decoded: int | None = None
         self._delay = 0
+        self._byte = 0  # of the file, where the last packet ends
         self.frames = 0
         """Packets that are shown; an edit list can leave some out."""
         self.moves: list[int] = []
@@ -48,6 +50,7 @@ class Extent:
         if ends_stream(packet):
             return
         self._met += 1
+        self._byte = (packet.pos or 0) + packet.size
         if packet.is_discard:
             return
         self.frames += bool(packet.size)
@@ -74,6 +77,14 @@ class Extent:
         """As many have come as the header counts; False where it doesn't count them."""
         return 0 < self._stream.frames <= self._met
 
+    def falls_short(self, length: int) -> bool:
+        """Whether something is missing from what was read to its end, ``length`` bytes: frames that an MP4's header counts, or a
+        part of one more in uncompressed video, which FFmpeg drops without a word."""
+        kind = self._container.format.name
+        if kind == "yuv4mpegpipe":
+            return length > self._byte
+        return kind.startswith("mov") and 0 < self._met < self._stream.frames
+
     @property
     def shift(self) -> int:
         """What is added to the file's own times by now."""
@@ -87,7 +98,7 @@ class Extent:
         claimed = self._claimed()
         if claimed is not None:  # a Matroska file keeps no duration of its last picture but in this sum
             return max(self._end, round(claimed / self._tick))
-        if self._container.format.name.startswith("mov"):
+        if self._container.format.name.startswith("mov") and isinstance(self._path, Path):
             shown = track_end(self._path, track=self._stream.id)
             if shown is not None and round(shown / self._tick) > self._last:
                 return round(shown / self._tick)

@@ -18,7 +18,13 @@ from typing import BinaryIO, cast
 
 from reducio_codec.errors import DiskFullError, InputError, ReducioError, VideoError
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".gif", ".mpg", ".mpeg", ".ts", ".y4m"})
+VIDEO_SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        "3gp", "asf", "avi", "flv", "gif", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "mxf", "ogv", "ts",
+        "vob", "webm", "wmv", "y4m",
+    )
+)  # fmt: skip
 """What counts as a video in a folder; a file that is named itself may be called anything."""
 
 # What a full disk looks like: no space, quota used up, file larger than the file system or the process may write.

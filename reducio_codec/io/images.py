@@ -26,6 +26,7 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", "
 
 _MILLISECOND = Fraction(1, 1000)
 _PATTERN = re.compile(r"%(0(\d+))?d")
+_NUMBERED = re.compile(r"[0-9]{5,}\.png")
 
 
 def natural_key(path: Path) -> list[tuple[int, int, str]]:
@@ -183,10 +184,11 @@ def names_pictures(path: Path) -> bool:
 class PictureSink:
     """Numbered PNG files, made in a hidden folder beside the target and moved into place at the end.
 
-    The target is a folder, which must not hold pictures yet, or a pattern like ``frames/%05d.png``.
+    The target is a folder, or a pattern like ``frames/%05d.png``. There must be no pictures yet, or, with ``replace``, those
+    with a number for a name go.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, replace: bool = False) -> None:
         target = Path(path)
         if target.suffix.lower() == ".png" and not target.is_dir():
             match = _PATTERN.search(target.name)
@@ -195,7 +197,8 @@ class PictureSink:
             self._folder, self._name = target.parent, target.name
         else:
             self._folder, self._name = target, "%05d.png"
-        if self._folder.is_dir() and list_pictures(self._folder):
+        self._replace = replace
+        if self._folder.is_dir() and not replace and list_pictures(self._folder):
             raise InputError(f"the folder {self._folder} already has pictures; give an empty or a new one")
         marker = check_output(self._folder.absolute() / ".new" if self._folder.is_dir() else self._folder.absolute())
         self._temporary = marker.parent / f".{os.getpid()}-{id(self):x}.tmp"
@@ -214,6 +217,9 @@ class PictureSink:
             if not self._folder.is_dir():
                 self._temporary.replace(self._folder)
                 return
+            for old in list_pictures(self._folder) if self._replace else ():
+                if _NUMBERED.fullmatch(old.name):
+                    old.unlink()
             for file in self._temporary.iterdir():
                 file.replace(self._folder / file.name)
             self._temporary.rmdir()

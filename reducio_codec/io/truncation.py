@@ -5,10 +5,12 @@ FFmpeg reads a cut Matroska or AVI file to its end without a word, and so would 
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import BinaryIO
 
 from reducio_codec.io.fragments import samples_end
+from reducio_codec.io.pipe import Pipe
 
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"styp")
@@ -26,8 +28,14 @@ _ELEMENTS = frozenset(
 _HOLD_SAMPLES = (b"mdat", b"moov", b"moof")
 
 
-def missing_bytes(path: Path) -> int:
-    """Bytes that the file's own structure promises beyond its end; 0 when it is whole or can't be told."""
+def missing_bytes(path: Path | Pipe) -> int:
+    """Bytes that the file's own structure promises beyond its end; 0 when it is whole or can't be told.
+
+    Of a pipe, which was read to its end, only the first bytes are left to ask.
+    """
+    if isinstance(path, Pipe):
+        _, end = _segment(io.BytesIO(path.head)) if path.head[:4] == _EBML else (0, None)
+        return max(0, (end or 0) - path.length)
     length = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
@@ -68,8 +76,10 @@ def _boxes_end(file: BinaryIO, length: int) -> int:
     return at
 
 
-def structure_is_whole(path: Path) -> bool:
-    """Whether a Matroska file is an unbroken chain of elements from its beginning to its end."""
+def structure_is_whole(path: Path | Pipe) -> bool:
+    """Whether a Matroska file is an unbroken chain of elements from its beginning to its end; for a pipe, as long as it says."""
+    if isinstance(path, Pipe):
+        return missing_bytes(path) == 0
     length = path.stat().st_size
     with path.open("rb") as file:
         at, end = _segment(file)

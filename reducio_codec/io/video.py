@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, get_args
+from typing import BinaryIO, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from reducio_codec.errors import InputError
-from reducio_codec.io.decode import AtDamage, VideoFrame, VideoInfo, decode_file, probe
+from reducio_codec.io.decode import AtDamage, VideoFrame, VideoInfo, decode_file, decode_pipe, probe
 from reducio_codec.io.files import check_input
 from reducio_codec.io.images import PICTURE_SUFFIXES, probe_folder, probe_picture, read_folder, read_picture
+from reducio_codec.io.pipe import Pipe
 
 
 class VideoReader:
@@ -96,6 +98,15 @@ def open_video(
     info, orientation = probe(path)
     read = partial(decode_file, path, info=info, orientation=orientation, on_error=on_error)
     return VideoReader(path, info=info, read=read)
+
+
+def open_stream(file: BinaryIO) -> AbstractContextManager[tuple[VideoInfo, Iterator[VideoFrame]]]:
+    """``with open_stream(sys.stdin.buffer) as (info, frames):`` a video as it comes out of a pipe or any binary file object,
+    read once and only as far as frames are asked for: Y4M, Matroska, WebM, MPEG-TS, MP4 with its index first, ...
+
+    Sound isn't read. Otherwise frames and errors are as in :func:`open_video`; a stream that ends within a frame is damage.
+    """
+    return decode_pipe(Pipe(file))
 
 
 def read_clip(path: str | os.PathLike[str], *, start: int = 0, frames: int | None = None) -> npt.NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""``VideoWriter``: RGB pictures with exact times into a video file, a GIF or numbered PNG files."""
+"""``VideoWriter``: RGB pictures with exact times into a video file, a GIF, numbered PNG files or a pipe."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,8 @@ from reducio_codec.io.audio import AudioTrack
 from reducio_codec.io.files import PendingFile
 from reducio_codec.io.images import PictureSink, names_pictures
 from reducio_codec.io.mux import MuxSink, check_fractions, choose_encoding
+from reducio_codec.io.pipe import stream_name
+from reducio_codec.io.y4m import PixelFormat, Y4mSink
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +30,11 @@ class VideoWriter:
       (4:2:0 would need padding), so that the file always has the size it was given.
     - ``.mkv`` with ``lossless=True``: FFV1 in RGB; every pixel comes back as it was.
     - ``.webm``: VP9. ``.gif``: 256 colours a frame, times rounded to 1/100 s.
-    - a folder, or a name like ``frames/%05d.png``: PNG pictures, without times.
+    - ``.y4m``, or a binary file object in place of a path: uncompressed YUV4MPEG2 in ``pixel_format`` (``yuv420p`` unless
+      given), one frame at ``rate`` after another, without sound. A file object need not seek, is written frame by frame
+      and left open.
+    - a folder, or a name like ``frames/%05d.png``: PNG pictures, without times. A folder must not hold pictures yet; with
+      ``replace=True`` its numbered ones go when the new ones are there.
 
     The last frame is shown as long as its ``duration`` says; the others until the next.
 
@@ -41,7 +47,7 @@ class VideoWriter:
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | BinaryIO,
         *,
         width: int,
         height: int,
@@ -52,12 +58,14 @@ class VideoWriter:
         audio: AudioTrack | None = None,
         sample_aspect_ratio: Fraction | None = None,
         inputs: tuple[str | os.PathLike[str], ...] = (),
+        pixel_format: PixelFormat | None = None,
+        replace: bool = False,
     ) -> None:
         """``crf``: constant rate factor, smaller is better (H.264 0 to 51, default 12; VP9 0 to 63, default 15).
 
         ``inputs``: files that are read meanwhile; none of them may be ``path``.
         """
-        self.path = Path(path)
+        self._name = str(path) if isinstance(path, str | os.PathLike) else stream_name(path)
         self._size = (height, width)
         self._pts: list[int] = []
         self._end = 0
@@ -68,28 +76,42 @@ class VideoWriter:
         if width < 1 or height < 1:
             raise InputError(f"the size is {width}x{height}; both sides must be at least 1")
         check_fractions(time_base=time_base, rate=rate)
-        self._frame_ticks = max(1, round(1 / (rate * time_base)))
-        self._sink: MuxSink | PictureSink
-        if names_pictures(self.path):
-            if crf is not None:
-                raise InputError(f"crf is {crf}, but PNG pictures are lossless and have none")
-            if audio is not None:
-                logger.warning("pictures can't hold %s sound, which is left out; write a .mkv to keep it", audio.codec)
-            self._sink = PictureSink(self.path)
+        self._step = 1 / (rate * time_base)
+        pixel = sample_aspect_ratio or Fraction(1)
+        self._sink: MuxSink | PictureSink | Y4mSink
+        target = Path(path) if isinstance(path, str | os.PathLike) else path
+        if isinstance(target, Path) and names_pictures(target):
+            _refuse("PNG pictures, which are lossless", crf=crf, pixel_format=pixel_format)
+            _leave_out(audio, holder="pictures")
+            self._sink = PictureSink(target, replace=replace)
             return
-        encoding = choose_encoding(self.path, width=width, height=height, lossless=lossless)
+        _refuse(f"{self._name}, which is no folder of pictures", replace=replace)
+        if not isinstance(target, Path) or target.suffix.lower() == ".y4m":
+            _refuse("Y4M, which is raw YUV", crf=crf, lossless=lossless)
+            _leave_out(audio, holder="Y4M")
+            self._sink = Y4mSink(
+                PendingFile(target, inputs=inputs) if isinstance(target, Path) else target,
+                width=width,
+                height=height,
+                rate=rate,
+                pixel_format=pixel_format or "yuv420p",
+                sample_aspect_ratio=pixel,
+            )
+            return
+        _refuse(f"{target.name}, which is not Y4M", pixel_format=pixel_format)
+        encoding = choose_encoding(target, width=width, height=height, lossless=lossless)
         if crf is not None and (encoding.crf is None or not 0 <= crf <= encoding.largest_crf):
             allowed = "left out" if encoding.crf is None else f"from 0 to {encoding.largest_crf}"
-            raise InputError(f"crf is {crf}; for {self.path.name} ({encoding.codec}) it must be {allowed}")
+            raise InputError(f"crf is {crf}; for {target.name} ({encoding.codec}) it must be {allowed}")
         self._sink = MuxSink(
-            PendingFile(self.path, inputs=inputs),
+            PendingFile(target, inputs=inputs),
             encoding=encoding,
             width=width,
             height=height,
             time_base=time_base,
             rate=rate,
             crf=crf,
-            sample_aspect_ratio=sample_aspect_ratio or Fraction(1),
+            sample_aspect_ratio=pixel,
             audio=audio,
         )
 
@@ -99,7 +121,7 @@ class VideoWriter:
         ``duration``: how long it is shown if no other frame follows, in time_base; None: one frame at ``rate``.
         """
         if self._closed:
-            raise InputError(f"{self.path} is closed; nothing can be written to it any more")
+            raise InputError(f"{self._name} is closed; nothing can be written to it any more")
         picture = np.asarray(rgb)
         if picture.dtype != np.uint8 or picture.shape != (*self._size, 3):
             raise InputError(
@@ -109,11 +131,11 @@ class VideoWriter:
             raise InputError(f"pts is {pts}, the frame before had {self._pts[-1]}; times must increase")
         if duration is not None and duration < 1:
             raise InputError(f"duration is {duration}; it must be at least 1")
-        if isinstance(self._sink, PictureSink):
+        if not isinstance(self._sink, MuxSink):
             self._watch_spacing(pts)
         self._sink.write(picture, int(pts))
         self._pts = [*self._pts[-1:], pts]
-        self._end = pts + (self._frame_ticks if duration is None else duration)
+        self._end = pts + (max(1, round(self._step)) if duration is None else duration)
         self.frames += 1
 
     def close(self) -> None:
@@ -122,7 +144,7 @@ class VideoWriter:
             return
         if self.frames == 0:
             self.abort()
-            raise VideoError(f"{self.path}: no frames were written, so there is no file")
+            raise VideoError(f"{self._name}: no frames were written, so there is no file")
         self._closed = True
         try:
             if isinstance(self._sink, PictureSink):
@@ -151,6 +173,20 @@ class VideoWriter:
             self.abort()
 
     def _watch_spacing(self, pts: int) -> None:
-        if len(self._pts) == 2 and self._even and pts - self._pts[1] != self._pts[1] - self._pts[0]:
+        rounding = 1 if self._step >= 4 else 0  # Matroska's milliseconds: 33, 33, 34
+        if len(self._pts) == 2 and self._even and abs(pts - 2 * self._pts[1] + self._pts[0]) > rounding:
             self._even = False
-            logger.warning("%s: frames are not evenly spaced in time, and pictures can't keep that", self.path)
+            holder = "pictures" if isinstance(self._sink, PictureSink) else "Y4M"
+            logger.warning("%s: frames are not evenly spaced in time, and %s can't keep that", self._name, holder)
+
+
+def _refuse(what: str, **options: object) -> None:
+    """InputError for an option that would do nothing."""
+    for name, value in options.items():
+        if value is not None and value is not False:
+            raise InputError(f"{name}={value!r} has no effect on {what}")
+
+
+def _leave_out(audio: AudioTrack | None, *, holder: str) -> None:
+    if audio is not None:
+        logger.warning("%s can't hold %s sound, which is left out; write a .mkv to keep it", holder, audio.codec)

@@ -30,6 +30,8 @@ NEEDS_A_PATH = {
     "encode -o": ["encode", "clip.mp4", "-o", "{}"],
     "decode": ["decode", "{}"],
     "decode -o": ["decode", "clip.rdc", "-o", "{}"],
+    "decode --frames": ["decode", "clip.rdc", "--frames", "{}"],
+    "play": ["play", "{}"],
     "info": ["info", "{}"],
     "roundtrip": ["roundtrip", "{}"],
     "roundtrip -o": ["roundtrip", "clip.mp4", "-o", "{}"],
@@ -71,8 +73,9 @@ def test_an_empty_name_and_an_address_are_refused(command: str, pictures: Path) 
     assert len(list(pictures.iterdir())) == 3
 
 
-@pytest.mark.parametrize("command", sorted(set(NEEDS_A_PATH) - {"encode -o", "decode", "info"}))
-def test_standard_streams_carry_files_of_ours_only(command: str, pictures: Path) -> None:
+@pytest.mark.parametrize("command", sorted(set(NEEDS_A_PATH) - {"encode -o", "decode -o", "play", "info"}))
+def test_standard_streams_carry_videos_and_files_of_ours_only(command: str, pictures: Path) -> None:
+    """``encode -`` and ``decode -`` lack the name of an output here."""
     refused([part.format("-") for part in NEEDS_A_PATH[command]])
     assert len(list(pictures.iterdir())) == 3
 
@@ -140,6 +143,8 @@ def test_closed_streams(pictures: Path, tmp_path: Path) -> None:
     for line, code, words in (
         ("RC info nothing.rdc 2>&-", 2, ""),
         ("RC decode - -o a.mp4 <&-", 2, "error: standard input is closed"),
+        ("RC encode - -o a.rdc <&-", 2, "error: standard input is closed; pipe a video"),
+        ("RC decode ../all.rdc -o - >&-", 2, "error: standard output is closed"),
         ("RC encode . -o - >&-", 2, "error: standard output is closed"),
         ("RC models >/dev/full", 1, "error: "),
     ):
@@ -223,7 +228,7 @@ def test_what_is_no_file_is_never_replaced(command: str, force: list[str], pictu
     "line",
     ["RC encode . -o - -m reducio-test", "RC models", "RC --help", "RC encode --help", "RC --version",
      "RC info ../a.rdc", "RC info ../a.rdc --json", "RC encode . -o ../b.rdc -m reducio-test",
-     "RC decode ../a.rdc -o ../a.mp4 -m reducio-test"],
+     "RC decode ../a.rdc -o ../a.mp4 -m reducio-test", "RC decode ../a.rdc -o -"],
 )  # fmt: skip
 def test_a_reader_that_has_seen_enough_ends_it_quietly(line: str, pictures: Path, tmp_path: Path) -> None:
     """As SIGPIPE ends other programs: no word, and the exit code that a shell gives them."""

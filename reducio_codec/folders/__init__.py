@@ -1,0 +1,1 @@
+"""Whole folders: which files become which, and processes that make them."""
