@@ -271,7 +271,7 @@ def decode_clip(
 ) -> NDArray[np.uint8]:
     """The real frames of one clip: ``(n, H, W, 3)`` uint8. Of the references ``beside`` it the decoder takes what it uses."""
     check_clip(runner, clip)
-    if len(clip.references) == clip.num_frames:  # all are there as pictures
+    if len(clip.references) == clip.num_frames > 1:  # all are there as pictures
         return np.stack([item.picture for item in clip.references])
     frames = torch.empty((clip.num_frames, *clip.size, 3), dtype=torch.uint8)
     runner.decode(

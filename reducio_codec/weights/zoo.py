@@ -54,7 +54,7 @@ _ENTRIES = (
         "bidirectional (default in files), attention, add, linear, none",
         licence="MIT",
         paper="https://arxiv.org/abs/2411.13552",
-        sha256="c9228b28868b6ff50261f17ef5ebfee83c30f56c6619fd98772160bd28c816e0",
+        sha256="1674a5a45cb20b4ec1828e286ae5c8fd0a26975a754e9450c49b4a800a5fd0c9",
     ),
     ModelEntry(
         name="reducio-test",
