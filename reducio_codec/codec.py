@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Self, Unpack
+from typing import Any, BinaryIO, Literal, Self, Unpack, cast
 
 import numpy as np
 import torch
@@ -17,28 +17,36 @@ from torch import Tensor
 
 from reducio_codec.clips import streams as streaming
 from reducio_codec.clips.budget import resolve_tiling
-from reducio_codec.clips.inputs import as_video, check_keyframe_index
+from reducio_codec.clips.forms import as_video
+from reducio_codec.clips.inputs import check_keyframe_index
 from reducio_codec.clips.latent import Latent
 from reducio_codec.clips.refine import Refinement
 from reducio_codec.clips.runner import ClipRunner
-from reducio_codec.clips.sources import Rate, open_source
+from reducio_codec.clips.sources import Rate, stream_frames
 from reducio_codec.clips.streams import EncodedClip, join_clips
 from reducio_codec.clips.tensors import Output, decode_video, encode_video
 from reducio_codec.coding.compress import Progress, compress
 from reducio_codec.coding.decompress import OnError, decompress
 from reducio_codec.coding.effort import plan_refinement
 from reducio_codec.coding.engine import Engine
+from reducio_codec.coding.latent_file import write_latent
 from reducio_codec.coding.open_rdc import open_rdc
 from reducio_codec.coding.options import STEP, EncodeKeywords, EncodeOptions
 from reducio_codec.coding.rdc_video import RdcVideo
 from reducio_codec.coding.report import CompressReport, DecompressReport
 from reducio_codec.config import TilingConfig
 from reducio_codec.errors import InputError
+from reducio_codec.io.files import given_path
 from reducio_codec.io.y4m import PixelFormat
 from reducio_codec.models.contract import CodecModel, choose_decoder
-from reducio_codec.models.precision import resolve_device, resolve_dtype
+from reducio_codec.models.precision import NAMES as DTYPE_NAMES
+from reducio_codec.models.precision import Dtype, resolve_device, resolve_dtype
 from reducio_codec.rdc.entropy import LatentCoder
+from reducio_codec.rdc.ranges import KeyframeCodec
 from reducio_codec.rdc.tables import LatentTables
+from reducio_codec.weights.card import ModelCard
+from reducio_codec.weights.io import save_model
+from reducio_codec.weights.layout import model_name
 from reducio_codec.weights.zoo import load_pretrained
 
 
@@ -52,10 +60,11 @@ class ReducioCodec:
             decoders and versions. By default ``model_hash``.
         version: of the model. Files name it; a file of another version with the same ``latent_hash`` is read.
         coder: the entropy coder of this model's latent, for files; by default one with general tables.
+        licence: of the weights, for the card of a folder that they are saved into.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
-        dtype: what convolutions compute in; results are float32. ``"auto"`` takes bfloat16 where the device multiplies
-            it natively. For anything but float32 a model that has ``optimize_for_inference`` is changed by it, and
-            can then be neither trained nor saved.
+        dtype: what convolutions compute in, torch's own or a name (``"float32"``, ``"bfloat16"``, ``"bf16"``, ``"float16"``);
+            results are float32. ``"auto"`` takes bfloat16 where the device multiplies it natively. For anything but float32 a
+            model that has ``optimize_for_inference`` is changed by it, and can then be neither trained nor saved.
         tiling: how pictures larger than a tile are cut; by default the model's own way, or the paper's.
         tile_size, tile_overlap: replace those of ``tiling``. ``tile_size="auto"`` takes the largest tile, then the largest
             batch of tiles, that ``memory_budget`` allows.
@@ -72,8 +81,9 @@ class ReducioCodec:
         latent_hash: str | None = None,
         version: int = 1,
         coder: LatentCoder | None = None,
+        licence: str = "unknown",
         device: torch.device | str = "cpu",
-        dtype: torch.dtype | Literal["auto"] = torch.float32,
+        dtype: Dtype | Literal["auto"] = torch.float32,
         tiling: TilingConfig | None = None,
         tile_size: int | Literal["auto"] | None = None,
         tile_overlap: int | None = None,
@@ -90,6 +100,7 @@ class ReducioCodec:
         self.model_hash = model_hash
         self.latent_hash = model_hash if latent_hash is None else latent_hash
         self.version = version
+        self.licence = licence
         self.coder = coder or LatentCoder(LatentTables.default(model.config.latent_channels))
         self.tiling = resolve_tiling(
             tiling or model.tiling,
@@ -99,12 +110,7 @@ class ReducioCodec:
             device=self.device,
             peak_bytes_per_pixel=model.peak_bytes_per_pixel,
         )
-        autocast = self.dtype
-        if self.dtype != torch.float32 and model.optimizable:
-            # the model knows better than autocast where float32 decides the result
-            if model.optimized_dtype != self.dtype:
-                model.optimize_for_inference(dtype=self.dtype)
-            autocast = torch.float32
+        autocast = _prepared(model, self.dtype)
         self.runner = ClipRunner(model, device=self.device, dtype=autocast, tiling=self.tiling, compile=compile)
 
     @classmethod
@@ -114,7 +120,7 @@ class ReducioCodec:
         *,
         decoders: Sequence[str] | str | None = None,
         device: torch.device | str = "cpu",
-        dtype: torch.dtype | Literal["auto"] = torch.float32,
+        dtype: Dtype | Literal["auto"] = torch.float32,
         tiling: TilingConfig | None = None,
         tile_size: int | Literal["auto"] | None = None,
         tile_overlap: int | None = None,
@@ -127,7 +133,8 @@ class ReducioCodec:
         """Load a bundled model by name, a model folder, or ``org/name`` from the hub (extra ``[hub]``).
 
         Args:
-            name_or_folder: ``"reducio-lite"`` ships inside the package; ``list_models()`` has the others.
+            name_or_folder: ``"reducio-lite"`` ships inside the package; ``list_models()`` has the others. A training run's folder
+                stands for the model in it.
             decoders: read only these, or this one; by default all that the model has.
             revision, sha256, offline: see :func:`reducio_codec.weights.zoo.resolve`.
             device, dtype, tiling, tile_size, tile_overlap, memory_budget, compile: see the class.
@@ -146,6 +153,7 @@ class ReducioCodec:
             latent_hash=info.latent_hash,
             version=info.version,
             coder=LatentCoder.load(info.folder, channels=model.config.latent_channels),
+            licence=info.licence,
             device=place,
             dtype=dtype,
             tiling=tiling,
@@ -153,6 +161,71 @@ class ReducioCodec:
             tile_overlap=tile_overlap,
             memory_budget=memory_budget,
             compile=compile,
+        )
+
+    def to(
+        self, device: torch.device | Dtype | str | None = None, dtype: Dtype | Literal["auto"] | None = None
+    ) -> Self:
+        """Move the model, change what it computes in, or both, in place: ``codec.to("cuda")``, ``codec.to("cuda", "bf16")``,
+        ``codec.to(torch.bfloat16)``. Tiles stay as they are. Returns the codec itself.
+
+        Raises:
+            InputError: no such device or dtype here, or a model that was changed for another one (see ``dtype`` of the class).
+        """
+        if isinstance(device, torch.dtype) or device in (*DTYPE_NAMES, "auto"):
+            if dtype is not None:
+                raise InputError(f"dtype is given twice: {device!r} and {dtype!r}")
+            device, dtype = None, cast(Dtype, device)
+        if device is None and dtype is None:
+            raise InputError("neither a device nor a dtype is given; at least one is needed")
+        place = self.device if device is None else resolve_device(device)
+        kind = self.dtype if dtype is None else resolve_dtype(dtype, device=place)
+        fixed = self.model.optimized_dtype
+        if fixed is not None and (kind != fixed or place.type != self.device.type):
+            raise InputError(
+                f"the model was changed for {_name(fixed)} on {self.device.type} and can't be used for {_name(kind)} on "
+                f"{place.type}; load it there: from_pretrained(..., dtype={_name(kind)!r}, device={str(place)!r})"
+            )
+        self.model.to(place)
+        self.device, self.dtype = place, kind
+        # the same runner: what is open goes on with it
+        self.runner.device, self.runner.dtype = place, _prepared(self.model, kind)
+        return self
+
+    def save_pretrained(self, folder: str | Path, *, dtype: Dtype | None = None) -> Path:
+        """Write a model folder that ``from_pretrained`` reads: weights of the loaded decoders, configuration, tables of the
+        latent's coder, and a card. Files of one codec are read with the other.
+
+        Args:
+            folder: made if missing; a model in it is replaced.
+            dtype: what weights are stored as; by default as they are in memory, float32. The bundled models are stored as
+                float16 and lose nothing by it.
+
+        Raises:
+            InputError: the folder can't be written, or the model was changed for a reduced precision.
+        """
+        if self.model.optimized_dtype is not None:
+            raise InputError(
+                f"the model was changed for {_name(self.model.optimized_dtype)} and can't be saved; load it with dtype='float32'"
+            )
+        target = given_path(folder)
+        if target.exists() and not target.is_dir():
+            raise InputError(f"{target} is a file; a model needs a folder")
+        card = ModelCard(
+            name=model_name(target),
+            licence=self.licence,
+            summary=f"{self.model_id} version {self.version} with the decoders {', '.join(self.decoders)}.",
+            source=f"Saved by `ReducioCodec.save_pretrained` from {self.model_id} ({self.model_hash or 'not from a folder'}).",
+        )
+        return save_model(
+            self.model, target, card=card.text(), dtype=dtype, entropy=self.coder.to_store, version=self.version
+        )
+
+    def __repr__(self) -> str:
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        return (
+            f"ReducioCodec({self.model_id!r}, version={self.version}, decoders={self.decoders!r}, device={str(self.device)!r}, "
+            f"dtype={_name(self.dtype)!r}, parameters={parameters:_})"
         )
 
     @property
@@ -178,8 +251,9 @@ class ReducioCodec:
         """Video to latent and key frames; the same input gives the same bits.
 
         Args:
-            video: uint8 ``(T, H, W, 3)`` or ``(B, T, H, W, 3)``, float ``(B, 3, T, H, W)`` in [-1, 1], or a path to a
-                video file or a folder of pictures. Any T, H, W from 1 on.
+            video: uint8 or float in [-1, 1], ``(T, H, W, 3)``, ``(B, 3, T, H, W)`` and more, NumPy or torch; frames one by one,
+                Pillow's pictures among them (:func:`reducio_codec.clips.forms.as_video` has all forms, for every method); or a
+                path to a video file or a folder of pictures. Any T, H, W from 1 on.
             keyframe_index: which of a clip's 16 frames is the key frame, by default the model's choice.
             effort: gradient steps that refine each clip's latent: slower, better, for the same decoders.
             decoder, latent_step: what ``effort`` refines for: the decoder, by default the model's choice, and the step
@@ -196,29 +270,28 @@ class ReducioCodec:
         index = check_keyframe_index(keyframe_index, default=self.model.default_keyframe_index)
         refinement = self._refinement(effort, decoder=decoder, latent_step=latent_step)
         if isinstance(video, str | os.PathLike):
-            with open_source(video, audio=False) as source:
-                frames = (frame.rgb for frame in source.frames)
-                return join_clips(
-                    streaming.encode_stream(self.runner, frames, keyframe_index=index, refinement=refinement)
-                )
+            frames = stream_frames(video)
+            return join_clips(streaming.encode_stream(self.runner, frames, keyframe_index=index, refinement=refinement))
         return encode_video(self.runner, as_video(video), keyframe_index=index, refinement=refinement)
 
     def decode(
         self,
-        latent: Tensor,
-        keyframe: Tensor,
+        latent: Any,
+        keyframe: Any,
         *,
         decoder: str | None = None,
         neighbours: tuple[Tensor | None, Tensor | None] | None = None,
         num_frames: int | None = None,
         keyframe_index: int | None = None,
         output: Output = "float",
+        grad: bool = False,
     ) -> Tensor:
         """Latent and key frames back to video.
 
         Args:
-            latent: ``(B, z, N*t, h, w)``.
-            keyframe: ``(B, 3, N, H, W)`` float in [-1, 1]; its size is the video's.
+            latent: ``(B, z, N*t, h, w)`` float, torch or NumPy.
+            keyframe: ``(B, 3, N, H, W)`` float in [-1, 1]; its size is the video's. Or the N pictures in any form that ``encode``
+                takes a video in, bytes or Pillow's; one picture for one clip.
             decoder: one of ``self.decoders``, by default the model's choice.
             neighbours: key frames ``(B, 3, H, W)`` of the clips before the first and after the last one, or None, where
                 the latent is a part of a video and the decoder uses them. Between clips it takes the
@@ -227,6 +300,8 @@ class ReducioCodec:
                 from ``encode``, also when it was saved and loaded; ``16 * N`` for a plain tensor.
             keyframe_index: by default what the latent knows, then the model's choice.
             output: ``"float"`` or ``"uint8"``.
+            grad: let gradients flow back to ``latent`` and ``keyframe``, for a loss on pixels. Pixels that are clipped have none.
+                The decoder itself has its own by ``codec.model.requires_grad_()``. All that it computes is kept in memory.
 
         Returns:
             ``(B, 3, T, H, W)`` float32 clipped to [-1, 1], or ``(B, T, H, W, 3)`` uint8, where the latent lies.
@@ -243,24 +318,27 @@ class ReducioCodec:
             num_frames=num_frames,
             keyframe_index=keyframe_index,
             output=output,
+            grad=grad,
         )
 
     # ------------------------------------------------------------------ streams
 
     def encode_stream(
         self,
-        frames: Iterable[NDArray[np.uint8] | Tensor],
+        frames: Any,
         *,
         keyframe_index: int | None = None,
         effort: int = 0,
         decoder: str | None = None,
         latent_step: float | None = None,
     ) -> Iterator[EncodedClip]:
-        """Frames ``(H, W, 3)`` uint8 one by one to clips: see :func:`reducio_codec.clips.streams.encode_stream`.
+        """Frames one by one to clips: see :func:`reducio_codec.clips.streams.encode_stream`.
 
-        ``effort``, ``decoder`` and ``latent_step`` as for ``encode``.
+        ``frames`` as ``video`` for ``encode``, rounded to 8 bits; ``effort``, ``decoder`` and ``latent_step`` as for ``encode``.
         """
         refinement = self._refinement(effort, decoder=decoder, latent_step=latent_step)
+        if isinstance(frames, str | os.PathLike):
+            frames = stream_frames(frames)
         return streaming.encode_stream(self.runner, frames, keyframe_index=keyframe_index, refinement=refinement)
 
     def decode_stream(
@@ -313,9 +391,9 @@ class ReducioCodec:
 
         Args:
             src: a video file, a folder of pictures, a binary file object or pipe that gives a video (read once; its sound is left
-                out), or an iterable of uint8 ``(H, W, 3)`` frames.
+                out), or a video as for ``encode``; floats are rounded to 8 bits.
             dst: a path, which appears when all is written, or a binary file object.
-            rate: frames per second of an iterable (needed) or a folder.
+            rate: frames per second of a folder, or of what isn't a path (needed).
             audio: False leaves the sound of a file out; by default it is carried, unchanged.
             progress: called after each clip with the frames done and, if known, in all.
             options: how it is coded, ``keyframe_quality=50`` or ``target_kbps=60``: each attribute of
@@ -378,6 +456,61 @@ class ReducioCodec:
             progress=progress,
         )
 
+    def write_file(
+        self,
+        latent: Any,
+        keyframe: Any,
+        dst: str | os.PathLike[str] | BinaryIO,
+        *,
+        rate: Rate,
+        num_frames: int | None = None,
+        keyframe_index: int | None = None,
+        keyframe_quality: int | None = None,
+        keyframe_codec: KeyframeCodec = "avif",
+        seek_every: float | None = None,
+        latent_step: float | None = None,
+    ) -> CompressReport:
+        """A latent and its key frames, of ``encode`` or made by a generator, to an ``.rdc`` file.
+
+        ``compress`` makes better files of a video: its latents know the key frames as they are after coding.
+
+        Args:
+            latent, keyframe, num_frames, keyframe_index: one video, as for ``decode``.
+            dst: a path, which appears when all is written, or a binary file object.
+            rate: frames per second.
+            keyframe_quality, keyframe_codec, seek_every, latent_step: as for ``compress``. ``keyframe_codec="png"`` keeps
+                key frames as they are, in 8 bits.
+
+        Raises:
+            InputError: shapes that don't fit each other or this model, values that can't be written, a wrong argument.
+        """
+        options = EncodeOptions(
+            keyframe_quality=keyframe_quality,
+            keyframe_codec=keyframe_codec,
+            seek_every=seek_every,
+            latent_step=latent_step,
+        )
+        return write_latent(
+            self.engine,
+            latent,
+            keyframe,
+            dst,
+            rate=rate,
+            options=options,
+            num_frames=num_frames,
+            keyframe_index=keyframe_index,
+        )
+
+    def read_file(self, src: str | os.PathLike[str] | BinaryIO) -> tuple[Latent, Tensor]:
+        """An ``.rdc`` file's latent and key frames, as ``encode`` gives them, on the CPU; ``decode`` takes them.
+
+        Raises:
+            FormatError: the file is damaged. WeightsError: it needs another model. InputError: a wrong path, or clips whose key
+            frames are at different places (``keyframe="best"``).
+        """
+        with self.open_file(src) as video:
+            return video.latents()
+
     def open_file(self, src: str | os.PathLike[str] | BinaryIO) -> RdcVideo:
         """``with codec.open_file("a.rdc") as video:`` any clip and any frame of a file by its number: ``video.decode_clip(2)``,
         ``video[40]``. Without ``with``, ``video.close()`` closes the file."""
@@ -394,3 +527,17 @@ class ReducioCodec:
         """Clip ``index`` of a file, ``(n, H, W, 3)`` uint8, n up to 16. For several, see :meth:`open_file`."""
         with self.open_file(src) as video:
             return video.decode_clip(index, decoder=decoder, references=references)
+
+
+def _prepared(model: CodecModel, dtype: torch.dtype) -> torch.dtype:
+    """Make a model, on its device, compute in ``dtype``; what autocast then has to do."""
+    if dtype == torch.float32 or not model.optimizable:
+        return dtype
+    # the model knows better than autocast where float32 decides the result
+    if model.optimized_dtype != dtype:
+        model.optimize_for_inference(dtype=dtype)
+    return torch.float32
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

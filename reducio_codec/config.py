@@ -15,6 +15,16 @@ from reducio_codec.errors import InputError
 CLIP_LENGTH = 16
 """Frames in a clip. The reference bakes it into its weights (time embeddings), so it is one constant everywhere."""
 
+DTYPES = {
+    "float32": "float32",
+    "fp32": "float32",
+    "bfloat16": "bfloat16",
+    "bf16": "bfloat16",
+    "float16": "float16",
+    "fp16": "float16",
+}
+"""Names that every ``dtype`` argument and option takes, and torch's own. Here, so that a command's help needn't import torch."""
+
 HEADS = 8
 """Heads of self-attention, 64 channels each at 512. (The image VAE that the paper starts from has one head.)"""
 

@@ -52,7 +52,10 @@ def build(
         "VP9 once more to fit the page; every number was measured before that.</p>"
     )
     words += "".join(f"<p>No player of {escape(name)}: {escape(why)}</p>" for name, why in (skipped or {}).items())
-    sections.append(("players", "Side by side", words + shown if players else f"<p>not made: {escape(no_players)}</p>"))
+    if players:  # what a person came for
+        sections.insert(0, ("players", "Side by side", words + shown))
+    else:
+        sections.append(("players", "Side by side", f"<p>not made: {escape(no_players)}</p>"))
     body = "".join(f'<section id="{name}"><h2>{title}</h2>{text}</section>' for name, title, text in sections if text)
     links = "".join(f'<li><a href="#{name}">{title}</a></li>' for name, title, text in sections if text)
     machine = describe()

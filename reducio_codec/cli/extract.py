@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from reducio_codec.cli.group import traceback_option
+from reducio_codec.cli.options import device_option, dtype_option
 from reducio_codec.cli.paths import STORED
 from reducio_codec.cli.progress import progress_bar
 
@@ -33,14 +34,8 @@ from reducio_codec.cli.progress import progress_bar
 )
 @click.option("--text-encoder", metavar="FOLDER|NAME", help="T5 for captions: a file clip.txt beside clip.mp4.")
 @click.option("--image-encoder", metavar="FOLDER|NAME", help="OpenCLIP model for semantic tokens of key pictures.")
-@click.option("--device", default="cpu", show_default=True, help="Where the models run: cpu, cuda or cuda:N.")
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "bfloat16", "auto"]),
-    default="float32",
-    show_default=True,
-    help="What the models compute in.",
-)
+@device_option
+@dtype_option("float32")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of each process.  [default: torch's own choice]")
 @traceback_option
 def command(
@@ -51,29 +46,29 @@ def command(
     cache: Path | None,
     workers: int,
     runner: Any,
-    precision: str,
+    dtype: Any,
     **names: Any,
 ) -> int:
     """Write latents, key pictures and conditions of VIDEOS (a folder, or a .csv or .jsonl list) to tar shards.
 
     After an interruption the same command goes on: finished shards are kept.
     """
-    import torch
-
     from reducio_codec.generate.extract.extraction import extract
     from reducio_codec.generate.extract.maker import Encoders
     from reducio_codec.generate.train.recipe import read_dit_recipe
     from reducio_codec.models.precision import resolve_device, resolve_dtype
 
     plan = read_dit_recipe(recipe, changes=[f"extract.{change}" for change in changes])
-    wanted: Any = "auto" if precision == "auto" else getattr(torch, precision)
-    dtype = resolve_dtype(wanted, device=resolve_device(names["device"]))
     with progress_bar("shards") as (progress,):
         report = extract(
             videos,
             out=out,
             options=plan.extract,
-            encoders=Encoders(dtype=dtype, text_tokens=max(1, plan.model.text_tokens), **names),
+            encoders=Encoders(
+                dtype=resolve_dtype(dtype, device=resolve_device(names["device"])),
+                text_tokens=max(1, plan.model.text_tokens),
+                **names,
+            ),
             cache=cache,
             workers=workers,
             runner=runner,

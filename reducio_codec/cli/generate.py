@@ -11,10 +11,11 @@ from typing import Any
 import click
 
 from reducio_codec.cli.group import traceback_option
-from reducio_codec.cli.options import force_option
+from reducio_codec.cli.options import device_option, dtype_option, force_option
 from reducio_codec.cli.paths import NEW_VIDEO, PICTURE, check_new
 from reducio_codec.cli.progress import progress_bar
 from reducio_codec.errors import InputError
+from reducio_codec.weights.zoo import DEFAULT_GENERATOR
 
 _SIZE = re.compile(r"([1-9]\d*)x([1-9]\d*)")
 
@@ -34,7 +35,11 @@ def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
 @click.option("--prompt", metavar="TEXT", help="What shall happen; without --image, also what shall be seen.")
 @click.option("-o", "--output", metavar="OUT.mp4", required=True, type=NEW_VIDEO, help="Video to write.")
 @click.option(
-    "-m", "--model", default="reducio-dit-lite-4step", show_default=True, help="Name or folder of the transformer."
+    "-m",
+    "--model",
+    default=DEFAULT_GENERATOR,
+    show_default=True,
+    help="Name or folder of the transformer, or of its run.",
 )
 @click.option("--codec", help="Name or folder of the codec.  [default: the one that the transformer names]")
 @click.option("--text-encoder", metavar="FOLDER|NAME", help="T5 for models that take text.")
@@ -94,14 +99,8 @@ def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
 )
 @click.option("--seed", type=click.IntRange(0), help="The same seed makes the same video.  [default: a new one]")
 @click.option("--lossless", is_flag=True, help="Write FFV1 in Matroska: exactly what was generated.")
-@click.option("--device", default="cpu", show_default=True, help="Where the models run: cpu, cuda or cuda:N.")
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "bfloat16", "float16", "auto"]),
-    default="auto",
-    show_default=True,
-    help="What the models compute in; auto is bfloat16 where the device multiplies it natively.",
-)
+@device_option
+@dtype_option("auto")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of the models.  [default: torch's own choice]")
 @click.option("--offload", is_flag=True, help="Only the model whose turn it is takes memory: less of it, more time.")
 @click.option("--offline", is_flag=True, help="Read names from local folders and caches only; fetch nothing.")
@@ -126,7 +125,6 @@ def command(
     picture_guidance: float | None,
     seed: int | None,
     lossless: bool,
-    precision: str,
     threads: int | None,
     force: bool,
     **stages: Any,
@@ -146,8 +144,7 @@ def command(
         check_output(output, inputs=() if image is None else (image,))
     if threads is not None:
         torch.set_num_threads(threads)
-    dtype: Any = "auto" if precision == "auto" else getattr(torch, precision)
-    pipeline = ReducioDiTPipeline.from_pretrained(model, dtype=dtype, **stages)
+    pipeline = ReducioDiTPipeline.from_pretrained(model, **stages)
     seed = secrets.randbits(31) if seed is None else seed
     with progress_bar("generating") as (progress,):
         video = pipeline(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeVar, cast, get_arg
 import click
 
 from reducio_codec.coding.options import MAX_EFFORT, EncodeOptions, KeyframeChoice, Keyframes
-from reducio_codec.config import attribute_docs
+from reducio_codec.config import DTYPES, attribute_docs
 from reducio_codec.rdc.ranges import KEYFRAME_CODECS, STEP_RANGE
 
 if TYPE_CHECKING:
@@ -31,17 +31,29 @@ def _tile_size(ctx: click.Context, parameter: click.Parameter, value: str | None
         raise click.BadParameter(f"{value!r} is neither a number of pixels nor 'auto'", ctx, parameter) from None
 
 
+device_option = click.option(
+    "--device", default="cpu", show_default=True, help="Where the models run: cpu, cuda or cuda:N."
+)
+
+
+def dtype_option(default: str) -> Callable[[Function], Function]:
+    """``--dtype``, whose value every ``dtype`` argument takes."""
+    return click.option(
+        "--dtype",
+        "--precision",
+        "dtype",
+        type=click.Choice(["auto", *DTYPES]),
+        default=default,
+        show_default=True,
+        help="What the models compute in; auto is bfloat16 where the device multiplies it natively.",
+    )
+
+
 def codec_options(function: Function) -> Function:
     """Where and how the model runs. All commands that run a model take these."""
     options = (
-        click.option("--device", default="cpu", show_default=True, help="Where the model runs: cpu, cuda or cuda:N."),
-        click.option(
-            "--precision",
-            type=click.Choice(["float32", "bfloat16", "float16", "auto"]),
-            default="auto",
-            show_default=True,
-            help="What the model computes in; auto is bfloat16 where the device multiplies it natively.",
-        ),
+        device_option,
+        dtype_option("auto"),
         click.option(
             "--tile-size",
             metavar="PIXELS|auto",
@@ -109,7 +121,7 @@ model_option = click.option(
     "--model",
     default="reducio-lite",
     show_default=True,
-    help="A bundled name (see 'models'), a model folder, or org/name on the hub.",
+    help="A bundled name (see 'models'), a model folder or that of its training run, or org/name on the hub.",
 )
 
 references_option = click.option(
@@ -126,7 +138,7 @@ def open_codec(
     model: str,
     *,
     device: str,
-    precision: str,
+    dtype: Any,
     tile_size: int | Literal["auto"] | None,
     tile_overlap: int | None,
     threads: int | None,
@@ -144,7 +156,7 @@ def open_codec(
         model,
         decoders=decoders,
         device=device,
-        dtype="auto" if precision == "auto" else getattr(torch, precision),
+        dtype=dtype,
         tile_size=tile_size,
         tile_overlap=tile_overlap,
         compile=compile,

@@ -29,7 +29,7 @@ def show_options(recipes: Sequence[str], kind: type[Any]) -> None:
 
 
 def run_options(show: Callable[[click.Context, click.Parameter, bool], None]) -> Callable[[Function], Function]:
-    """What every command that trains takes: the run's folder, changes of the recipe, --profile and --options."""
+    """What every command that trains takes: the run's folder, changes of the recipe, --export, --profile and --options."""
 
     def add(function: Function) -> Function:
         options = (
@@ -40,6 +40,9 @@ def run_options(show: Callable[[click.Context, click.Parameter, bool], None]) ->
                 multiple=True,
                 metavar="SECTION.OPTION=VALUE",
                 help="Change an option of the recipe (repeatable).",
+            ),
+            click.option(
+                "--export", is_flag=True, help="Train nothing: write OUT/model from the last checkpoint of this run."
             ),
             click.option(
                 "--profile", is_flag=True, help="Run a few steps, save no run, and show where a step's time goes."
@@ -61,10 +64,12 @@ def run_options(show: Callable[[click.Context, click.Parameter, bool], None]) ->
     return add
 
 
-def start_run(out: Path, *, profile: bool) -> None:
+def start_run(out: Path, *, profile: bool, export: bool) -> None:
     """What comes before every run: --profile needs a new folder, and the run talks."""
     from reducio_codec.training.checkpoint import is_unused
 
+    if profile and export:
+        raise InputError("--export and --profile are given, but --profile saves no run; give one of them")
     if profile and not is_unused(out):
         raise InputError(f"--profile saves no run and needs a new --out; {out} exists")
     if os.environ.get("RANK", "0") == "0":  # of several processes that a launcher started, the first is enough
@@ -105,10 +110,12 @@ def command(
     freeze: tuple[str, ...],
     weights: str | None,
     profile: bool,
+    export: bool,
 ) -> int:
     """Train with RECIPE (a bundled name such as 'lite', or a TOML file), or go on with the run in --out.
 
-    Ctrl-C and SIGTERM save a checkpoint; the same command goes on from it. The finished model is OUT/model.
+    Ctrl-C and SIGTERM save a checkpoint; the same command goes on from it, and with --export writes its model. The finished
+    model is OUT/model, and OUT is a name for it.
     """
     from reducio_codec.train.recipe import read_recipe
     from reducio_codec.train.task import train
@@ -117,8 +124,8 @@ def command(
     extra += [f"train.decoders=[{_quoted(decoders)}]"] if decoders else []
     extra += [f"train.freeze=[{_quoted(freeze)}]"] if freeze else []
     plan = read_recipe(recipe, changes=extra, weights=weights)
-    start_run(out, profile=profile)
-    report = train(plan, data=data, val=val, out=out, cache=cache, profile=profile)
+    start_run(out, profile=profile, export=export)
+    report = train(plan, data=data, val=val, out=out, cache=cache, profile=profile, export=export)
     return _tell(report, out=out)
 
 

@@ -41,18 +41,20 @@ def command(
     changes: tuple[str, ...],
     weights: str | None,
     profile: bool,
+    export: bool,
 ) -> int:
     """Train with RECIPE (a bundled name such as 'dit-lite', or a TOML file), or go on with the run in --out.
 
-    Ctrl-C and SIGTERM save a checkpoint; the same command goes on from it. The finished model is OUT/model.
+    Ctrl-C and SIGTERM save a checkpoint; the same command goes on from it, and with --export writes its model. The finished
+    model is OUT/model, and OUT is a name for it.
     """
     from reducio_codec.generate.train.recipe import read_dit_recipe
     from reducio_codec.generate.train.task import train_dit
 
     extra = [*changes, *([f'start.weights="{weights}"'] if weights else [])]
     plan = read_dit_recipe(recipe, changes=extra)
-    start_run(out, profile=profile)
-    report = train_dit(plan, latents=latents, val=val, out=out, profile=profile)
+    start_run(out, profile=profile, export=export)
+    report = train_dit(plan, latents=latents, val=val, out=out, profile=profile, export=export)
     if report.finished and report.values:
         click.echo(
             "validation: " + ", ".join(f"{name.removeprefix('val/')} {v:g}" for name, v in report.values.items())

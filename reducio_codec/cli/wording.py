@@ -7,9 +7,6 @@ from collections.abc import Callable
 
 import click
 
-_OTHER_NAMES = {"dtype": "precision"}
-"""Arguments of the API that are another option here."""
-
 _VALUE = r"""(?:'(?P<quoted>[^'\s]*)'|"(?P<double>[^"\s]*)"|(?P<bare>\w+(?:\.\d+)?))"""
 
 
@@ -35,9 +32,8 @@ def _typed(option: str) -> Callable[[re.Match[str]], str]:
 def _options(command: click.Command | None) -> dict[str, str]:
     """Argument of the API -> option of the command."""
     parameters = [] if command is None else command.params
-    own = {
-        parameter.name: max(parameter.opts, key=len)
+    return {
+        parameter.name: next((option for option in parameter.opts if option.startswith("--")), parameter.opts[0])
         for parameter in parameters
         if isinstance(parameter, click.Option) and parameter.name
     }
-    return own | {name: own[ours] for name, ours in _OTHER_NAMES.items() if ours in own}

@@ -1,4 +1,4 @@
-"""What users hand over, checked: every refusal names the value and what is allowed."""
+"""Latents and key frames that users hand over, checked: every refusal names the value and what is allowed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from reducio_codec.clips.forms import check_range
+from reducio_codec.clips.latent import known_facts
+from reducio_codec.clips.spans import count_clips
 from reducio_codec.config import CLIP_LENGTH, check_whole
 from reducio_codec.errors import InputError
 from reducio_codec.models.contract import Decoder
@@ -16,63 +18,10 @@ from reducio_codec.models.contract import Decoder
 if TYPE_CHECKING:
     from reducio_codec.clips.runner import ClipRunner
 
-RANGE_TOLERANCE = 1e-3
-"""How far a float may leave [-1, 1]: resampling and half precision overshoot by less."""
 
-VIDEO_FORMS = (
-    "a uint8 (T, H, W, 3) array or tensor, a uint8 (B, T, H, W, 3) one, "
-    "a float (B, 3, T, H, W) tensor in [-1, 1], or a path"
-)
-
-
-def as_video(video: Any) -> Tensor:
-    """Any allowed form of video, in memory, as one layout.
-
-    Args:
-        video: uint8 ``(T, H, W, 3)`` or ``(B, T, H, W, 3)``, or float ``(B, 3, T, H, W)`` in [-1, 1]; NumPy or torch.
-
-    Returns:
-        ``(B, 3, T, H, W)`` uint8 or float, sharing the input's memory where that is possible.
-
-    Raises:
-        InputError: another type, dtype, shape or range, no frames, no pixels, or NaN.
-    """
-    tensor = _as_tensor(video)
-    shape = tuple(tensor.shape)
-    if tensor.dtype == torch.uint8:
-        if tensor.ndim not in (4, 5) or shape[-1] != 3:
-            raise InputError(f"uint8 video has shape {shape}; allowed: (T, H, W, 3) or (B, T, H, W, 3)")
-        tensor = (tensor if tensor.ndim == 5 else tensor[None]).permute(0, 4, 1, 2, 3)  # (B, 3, T, H, W)
-    elif tensor.is_floating_point():
-        if tensor.ndim != 5 or shape[1] != 3:
-            raise InputError(f"float video has shape {shape}; allowed: (B, 3, T, H, W)")
-    else:
-        raise InputError(f"video has dtype {tensor.dtype}; allowed: uint8, or float in [-1, 1]")
-    if tensor.numel() == 0:
-        raise InputError(f"video has shape {shape}; it needs at least one frame of at least one pixel")
-    if tensor.is_floating_point():
-        check_range(tensor, name="video")
-    return tensor.detach()
-
-
-def _as_tensor(value: Any) -> Tensor:
-    if isinstance(value, Tensor):
-        return value
-    if isinstance(value, np.ndarray) and (value.dtype == np.uint8 or value.dtype.kind == "f"):
-        # negative strides (a flipped array) and read-only memory are NumPy's alone
-        return torch.from_numpy(np.require(value, requirements=["C", "W"]))
-    found = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
-    raise InputError(f"video is {found}; allowed: {VIDEO_FORMS}")
-
-
-def check_range(tensor: Tensor, *, name: str) -> None:
-    """Refuse floats outside [-1, 1] and NaN."""
-    low, high = (float(value) for value in tensor.aminmax())
-    if low != low or high != high:
-        raise InputError(f"{name} holds NaN; allowed: floats in [-1, 1]")
-    if low < -1 - RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
-        hint = "; divide bytes by 127.5 and subtract 1" if high > 2 else ""
-        raise InputError(f"{name} has values from {low:.4g} to {high:.4g}; allowed: -1 to 1{hint}")
+def as_tensor(latent: Any) -> Any:
+    """A latent of NumPy as a tensor; anything else as it is."""
+    return torch.from_numpy(np.require(latent, requirements=["C", "W"])) if isinstance(latent, np.ndarray) else latent
 
 
 def check_latent(latent: Any, keyframe: Any, *, runner: ClipRunner) -> int:
@@ -101,6 +50,21 @@ def check_latent(latent: Any, keyframe: Any, *, runner: ClipRunner) -> int:
     return clips
 
 
+def frames_and_index(
+    latent: Tensor, clips: int, *, num_frames: int | None, keyframe_index: int | None, runner: ClipRunner
+) -> tuple[int, int]:
+    """How many frames a latent of so many clips stands for, and which of a clip's is the key frame: as said, else as the
+    latent knows."""
+    known_frames, known_index = known_facts(latent)
+    if num_frames is None:
+        num_frames = clips * CLIP_LENGTH if known_frames is None else known_frames
+    if count_clips(num_frames) != clips:
+        low, high = (clips - 1) * CLIP_LENGTH + 1, clips * CLIP_LENGTH
+        raise InputError(f"num_frames is {num_frames}; a latent of {clips} clips holds {low} to {high}")
+    carried = runner.model.default_keyframe_index if known_index is None else known_index
+    return num_frames, check_keyframe_index(keyframe_index, default=carried)
+
+
 def check_neighbours(neighbours: Any, keyframe: Tensor, *, decoder: Decoder) -> None:
     """Refuse key frames beside a part of a video that don't look like its own (B, 3, N, H, W), or have no use."""
     if not decoder.uses_neighbours:
@@ -117,22 +81,6 @@ def check_neighbours(neighbours: Any, keyframe: Tensor, *, decoder: Decoder) -> 
             found = f"{picture.dtype} {tuple(picture.shape)}" if isinstance(picture, Tensor) else type(picture).__name__
             raise InputError(f"neighbours holds {found}; allowed: float tensors {expected}, or None")
         check_range(picture, name="neighbours")
-
-
-def as_frame(frame: Any, *, size: tuple[int, int] | None) -> NDArray[np.uint8]:
-    """One frame of a stream: uint8 ``(H, W, 3)``, of the stream's ``size`` (height, width) where that is known."""
-    array = frame.cpu().numpy() if isinstance(frame, Tensor) else frame
-    if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
-        found = getattr(array, "dtype", type(array).__name__)
-        raise InputError(f"frame is {found}; allowed: uint8 (H, W, 3)")
-    if array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
-        raise InputError(f"frame has shape {array.shape}; allowed: (H, W, 3)")
-    if size is not None and array.shape[:2] != size:
-        raise InputError(
-            f"frame is {array.shape[1]}x{array.shape[0]}, the ones before were {size[1]}x{size[0]}; "
-            "all frames of a video have one size"
-        )
-    return array
 
 
 def check_keyframe_index(index: int | None, *, default: int) -> int:

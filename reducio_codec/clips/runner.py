@@ -6,7 +6,9 @@ compute the same numbers.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -31,14 +33,23 @@ class ClipRunner:
         dtype: what convolutions and products compute in (autocast); weights stay as they are.
         tiling: how pictures larger than a tile are cut.
         compile: pass ``model.encode`` and ``model.decode`` through ``torch.compile``.
+        gradients: record gradients where the caller does, for training; by default nothing ever does.
     """
 
     def __init__(
-        self, model: CodecModel, *, device: torch.device, dtype: torch.dtype, tiling: TilingConfig, compile: bool
+        self,
+        model: CodecModel,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        tiling: TilingConfig,
+        compile: bool,
+        gradients: bool = False,
     ) -> None:
         self.model = model
         self.device = device
         self.dtype = dtype
+        self.gradients = gradients
         self.tiling = tiling
         config = model.config
         self.ratio = config.spatial_compression_ratio
@@ -55,6 +66,12 @@ class ClipRunner:
         # users call encode and decode: compiling forward would change nothing
         self._encode: Callable[..., Posterior] = torch.compile(model.encode) if compile else model.encode
         self._decode: Callable[..., Tensor] = torch.compile(model.decode) if compile else model.decode
+
+    def with_gradients(self) -> ClipRunner:
+        """The same with ``gradients``."""
+        other = copy.copy(self)
+        other.gradients = True
+        return other
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Latent height and width for a picture of ``height x width`` pixels."""
@@ -97,7 +114,7 @@ class ClipRunner:
         The mode is taken, not a sample: two runs give the same bits. The norm sees the whole clip, once.
         """
         mean = self.posterior(clip, references=references).mode()
-        with torch.inference_mode():
+        with self._inference():
             latent = self.model.latent(mean.to(self.device))
         return latent.to(mean.device, torch.float32).clone()
 
@@ -127,7 +144,8 @@ class ClipRunner:
             rows = min(band.shape[-2], height - top)
             if rows <= 0:  # padding alone
                 return
-            yield band[..., :rows, :width]
+            shown = band[..., :rows, :width]
+            yield shown.clone() if self.gradients else shown  # the way back needs it as it is
             top += rows
 
     def decode(
@@ -149,7 +167,7 @@ class ClipRunner:
         for places in self.batches(plan, batch=clip.shape[0]):
             video = self.cut(clip, places, plan=plan)  # (n*B, 3, 16, tile, tile)
             pictures = self.cut_references(references, places, plan=plan)
-            with torch.inference_mode(), self.autocast():
+            with self._inference(), self.autocast():
                 found = self._encode(video, references=pictures)
             for mean, logvar in zip(found.mean.chunk(len(places)), found.logvar.chunk(len(places)), strict=True):
                 yield Posterior(mean, logvar)
@@ -163,7 +181,7 @@ class ClipRunner:
             corners = [(y // self.ratio, x // self.ratio) for y, x in places]
             motion = self.cut(latent, corners, plan=latent_plan)  # (n*B, z, t, tile h, tile w)
             pictures = self.cut_references(used, places, plan=plan)
-            with torch.inference_mode(), self.autocast():
+            with self._inference(), self.autocast():
                 video = self._decode(motion, pictures, decoder=decoder)
             yield from video.to(torch.float32).chunk(len(places))
 
@@ -195,6 +213,9 @@ class ClipRunner:
         ]
         # one memory layout, whatever the input had: else the same video as bytes and as floats takes other kernels
         return torch.cat(tiles).contiguous()
+
+    def _inference(self) -> AbstractContextManager[object]:
+        return nullcontext() if self.gradients else torch.inference_mode()
 
     def autocast(self) -> torch.autocast:
         """What the model computes in, as a context."""

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from reducio_codec.clips.inputs import as_frame
+from reducio_codec.clips.forms import frames_of
 from reducio_codec.clips.streams import FrameClip, cut_clips
 from reducio_codec.errors import InputError
 from reducio_codec.io.audio import AudioTrack, read_audio
@@ -74,17 +74,17 @@ class FrameSource:
 def open_source(
     src: str | os.PathLike[str] | Iterable[Any], *, rate: Rate | None = None, audio: bool = True
 ) -> Iterator[FrameSource]:
-    """A video file, a folder of pictures, a binary file object or pipe that gives a video, or an iterable of uint8
-    ``(H, W, 3)`` frames.
+    """A video file, a folder of pictures, a binary file object or pipe that gives a video, or a video in any form of
+    ``forms.as_video``.
 
     Args:
-        src: the video; an iterable is read frame by frame, and needs ``rate``. A file object is read once; its sound isn't.
-        rate: frames per second of an iterable or a folder; a video has its own.
+        src: the video; frames need ``rate``, and are read one by one. A file object is read once; its sound isn't.
+        rate: frames per second of frames or a folder; a video file has its own.
         audio: read the sound of a file.
     """
     if isinstance(src, str | os.PathLike):
         with ExitStack() as stack:
-            reader = stack.enter_context(open_video(src, rate=_exact(rate)))
+            reader = stack.enter_context(open_video(src, rate=None if rate is None else exact_rate(rate)))
             info = reader.info
             track = read_audio(src) if audio and info.has_audio else None
             stack.callback(lambda: None if track is None else track.file.close())
@@ -115,23 +115,38 @@ def open_source(
                 sample_aspect_ratio=info.sample_aspect_ratio,
             )
         return
-    if not isinstance(src, Iterable) or isinstance(src, bytes | bytearray):
-        raise InputError(f"source is a {type(src).__name__}; allowed: a path, or frames with rate=")
-    exact = _exact(rate)
-    if exact is None:
+    if rate is None:
+        if not isinstance(src, Iterable) or isinstance(src, bytes | bytearray):
+            raise InputError(f"source is a {type(src).__name__}; allowed: a path, or frames with rate=")
         raise InputError("frames carry no times; give rate= (frames per second)")
+    exact = exact_rate(rate)
     yield FrameSource(
-        frames=(VideoFrame(rgb=as_frame(frame, size=None), pts=number, duration=1) for number, frame in enumerate(src)),
+        frames=(VideoFrame(rgb=frame, pts=number, duration=1) for number, frame in enumerate(frames_of(src))),
         time_base=1 / exact,
         rate=exact,
-        expected_frames=len(src) if isinstance(src, Sized) else None,
+        expected_frames=len(src) if isinstance(src, Sized) and not hasattr(src, "shape") else None,
     )
 
 
-def _exact(rate: Rate | None) -> Fraction | None:
-    """29.97 means 30000/1001 and is written so; other floats become the simplest near fraction."""
-    if rate is None:
-        return None
+def stream_frames(path: str | os.PathLike[str]) -> Iterator[NDArray[np.uint8]]:
+    """The frames of a video file or a folder of pictures, one by one; what can't be opened is refused at the call."""
+    opened = ExitStack()
+    source = opened.enter_context(open_source(path, audio=False))
+
+    def frames() -> Iterator[NDArray[np.uint8]]:
+        with opened:
+            for frame in source.frames:
+                yield frame.rgb
+
+    return frames()
+
+
+def exact_rate(rate: Rate) -> Fraction:
+    """29.97 means 30000/1001 and is written so; other floats become the simplest near fraction.
+
+    Raises:
+        InputError: not above 0, or no number.
+    """
     try:
         exact = Fraction(rate)
     except (TypeError, ValueError, OverflowError) as error:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reducio_codec.clips.inputs import as_frame, check_keyframe_index
+from reducio_codec.clips.forms import frames_of
+from reducio_codec.clips.inputs import check_keyframe_index
 from reducio_codec.clips.latent import Latent
 from reducio_codec.clips.references import Reference, for_model
 from reducio_codec.clips.refine import Refinement, refine
@@ -104,10 +106,8 @@ class FrameClip:
         return clip.permute(3, 0, 1, 2)[None]
 
 
-def cut_clips(
-    frames: Iterable[NDArray[np.uint8] | Tensor], *, keyframe_index: int, at_scenes: bool = False
-) -> Iterator[FrameClip]:
-    """Collect frames ``(H, W, 3)`` uint8 into clips; reads no frame further than the clip it gives.
+def cut_clips(frames: Any, *, keyframe_index: int, at_scenes: bool = False) -> Iterator[FrameClip]:
+    """Collect the frames of a video, in any form of ``forms.as_video``, into clips; reads none further than the clip it gives.
 
     Args:
         keyframe_index: which of 16 frames is the key frame.
@@ -116,23 +116,15 @@ def cut_clips(
     Raises:
         InputError: a frame of another dtype, shape or size than allowed, or no frame at all.
     """
-    checked = _checked(frames)
+    given = frames_of(frames)
     start = 0
-    for group, begins in _scene_groups(checked) if at_scenes else ((group, False) for group in group_frames(checked)):
+    for group, begins in _scene_groups(given) if at_scenes else ((group, False) for group in group_frames(given)):
         span = clip_span(start=start, frames=len(group), keyframe_index=keyframe_index)
         keyframes = (keyframe_index - span.lead,)
         yield FrameClip(frames=np.stack(group), span=span, keyframes=keyframes, begins_scene=begins)
         start += len(group)
     if start == 0:
         raise InputError("video has 0 frames; it needs at least one")
-
-
-def _checked(frames: Iterable[NDArray[np.uint8] | Tensor]) -> Iterator[NDArray[np.uint8]]:
-    size: tuple[int, int] | None = None
-    for frame in frames:
-        array = as_frame(frame, size=size)
-        size = array.shape[0], array.shape[1]
-        yield array
 
 
 def _scene_groups(frames: Iterable[NDArray[np.uint8]]) -> Iterator[tuple[list[NDArray[np.uint8]], bool]]:
@@ -169,7 +161,7 @@ def encode_clip(
 
 def encode_stream(
     runner: ClipRunner,
-    frames: Iterable[NDArray[np.uint8] | Tensor],
+    frames: Any,
     *,
     keyframe_index: int | None = None,
     refinement: Refinement | None = None,
@@ -177,7 +169,8 @@ def encode_stream(
     """Encode frames as they arrive: a clip comes out after every 16th frame, and a shorter one at the end.
 
     Args:
-        frames: uint8 ``(H, W, 3)``, all of one size; read no faster than clips are taken.
+        frames: a video in any form of ``forms.as_video``; what gives frames is read no faster than clips are taken. Floats are
+            rounded to 8 bits.
         keyframe_index: which of 16 frames is the key frame, by default the model's choice.
         refinement: what to refine latents for, if at all.
     """
@@ -187,7 +180,7 @@ def encode_stream(
 
 def _encode_stream(
     runner: ClipRunner,
-    frames: Iterable[NDArray[np.uint8] | Tensor],
+    frames: Any,
     *,
     keyframe_index: int,
     refinement: Refinement | None,

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from reducio_codec.clips.inputs import check_keyframe_index, check_latent, check_neighbours
-from reducio_codec.clips.latent import Latent, known_facts
+from reducio_codec.clips.forms import as_keyframes
+from reducio_codec.clips.inputs import as_tensor, check_latent, check_neighbours, frames_and_index
+from reducio_codec.clips.latent import Latent
 from reducio_codec.clips.references import references_of_clips
 from reducio_codec.clips.refine import Refinement
 from reducio_codec.clips.runner import ClipRunner
-from reducio_codec.clips.spans import count_clips, plan_clips, take_clip
+from reducio_codec.clips.spans import plan_clips, take_clip
 from reducio_codec.clips.streams import encode_clip
-from reducio_codec.config import CLIP_LENGTH, check_choice
+from reducio_codec.config import check_choice
 from reducio_codec.errors import InputError
 from reducio_codec.io.pixels import to_unit
 from reducio_codec.models.contract import Reference
@@ -40,49 +41,50 @@ def encode_video(
 
 def decode_video(
     runner: ClipRunner,
-    latent: Tensor,
-    keyframe: Tensor,
+    latent: Any,
+    keyframe: Any,
     *,
     decoder: str,
     neighbours: tuple[Tensor | None, Tensor | None] | None,
     num_frames: int | None,
     keyframe_index: int | None,
     output: Output,
+    grad: bool = False,
 ) -> Tensor:
     """See :meth:`reducio_codec.codec.ReducioCodec.decode`."""
     check_choice(output, name="output", allowed=("float", "uint8"))
+    latent, keyframe = as_tensor(latent), as_keyframes(keyframe)
     clips = check_latent(latent, keyframe, runner=runner)
-    frames, index = _frames_and_index(
-        latent, clips, num_frames=num_frames, keyframe_index=keyframe_index, runner=runner
-    )
+    frames, index = frames_and_index(latent, clips, num_frames=num_frames, keyframe_index=keyframe_index, runner=runner)
+    if grad:
+        _check_grad(runner, output)
+        runner = runner.with_gradients()
+    else:
+        latent, keyframe = latent.detach(), keyframe.detach()
     if neighbours is not None:
         check_neighbours(neighbours, keyframe, decoder=runner.model.decoder(decoder))
     spans = plan_clips(frames, keyframe_index=index)
     references = references_of_clips(
-        keyframe.detach().unbind(dim=2), spans, keyframe_index=index, outside=neighbours or (None, None)
+        keyframe.unbind(dim=2), spans, keyframe_index=index, outside=neighbours or (None, None)
     )
     result, video = _empty(
         latent.shape[0], frames, (keyframe.shape[3], keyframe.shape[4]), output=output, device=latent.device
     )
-    parts = torch.split(latent.detach().as_subclass(Tensor), runner.latent_frames, dim=2)
+    parts = torch.split(latent.as_subclass(Tensor), runner.latent_frames, dim=2)
     for part, given, span in zip(parts, references, spans, strict=True):
         runner.decode(part, given, decoder=decoder, span=span, out=video.narrow(2, span.start, span.frames))
     return result
 
 
-def _frames_and_index(
-    latent: Tensor, clips: int, *, num_frames: int | None, keyframe_index: int | None, runner: ClipRunner
-) -> tuple[int, int]:
-    """How many frames a latent of so many clips stands for, and which of a clip's is the key frame: as said, else as the
-    latent knows."""
-    known_frames, known_index = known_facts(latent)
-    if num_frames is None:
-        num_frames = clips * CLIP_LENGTH if known_frames is None else known_frames
-    if count_clips(num_frames) != clips:
-        low, high = (clips - 1) * CLIP_LENGTH + 1, clips * CLIP_LENGTH
-        raise InputError(f"num_frames is {num_frames}; a latent of {clips} clips holds {low} to {high}")
-    carried = runner.model.default_keyframe_index if known_index is None else known_index
-    return num_frames, check_keyframe_index(keyframe_index, default=carried)
+def _check_grad(runner: ClipRunner, output: Output) -> None:
+    if output == "uint8":
+        raise InputError("grad is True, which has no effect on output='uint8': bytes have no gradients")
+    changed = runner.model.optimized_dtype
+    if changed is not None:
+        name = str(changed).removeprefix("torch.")
+        raise InputError(
+            f"grad is True, but the model was changed for {name} and has no gradients; load it with dtype='float32'"
+        )
 
 
 def _empty(

@@ -88,19 +88,7 @@ def compress(
             output.write_audio(source.audio)
         output.close()
         file.flush()
-    report = CompressReport(
-        width=output.header.width,
-        height=output.header.height,
-        frames=output.frames,
-        clips=output.clips,
-        duration=output.duration,
-        bytes=output.size,
-        keyframe_bytes=output.keyframe_bytes,
-        latent_bytes=output.latent_bytes,
-        audio_bytes=output.audio_bytes,
-        audio_codec=None if source.audio is None else source.audio.codec,
-        elapsed_s=time.perf_counter() - began,
-    )
+    report = output.report(began=began, audio_codec=None if source.audio is None else source.audio.codec)
     return replace(report, missed=decider.missed(report.kbits_per_second))
 
 

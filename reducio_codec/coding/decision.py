@@ -14,7 +14,7 @@ from reducio_codec.clips.streams import FrameClip
 from reducio_codec.coding.effort import plan_refinement
 from reducio_codec.coding.engine import Engine
 from reducio_codec.coding.keyframes import KeyframePlanner, Plan
-from reducio_codec.coding.options import AUTO_QUALITY, QUALITY, STEP, EncodeOptions, Keyframes
+from reducio_codec.coding.options import AUTO_QUALITY, EncodeOptions, Keyframes
 from reducio_codec.coding.rate_control import RateControl, step_for
 from reducio_codec.coding.trial import coded_error, encode_alone
 from reducio_codec.config import CLIP_LENGTH
@@ -29,6 +29,29 @@ BEST_PLACES = (3, 7, 11)
 _GROUP_CLIPS = MAX_SEQUENCE // CLIP_LENGTH
 _GROUP_BYTES = 1 << 28
 """Frames that may wait for their key frames to be coded: 6 clips at 720p, 2 at 1080p, 1 at 4K."""
+
+
+def grouped(clips: Iterable[TimedClip], *, options: EncodeOptions, time_base: Fraction) -> Iterator[list[TimedClip]]:
+    """Clips whose key frames are coded together."""
+    group: list[TimedClip] = []
+    for clip in clips:
+        if group and _is_full(group, clip, options=options, time_base=time_base):
+            yield group
+            group = []  # not cleared: it is somebody else's
+        group.append(clip)
+    if group:
+        yield group
+
+
+def _is_full(group: Sequence[TimedClip], clip: TimedClip, *, options: EncodeOptions, time_base: Fraction) -> bool:
+    seconds = float((clip.end - group[0].times[0]) * time_base)
+    frames = sum(item.clip.frames.nbytes for item in group) + clip.clip.frames.nbytes
+    return (
+        options.keyframe_codec != "avif"
+        or seconds > options.sequence_seconds
+        or frames > _GROUP_BYTES
+        or len(group) >= _GROUP_CLIPS
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,11 +84,10 @@ class Decider:
         self.keyframes = _keyframes(model.decoder(self.decoder), options)
         """Of each clip, or "auto"."""
         auto = self.keyframes == "auto"
-        given, usual = options.keyframe_quality, AUTO_QUALITY if auto else QUALITY
-        self._quality = usual if given is None else given
+        self._quality = AUTO_QUALITY if auto and options.keyframe_quality is None else options.quality
         self._step = options.latent_step
         if self._step is None and not auto and not options.targeted:
-            self._step = STEP
+            self._step = options.step
         step = step_for(self._quality) if self._step is None else self._step
         self.step = step_units(step)
         """The file's own quantiser step, in units; clips may have another."""
@@ -85,24 +107,7 @@ class Decider:
 
     def groups(self, clips: Iterable[TimedClip], *, time_base: Fraction) -> Iterator[list[TimedClip]]:
         """Clips that are decided on, and their key frames coded, together."""
-        group: list[TimedClip] = []
-        for clip in clips:
-            if group and self._is_full(group, clip, time_base=time_base):
-                yield group
-                group = []  # not cleared: it is somebody else's
-            group.append(clip)
-        if group:
-            yield group
-
-    def _is_full(self, group: Sequence[TimedClip], clip: TimedClip, *, time_base: Fraction) -> bool:
-        seconds = float((clip.end - group[0].times[0]) * time_base)
-        frames = sum(item.clip.frames.nbytes for item in group) + clip.clip.frames.nbytes
-        return (
-            self._options.keyframe_codec != "avif"
-            or seconds > self._options.sequence_seconds
-            or frames > _GROUP_BYTES
-            or len(group) >= _GROUP_CLIPS
-        )
+        return grouped(clips, options=self._options, time_base=time_base)
 
     def decide(self, clips: Sequence[FrameClip], *, seconds: float) -> Decision:
         """For a group that lasts so many ``seconds``."""

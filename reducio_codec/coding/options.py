@@ -141,6 +141,16 @@ class EncodeOptions:
         """``seek_every`` with its default."""
         return SEEK_EVERY if self.seek_every is None else self.seek_every
 
+    @property
+    def quality(self) -> int:
+        """That of the key frames where one each is all there is to decide."""
+        return QUALITY if self.keyframe_quality is None else self.keyframe_quality
+
+    @property
+    def step(self) -> float:
+        """That of the latent, likewise."""
+        return STEP if self.latent_step is None else self.latent_step
+
 
 class EncodeKeywords(TypedDict, total=False):
     """``EncodeOptions`` as keyword arguments, for a type checker; a test holds it to the same list."""

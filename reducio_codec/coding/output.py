@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import BinaryIO
@@ -9,6 +10,7 @@ from typing import BinaryIO
 from reducio_codec.clips.sources import FrameSource, TimedClip
 from reducio_codec.coding.engine import Engine
 from reducio_codec.coding.pictures import CodedPictures
+from reducio_codec.coding.report import CompressReport
 from reducio_codec.errors import FormatError, InputError
 from reducio_codec.io.audio import AudioTrack
 from reducio_codec.rdc.header import RdcHeader
@@ -92,6 +94,22 @@ class Output:
         """Write the end of the file, which stays open."""
         expected = clock_of_header(self.header).end(self.frames - 1, time=self._last_time)
         self._writer.close(end=None if self.end == expected else self.end)
+
+    def report(self, *, began: float, audio_codec: str | None = None) -> CompressReport:
+        """What is written; ``began`` is when the work did, by ``time.perf_counter``."""
+        return CompressReport(
+            width=self.header.width,
+            height=self.header.height,
+            frames=self.frames,
+            clips=self.clips,
+            duration=self.duration,
+            bytes=self.size,
+            keyframe_bytes=self.keyframe_bytes,
+            latent_bytes=self.latent_bytes,
+            audio_bytes=self.audio_bytes,
+            audio_codec=audio_codec,
+            elapsed_s=time.perf_counter() - began,
+        )
 
     def _unexpected(self, times: Sequence[int]) -> Sequence[int] | None:
         """Times that the clock doesn't foretell."""

@@ -12,10 +12,12 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from reducio_codec.clips.latent import Latent
 from reducio_codec.clips.references import Reference
-from reducio_codec.clips.spans import ClipSpan
-from reducio_codec.clips.streams import EncodedClip, decode_clip
+from reducio_codec.clips.spans import ClipSpan, plan_clips
+from reducio_codec.clips.streams import EncodedClip, decode_clip, join_clips
 from reducio_codec.coding.engine import Engine
 from reducio_codec.coding.gallery import Gallery
 from reducio_codec.errors import FormatError, FrameIndexError, InputError, WeightsError
@@ -211,6 +213,22 @@ class RdcVideo:
             size=(self.header.height, self.header.width),
             cut=self._reader.cut(record.index),
         )
+
+    def latents(self) -> tuple[Latent, Tensor]:
+        """All of it as ``ReducioCodec.encode`` gives a video: (1, z, N*t, h, w) and the key frames (1, 3, N, H, W) float32.
+
+        Raises:
+            FormatError: a clip is damaged. InputError: clips have their key frames at different places.
+        """
+        clips = [self.clip(self.record(index)) for index in range(self.clips)]
+        places = sorted({clip.keyframe_index for clip in clips})
+        spans = plan_clips(self.frames, keyframe_index=places[0])
+        if len(places) > 1 or [clip.span for clip in clips] != spans:
+            raise InputError(
+                f"the clips have key frames at the places {', '.join(map(str, places))}, or other lengths than 16, and one "
+                "latent of them all can't say so; codec.open_file(...).clip(record) gives each by itself"
+            )
+        return join_clips(clips)
 
     def choose_decoder(self, decoder: str | None = None, references: int | None = None) -> Chosen:
         """What is meant, see ``models.contract.choose_decoder``. By default a file that doesn't say where its

@@ -11,11 +11,12 @@ from safetensors.torch import load_file
 from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.generate.config import DiTConfig
 from reducio_codec.generate.dit import ReducioDiT
+from reducio_codec.models.precision import Dtype, as_dtype
 from reducio_codec.weights.io import FORMAT, check_kinds, file_sha256, save_model
 from reducio_codec.weights.layout import CONFIG_FILE, TENSOR_FILE, read_document
 
 
-def save_dit(model: ReducioDiT, folder: str | Path, *, card: str, dtype: torch.dtype | None = None) -> Path:
+def save_dit(model: ReducioDiT, folder: str | Path, *, card: str, dtype: Dtype | None = None) -> Path:
     """Write ``model`` into ``folder`` (made if missing); ``dtype`` is what floats are stored as. Returns the folder."""
     return save_model(model, folder, card=card, dtype=dtype)
 
@@ -48,7 +49,7 @@ def load_dit(
     folder: str | Path,
     *,
     device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: Dtype = torch.float32,
     expected_sha256: str | None = None,
 ) -> ReducioDiT:
     """The transformer of a folder, in eval mode. Every key and shape must be what its configuration builds.
@@ -56,7 +57,7 @@ def load_dit(
     Raises:
         WeightsError: a file is missing or damaged; the message names the first key that doesn't fit.
     """
-    path = Path(folder) / TENSOR_FILE
+    path, kind = Path(folder) / TENSOR_FILE, as_dtype(dtype)
     config = read_config(folder)
     if not path.is_file():
         raise WeightsError(f"{folder} has no {TENSOR_FILE}; a model folder holds {CONFIG_FILE} and {TENSOR_FILE}")
@@ -82,5 +83,5 @@ def load_dit(
     if unknown:
         raise WeightsError(f"{path}: {unknown[0]:.100} isn't part of this model ({len(unknown)} such keys)")
     check_kinds(path, tensors, expected=expected)
-    model.load_state_dict({key: tensors[key].to(device, dtype) for key in expected}, strict=True, assign=True)
+    model.load_state_dict({key: tensors[key].to(device, kind) for key in expected}, strict=True, assign=True)
     return model.requires_grad_(False).eval()

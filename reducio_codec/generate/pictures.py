@@ -11,24 +11,21 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from reducio_codec.clips.inputs import check_range
+from reducio_codec.clips.forms import as_picture
 from reducio_codec.config import PIXEL_MULTIPLE
 from reducio_codec.errors import InputError, VideoError
 from reducio_codec.generate.buckets import nearest_bucket
 from reducio_codec.io.files import check_input
 from reducio_codec.io.images import picture_to_rgb
-from reducio_codec.io.pixels import to_bytes
 
 Picture = NDArray[np.uint8]
-
-FORMS = "a path, a PIL picture, a uint8 array (H, W, 3), (H, W, 4) or (H, W), or a float tensor (3, H, W) in [-1, 1]"
 
 
 def load_picture(source: Any) -> Picture:
     """A picture as (H, W, 3) uint8: turned as its EXIF says, grey repeated, 16 bit scaled, transparency on black.
 
     Args:
-        source: a path, a PIL picture, a uint8 array (H, W, 3), (H, W, 4) or (H, W), or a float tensor (3, H, W).
+        source: a path, a picture as ``clips.forms.as_frame`` takes it, or uint8 (H, W) or (H, W, 4).
 
     Raises:
         InputError: no such file, or another kind of value. VideoError: the file isn't a whole, readable picture.
@@ -44,20 +41,16 @@ def load_picture(source: Any) -> Picture:
             raise VideoError(f"{path} is not a picture that can be read") from None
         except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
             raise VideoError(f"{path} can't be read as a picture: {error}") from error
-    if isinstance(source, Image.Image):
-        return picture_to_rgb(source)
-    if isinstance(source, Tensor) and source.is_floating_point():
-        if source.ndim != 3 or source.shape[0] != 3 or not source.numel():
-            raise InputError(f"image is a float tensor {tuple(source.shape)}; it must be (3, H, W)")
-        check_range(source, name="image")
-        return np.ascontiguousarray(to_bytes(source.detach().cpu()).permute(1, 2, 0).numpy())
     array = source.detach().cpu().numpy() if isinstance(source, Tensor) else source
-    if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
-        found = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else f"a {type(source).__name__}"
-        raise InputError(f"image is {found}; allowed: {FORMS}")
-    if array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,), (4,)) or not array.size:
-        raise InputError(f"image has shape {array.shape}; allowed: (H, W, 3), (H, W, 4) or (H, W)")
-    return picture_to_rgb(Image.fromarray(np.ascontiguousarray(array)))
+    if (
+        isinstance(array, np.ndarray)
+        and array.dtype == np.uint8
+        and array.size
+        and array.ndim > 1
+        and array.shape[2:] in ((), (4,))
+    ):
+        return picture_to_rgb(Image.fromarray(np.ascontiguousarray(array)))
+    return as_picture(source, name="image").cpu().numpy()
 
 
 _SQUARES = 512

@@ -40,8 +40,8 @@ from reducio_codec.generate.stages import Movable, Stage
 from reducio_codec.generate.text import DEFAULT_TEXT_ENCODER, TextEncoder
 from reducio_codec.generate.text_to_image import DEFAULT_TEXT_TO_IMAGE, TextToImage
 from reducio_codec.io.pixels import to_bytes, to_unit
-from reducio_codec.models.precision import resolve_device, resolve_dtype
-from reducio_codec.weights.zoo import resolve
+from reducio_codec.models.precision import Dtype, resolve_device, resolve_dtype
+from reducio_codec.weights.zoo import DEFAULT_GENERATOR, resolve
 
 logger = logging.getLogger(__name__)
 
@@ -81,14 +81,14 @@ class ReducioDiTPipeline:
     @classmethod
     def from_pretrained(
         cls,
-        name_or_folder: str | Path,
+        name_or_folder: str | Path = DEFAULT_GENERATOR,
         *,
         codec: str | Path | None = None,
         text_encoder: str | Path | None = None,
         image_encoder: str | Path | None = None,
         text_to_image: str | Path | None = None,
         device: torch.device | str = "cpu",
-        dtype: torch.dtype | Literal["auto"] = "auto",
+        dtype: Dtype | Literal["auto"] = "auto",
         offload: bool = False,
         revision: str | None = None,
         sha256: str | None = None,
@@ -97,7 +97,8 @@ class ReducioDiTPipeline:
         """Load a transformer by name, folder or ``org/name``, and its codec.
 
         Args:
-            name_or_folder: a bundled name, a folder (``folder.save_dit``), or ``org/name`` on the hub.
+            name_or_folder: a bundled name, by default ``"reducio-dit-lite-4step"``, a folder (``folder.save_dit``, or a
+                training run's), or ``org/name`` on the hub.
             codec: the codec's name or folder; by default the one that the transformer names.
             text_encoder: folder or ``org/name`` of a T5, for example ``google/flan-t5-xxl``.
             image_encoder: folder or ``org/name`` of an OpenCLIP model.
@@ -122,11 +123,7 @@ class ReducioDiTPipeline:
             # checked before the codec may change its weights for reduced precision
             plain = ReducioCodec.from_pretrained(codec_name, device=place, offline=offline)
             check_latent_space(config, plain.model, codec_name=str(codec_name))
-            if kind == torch.float32:
-                return plain
-            return ReducioCodec(
-                plain.model, model_id=plain.model_id, model_hash=plain.model_hash, device=place, dtype=kind
-            )
+            return plain.to(dtype=kind)
 
         def stage(load: Callable[[], Part], weights: Callable[[Part], Movable]) -> Stage[Part]:
             return Stage(load, offload=offload, weights=weights, device=place)

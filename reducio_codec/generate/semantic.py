@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from reducio_codec.errors import WeightsError
 from reducio_codec.generate.optional import open_clip
+from reducio_codec.models.precision import Dtype, as_dtype
 
 DEFAULT_IMAGE_ENCODER = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 
@@ -30,7 +31,7 @@ class ImageEncoder:
         name_or_folder: str | Path = DEFAULT_IMAGE_ENCODER,
         *,
         device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: Dtype = torch.float32,
         offline: bool = False,
     ) -> Self:
         """Load from a folder (open_clip_config.json and weights), or ``org/name`` from the hub.
@@ -38,7 +39,7 @@ class ImageEncoder:
         Raises:
             WeightsError: it isn't there; the message says what to fetch. MissingDependencyError: no open_clip.
         """
-        package = open_clip()
+        package, kind = open_clip(), as_dtype(dtype)
         name = str(name_or_folder)
         local = Path(name_or_folder).is_dir()
         by_hand = (
@@ -52,7 +53,7 @@ class ImageEncoder:
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise WeightsError(f"the image encoder {name!r} can't be loaded: {reason} {by_hand}") from error
-        return cls(model.visual.to(device, dtype).requires_grad_(False).eval())
+        return cls(model.visual.to(device, kind).requires_grad_(False).eval())
 
     @torch.inference_mode()
     def encode(self, keyframe: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.generate.optional import diffusers, transformers
+from reducio_codec.models.precision import Dtype, as_dtype
 
 DEFAULT_TEXT_ENCODER = "google/flan-t5-xxl"
 
@@ -35,7 +36,7 @@ class TextEncoder:
         *,
         max_tokens: int,
         device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: Dtype = torch.float32,
         offline: bool = False,
     ) -> Self:
         """Load from a folder, or ``org/name`` from the hub or its local cache. Only safetensors weights are read.
@@ -43,12 +44,12 @@ class TextEncoder:
         Raises:
             WeightsError: it isn't there; the message says what to fetch. MissingDependencyError: no transformers.
         """
-        package = transformers()
+        package, kind = transformers(), as_dtype(dtype)
         name = str(name_or_folder)
         try:
             tokenizer = package.AutoTokenizer.from_pretrained(name, local_files_only=offline)
             model = package.T5EncoderModel.from_pretrained(
-                name, dtype=dtype, local_files_only=offline, use_safetensors=True
+                name, dtype=kind, local_files_only=offline, use_safetensors=True
             )
         except (OSError, ValueError, KeyError) as error:
             raise WeightsError(

@@ -17,6 +17,7 @@ from reducio_codec.errors import WeightsError
 from reducio_codec.generate.optional import diffusers
 from reducio_codec.generate.pictures import Picture, cover
 from reducio_codec.generate.sampling import make_generators
+from reducio_codec.models.precision import Dtype, as_dtype
 
 DEFAULT_TEXT_TO_IMAGE = "PixArt-alpha/PixArt-XL-2-1024-MS"
 
@@ -34,7 +35,7 @@ class TextToImage:
         name_or_folder: str | Path = DEFAULT_TEXT_TO_IMAGE,
         *,
         device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: Dtype = torch.float32,
         offline: bool = False,
     ) -> Self:
         """Load from a folder, or ``org/name`` from the hub or its local cache. Only safetensors weights are read.
@@ -42,14 +43,14 @@ class TextToImage:
         Raises:
             WeightsError: it isn't there; the message says what to fetch. MissingDependencyError: no diffusers.
         """
-        package = diffusers()
+        package, kind = diffusers(), as_dtype(dtype)
         name = str(name_or_folder)
         try:
             with warnings.catch_warnings():
                 # its new name, dtype, is not known to the oldest version that we take
                 warnings.filterwarnings("ignore", message=".*torch_dtype.*", category=FutureWarning)
                 pipeline = package.AutoPipelineForText2Image.from_pretrained(
-                    name, torch_dtype=dtype, local_files_only=offline, use_safetensors=True
+                    name, torch_dtype=kind, local_files_only=offline, use_safetensors=True
                 )
         except (OSError, ValueError, KeyError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

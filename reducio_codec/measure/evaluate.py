@@ -21,10 +21,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from reducio_codec.clips.forms import frames_of
 from reducio_codec.clips.refine import refine
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.coding.effort import plan_refinement
 from reducio_codec.config import CLIP_LENGTH
+from reducio_codec.errors import InputError
 from reducio_codec.io.files import atomic_write
 from reducio_codec.io.pixels import to_bytes
 from reducio_codec.metrics.psnr import psnr
@@ -39,10 +41,16 @@ Clip = npt.NDArray[np.uint8]
 
 
 def measure(
-    codec: ReducioCodec, clip: Clip, *, quality: int, steps: Sequence[float], efforts: Sequence[int]
+    codec: ReducioCodec, clip: Any, *, quality: int, steps: Sequence[float], efforts: Sequence[int]
 ) -> dict[str, float]:
-    """PSNR of each decoder (raw key frame, latent as it is), and of the default one with both coded; kbit of a clip."""
+    """PSNR of each decoder (raw key frame, latent as it is), and of the default one with both coded; kbit of a clip.
+
+    ``clip`` is a video of 16 frames in any form of ``clips.forms.as_video``.
+    """
     model: CodecModel = codec.model
+    clip = np.stack(list(frames_of(clip)))  # (16, H, W, 3)
+    if len(clip) != CLIP_LENGTH:
+        raise InputError(f"the clip has {len(clip)} frames; allowed: {CLIP_LENGTH}")
     index = model.default_keyframe_index
     others = [i for i in range(CLIP_LENGTH) if i != index]
     video = torch.from_numpy(clip.copy()).permute(3, 0, 1, 2)[None].float() / 127.5 - 1

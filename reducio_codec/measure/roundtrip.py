@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from reducio_codec.clips.forms import frames_of
+from reducio_codec.clips.sources import Rate, open_source
 from reducio_codec.coding.compress import Progress, compress
 from reducio_codec.coding.options import EncodeKeywords, EncodeOptions
 from reducio_codec.coding.rdc_video import RdcVideo
 from reducio_codec.coding.report import CompressReport
 from reducio_codec.errors import InputError, VideoError
+from reducio_codec.io.decode import VideoFrame
 from reducio_codec.io.files import atomic_write, given_path, output_stem
 from reducio_codec.io.strips import SideBySide, strip
-from reducio_codec.io.video import open_video
 from reducio_codec.io.writer import VideoWriter
 from reducio_codec.measure.memory import PeakMemory
 from reducio_codec.metrics.psnr import Psnr, PsnrMeter
@@ -78,22 +82,25 @@ def output_paths(folder: Path, *, source: Path) -> tuple[Path, ...]:
 
 def roundtrip(
     codec: ReducioCodec,
-    src: str | Path,
+    src: Any,
     folder: str | Path,
     *,
+    rate: Rate | None = None,
     progress: Progress | None = None,
     decoding: Progress | None = None,
     **options: Unpack[EncodeKeywords],
 ) -> Roundtrip:
-    """Compress ``src`` into ``folder``, decode the file, and compare; ``options`` as for ``ReducioCodec.compress``, and
-    ``decoder`` is the one that the file is decoded with, too.
+    """Compress ``src`` into ``folder``, decode the file, and compare; ``src``, ``rate`` and ``options`` as for
+    ``ReducioCodec.compress``, and ``decoder`` is the one that the file is decoded with, too. Frames without a file are held in
+    memory, and what is made of them is called ``video``.
 
     ``progress`` is called while the file is written, ``decoding`` while it is read back and compared.
 
     Raises:
         InputError, VideoError: as ``ReducioCodec.compress``; InputError also if ``folder`` is a file.
     """
-    source, target = given_path(src), given_path(folder)
+    stored, target = isinstance(src, str | os.PathLike), given_path(folder)
+    source = given_path(src) if stored else list(frames_of(src))  # it is read twice
     name, references = choose_decoder(
         codec.model, decoder=options.pop("decoder", None), references=options.get("references")
     )
@@ -106,9 +113,10 @@ def roundtrip(
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"can't make the folder {target}: {error.strerror}") from error
-    paths = output_paths(target, source=source)
-    report = compress(codec.engine, source, paths[0], options=coding, progress=progress)
-    decoded, copied, seconds = _compare(codec, source, paths, decoder=name, progress=decoding)
+    paths = output_paths(target, source=source if isinstance(source, Path) else Path("video"))
+    report = compress(codec.engine, source, paths[0], options=coding, rate=rate, progress=progress)
+    with open_source(source, rate=rate, audio=False) as again:
+        decoded, copied, seconds = _compare(codec, again.frames, paths, decoder=name, progress=decoding)
     return Roundtrip(
         file=report,
         decoder=name,
@@ -125,14 +133,19 @@ def _writer(path: Path, video: RdcVideo, *, width: int, height: int) -> VideoWri
 
 
 def _compare(
-    codec: ReducioCodec, source: Path, paths: tuple[Path, ...], *, decoder: str, progress: Progress | None
+    codec: ReducioCodec,
+    frames: Iterator[VideoFrame],
+    paths: tuple[Path, ...],
+    *,
+    decoder: str,
+    progress: Progress | None,
 ) -> tuple[Quality, Quality, float]:
-    """Decodes the file beside its source, writes the videos and the strip; both qualities and the seconds it took."""
+    """Decodes the file beside its source's frames, writes the videos and the strip; both qualities and the seconds it took."""
     decoded_meters, copied_meters, seconds = _Meters(), _Meters(), 0.0
     done = 0
     liveliest: tuple[float, Clip, Clip, Clip] | None = None  # motion, source, key frame, decoded
-    with codec.open_file(paths[0]) as video, open_video(source) as reader:
-        header, frames = video.header, iter(reader)
+    with codec.open_file(paths[0]) as video:
+        header = video.header
         pair = SideBySide(height=header.height, width=header.width)
         with (
             _writer(paths[1], video, width=header.width, height=header.height) as plain,
@@ -145,7 +158,7 @@ def _compare(
                 seconds += time.perf_counter() - began
                 original = np.stack([frame.rgb for _, frame in zip(decoded, frames, strict=False)])
                 if len(original) != len(decoded):
-                    raise VideoError(f"{source} gave fewer frames when it was read a second time")
+                    raise VideoError(f"{paths[0]}: its source gave fewer frames when it was read a second time")
                 keyframe = video.keyframe(record)
                 copied = np.repeat(keyframe[None], len(decoded), 0)
                 place = record.references[0] - record.start

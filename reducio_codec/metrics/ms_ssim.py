@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from reducio_codec.errors import InputError
+from reducio_codec.metrics.psnr import check_bytes
 from reducio_codec.metrics.ssim import SIGMA, WINDOW
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -29,11 +30,9 @@ C2 = (0.03 * 255) ** 2
 
 def ms_ssim(reference: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> float:
     """MS-SSIM of two uint8 pictures ``(H, W, 3)``, sides of 161 or more; 1 for equal ones, never below 0."""
-    if reference.shape != decoded.shape or min(reference.shape[:2]) < SMALLEST_SIDE:
-        raise InputError(
-            f"pictures are {reference.shape} and {decoded.shape}; "
-            f"both must have one shape, and sides of {SMALLEST_SIDE} or more"
-        )
+    check_bytes(reference, decoded, name="pictures")
+    if min(reference.shape[:2]) < SMALLEST_SIDE:
+        raise InputError(f"pictures are {reference.shape}; their shape must have sides of {SMALLEST_SIDE} or more")
     x, y = to_channels(reference), to_channels(decoded)  # (3, 1, H, W) each
     product = torch.ones(3, dtype=torch.float64)
     for scale, weight in enumerate(WEIGHTS):

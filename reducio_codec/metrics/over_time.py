@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reducio_codec.errors import InputError
-from reducio_codec.metrics.psnr import psnr
+from reducio_codec.metrics.psnr import check_bytes, psnr
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +75,7 @@ def saw_tooth(table: Sequence[AtDistance]) -> float | None:
 
 def psnr_by_frame(reference: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> NDArray[np.float64]:
     """dB of each frame: ``(T, H, W, 3)`` uint8 each to ``(T,)``; equal frames have 80."""
-    if reference.shape != decoded.shape or reference.dtype != np.uint8 or decoded.dtype != np.uint8:
-        raise InputError(
-            f"clips are {reference.dtype} {reference.shape} and {decoded.dtype} {decoded.shape}; "
-            "both must be uint8 (T, H, W, 3) of one shape"
-        )
+    check_bytes(reference, decoded, name="clips")
     return np.array([psnr(a, b) for a, b in zip(reference, decoded, strict=True)])  # (T,)
 
 

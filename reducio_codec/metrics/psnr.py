@@ -39,11 +39,7 @@ class PsnrMeter:
 
     def add(self, reference: NDArray[np.uint8], decoded: NDArray[np.uint8], *, keyframe: int) -> None:
         """One clip: ``(T, H, W, 3)`` uint8 each; ``keyframe`` is the key frame's place, 0 to T-1."""
-        if reference.shape != decoded.shape or reference.dtype != np.uint8 or decoded.dtype != np.uint8:
-            raise InputError(
-                f"clips are {reference.dtype} {reference.shape} and {decoded.dtype} {decoded.shape}; "
-                "both must be uint8 (T, H, W, 3) of one shape"
-            )
+        check_bytes(reference, decoded, name="clips")
         errors = np.array([squared_error(a, b) for a, b in zip(reference, decoded, strict=True)])  # (T,)
         self._paper.append(float(np.mean(-10 * np.log10(errors + FLOOR))))
         self._pooled.append(decibels(float(errors.mean())))
@@ -70,7 +66,19 @@ def squared_error(reference: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> f
 
 def psnr(reference: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> float:
     """dB of two uint8 arrays of one shape, one error over all of it; 80 where they are equal."""
+    check_bytes(reference, decoded, name="pictures")
     return decibels(squared_error(reference, decoded))
+
+
+def check_bytes(reference: NDArray[np.uint8], decoded: NDArray[np.uint8], *, name: str) -> None:
+    """InputError unless both are uint8 arrays of one shape: floats would be cut off without a word."""
+    if any(not isinstance(x, np.ndarray) or x.dtype != np.uint8 for x in (reference, decoded)):
+        found = " and ".join(f"{type(x).__name__} of {getattr(x, 'dtype', '?')}" for x in (reference, decoded))
+        raise InputError(
+            f"{name} are {found}; allowed: uint8 arrays (of floats in [-1, 1], io.pixels.to_bytes(x).numpy() makes them)"
+        )
+    if reference.shape != decoded.shape:
+        raise InputError(f"{name} are {reference.shape} and {decoded.shape}; both must be of one shape")
 
 
 def decibels(error: float) -> float:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
 from reducio_codec.errors import InputError
+from reducio_codec.metrics.psnr import check_bytes
 
 WINDOW = 11
 SIGMA = 1.5
@@ -16,11 +17,9 @@ SIGMA = 1.5
 
 def ssim(reference: NDArray[np.uint8], decoded: NDArray[np.uint8]) -> float:
     """SSIM of two uint8 pictures ``(H, W, 3)``, sides of 11 pixels or more; 1 for equal ones."""
-    if reference.shape != decoded.shape or min(reference.shape[:2]) < WINDOW:
-        raise InputError(
-            f"pictures are {reference.shape} and {decoded.shape}; "
-            f"both must have one shape, and sides of {WINDOW} or more"
-        )
+    check_bytes(reference, decoded, name="pictures")
+    if min(reference.shape[:2]) < WINDOW:
+        raise InputError(f"pictures are {reference.shape}; their shape must have sides of {WINDOW} or more")
     score = structural_similarity(
         reference,
         decoded,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from reducio_codec.config import CLIP_LENGTH, TilingConfig
 from reducio_codec.errors import InputError
 from reducio_codec.models.posterior import Posterior
+from reducio_codec.models.precision import Dtype
 
 
 class ModelConfig(Protocol):
@@ -268,7 +269,7 @@ class CodecModel(nn.Module, ABC):
         """Whether ``optimize_for_inference`` has anything to offer."""
         return False
 
-    def optimize_for_inference(self, *, dtype: torch.dtype = torch.float32) -> Self:
+    def optimize_for_inference(self, *, dtype: Dtype = torch.float32) -> Self:
         """Make this model faster for inference, in place; afterwards it can be neither trained nor saved."""
         raise InputError("this model has nothing to optimise; run it under autocast")
 

@@ -3,25 +3,43 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
+from reducio_codec.config import DTYPES
 from reducio_codec.errors import InputError
 
-ALLOWED = (torch.float32, torch.bfloat16, torch.float16)
+NAMES: dict[str, torch.dtype] = {name: getattr(torch, own) for name, own in DTYPES.items()}
+
+Dtype = torch.dtype | Literal["float32", "fp32", "bfloat16", "bf16", "float16", "fp16"]
+"""What every ``dtype`` argument takes: torch's own, or its name."""
 
 
-def resolve_dtype(dtype: torch.dtype | Literal["auto"], *, device: torch.device) -> torch.dtype:
-    """``"auto"`` is bfloat16 where the device multiplies it natively and float32 otherwise.
+def as_dtype(dtype: Dtype) -> torch.dtype:
+    """float32, bfloat16 or float16, by torch's own dtype or by its name; InputError for others."""
+    return _named(dtype, allowed=_ALLOWED)
+
+
+def resolve_dtype(dtype: Dtype | Literal["auto"], *, device: torch.device) -> torch.dtype:
+    """As ``as_dtype``; ``"auto"`` is bfloat16 where the device multiplies it natively and float32 otherwise.
 
     float16 is never chosen: its range is too small for the activations of such models, which overflow to NaN.
     """
     if dtype == "auto":
         return torch.bfloat16 if _has_bfloat16(device) else torch.float32
-    if dtype not in ALLOWED:
-        raise InputError(f"dtype is {dtype!r}; allowed: 'auto', {', '.join(str(item) for item in ALLOWED)}")
-    return dtype
+    return _named(dtype, allowed=f"'auto', {_ALLOWED}")
+
+
+_ALLOWED = ", ".join([*map(repr, NAMES), *map(str, dict.fromkeys(NAMES.values()))])
+
+
+def _named(dtype: Any, *, allowed: str) -> torch.dtype:
+    found = NAMES.get(dtype) if isinstance(dtype, str) else dtype
+    if found not in NAMES.values():
+        raise InputError(f"dtype is {dtype!r}; allowed: {allowed}")
+    assert isinstance(found, torch.dtype)
+    return found
 
 
 def fast_autocast(device: torch.device) -> torch.autocast:

@@ -43,10 +43,16 @@ LARGEST_MAGNITUDE = 1 << 20
 
 
 class LatentCoder:
-    """Quantiser and entropy coder of one model's latent (z, t, h, w), normalised to about unit variance."""
+    """Quantiser and entropy coder of one model's latent (z, t, h, w), normalised to about unit variance.
 
-    def __init__(self, tables: LatentTables) -> None:
+    Args:
+        tables: what it knows of the latent.
+        stored: what the model folder's file says, of which they come.
+    """
+
+    def __init__(self, tables: LatentTables, *, stored: bytes | None = None) -> None:
         self.tables = tables
+        self._stored = stored
         self.channels = len(tables.multipliers)
         self._weights = np.array(tables.weights, dtype=np.int64)  # (channel, time, pass, 3)
         self._scales = np.array(tables.scales, dtype=np.int64)  # (channel, time, pass, class)
@@ -57,10 +63,18 @@ class LatentCoder:
         path = Path(folder) / "entropy.json"
         if not path.is_file():
             return cls(LatentTables.default(channels))
-        coder = cls(LatentTables.from_json(read_document(path)))
+        coder = cls(LatentTables.from_json(read_document(path)), stored=path.read_bytes())
         if coder.channels != channels:
             raise WeightsError(f"{path} is for {coder.channels} channels; the model's latent has {channels}")
         return coder
+
+    @property
+    def to_store(self) -> bytes | dict[str, Any] | None:
+        """What a model folder's entropy.json is to hold: byte for byte what was loaded, since files name its hash; None for the
+        generic tables, which aren't stored."""
+        if self._stored is not None:
+            return self._stored
+        return None if self.tables == LatentTables.default(self.channels) else self.tables.to_json()
 
     def channel_step(self, channel: int, step: float) -> int:
         """Quantiser step of a channel in units of 1/1024 standard deviation."""

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from reducio_codec.io.pixels import to_unit
 from reducio_codec.models.contract import CodecModel
+from reducio_codec.models.precision import Dtype
 from reducio_codec.rdc.fit import fit_tables
 from reducio_codec.train.recipe import Recipe
 from reducio_codec.weights.card import ModelCard
 from reducio_codec.weights.io import save_model
+from reducio_codec.weights.layout import model_name
 
 _TABLE_STEPS = (0.35, 0.7, 1.4)
 
@@ -25,7 +27,7 @@ def export(
     model: CodecModel,
     folder: Path,
     *,
-    dtype: torch.dtype,
+    dtype: Dtype,
     widths: Tensor,
     clips: Iterable[Tensor],
     card: str,
@@ -54,10 +56,10 @@ def export(
     return save_model(network, folder, card=card, dtype=dtype, entropy=entropy)
 
 
-def card_text(recipe: Recipe, *, command: str, results: str) -> str:
+def card_text(recipe: Recipe, folder: Path, *, command: str, results: str) -> str:
     """A card that says what is known; who trains adds the rest."""
     return ModelCard(
-        name=recipe.export.name,
+        name=recipe.export.name or model_name(folder),
         licence=recipe.export.licence,
         summary=f"Reducio-VAE ({recipe.model.architecture}) with the decoders {', '.join(recipe.model.decoders)}.",
         source=f"Trained by `{command}`. {results}",

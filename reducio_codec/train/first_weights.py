@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -76,7 +75,7 @@ def start_from_clips(model: ReducioLite, recipe: Recipe, *, clips: Iterator[Tens
 
 def _take_weights(model: nn.Module, name: str, *, channels: int) -> Tensor:
     """Copies what both have; the whole encoder must fit, and a decoder that the other hasn't got stays fresh."""
-    other, info = load_pretrained(_model_folder(name))
+    other, info = load_pretrained(name)
     source, target = other.state_dict(), model.state_dict()
     for key, value in target.items():
         fresh = key.startswith("decoders.") and key.split(".")[1] not in other.decoder_names
@@ -89,17 +88,11 @@ def _take_weights(model: nn.Module, name: str, *, channels: int) -> Tensor:
     return torch.tensor(LatentCoder.load(info.folder, channels=channels).tables.multipliers) / UNIT
 
 
-def _model_folder(name: str) -> str | Path:
-    """A run's output folder stands for the model in it."""
-    inside = Path(name) / "model"
-    return inside if (inside / "config.json").is_file() else name
-
-
 def kept_tables(recipe: Recipe) -> dict[str, Any] | None:
     """The latent coder's tables that a run with a frozen encoder must keep; None for any other run."""
     if "encoder" not in recipe.train.freeze:
         return None
-    source = resolve(_model_folder(recipe.start.weights)).folder / ENTROPY_FILE
+    source = resolve(recipe.start.weights).folder / ENTROPY_FILE
     if not source.is_file():
         return None
     tables: dict[str, Any] = json.loads(source.read_text(encoding="utf-8"))

@@ -276,8 +276,8 @@ class ValidationOptions:
 class ExportOptions:
     """The model folder at the end, OUT/model."""
 
-    name: str = "my-model"
-    """Its name in the card."""
+    name: str = ""
+    """Its name in the card; empty: that of the run's folder."""
     licence: str = "unknown"
     """SPDX name in the card."""
     dtype: StoredType = "float16"

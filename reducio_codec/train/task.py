@@ -31,7 +31,6 @@ from reducio_codec.train.validate import Validation, decode_all, validate
 from reducio_codec.training.checkpoint import Position
 from reducio_codec.training.held_out import HeldOutClip
 from reducio_codec.training.loop import RunReport, run_task
-from reducio_codec.training.options import DTYPES
 from reducio_codec.training.run import Run
 from reducio_codec.training.run_log import Curve
 from reducio_codec.training.scan import CACHE_FOLDER, ScanResult
@@ -59,6 +58,7 @@ def train(
     out: str | Path,
     cache: str | Path | None = None,
     profile: bool = False,
+    export: bool = False,
 ) -> TrainReport:
     """Train, or go on with the run in ``out``; the finished model is ``out/model``.
 
@@ -66,6 +66,7 @@ def train(
         data, val: folders of videos, or CSV or JSONL files that list them.
         cache: where decoded videos are kept; ``out/cache`` unless given.
         profile: run a few steps, save nothing, and report where the time goes.
+        export: train nothing, and write ``out/model`` from the last checkpoint of a run that was interrupted.
 
     Raises:
         InputError: the data, the recipe, or what is in ``out`` doesn't allow it.
@@ -74,7 +75,7 @@ def train(
     out = Path(out)
     cache = out / CACHE_FOLDER if cache is None else Path(cache)
     task = CodecTask(recipe, data=data, val=val, cache=cache)
-    report = run_task(task, out=out, report=TrainReport(), cache=cache, profile=profile)
+    report = run_task(task, out=out, report=TrainReport(), cache=cache, profile=profile, export=export)
     report.validation, report.skipped = task.last, task.skipped
     return report
 
@@ -185,10 +186,10 @@ class CodecTask:
         return export(
             cast(CodecModel, run.shown),
             folder,
-            dtype=DTYPES[recipe.export.dtype],
+            dtype=recipe.export.dtype,
             widths=cast(Tensor, loss.widths),
             clips=islice(self._statistics(), recipe.export.table_clips),
-            card=card_text(recipe, command="reducio-codec train", results=results),
+            card=card_text(recipe, folder, command="reducio-codec train", results=results),
             tables=kept_tables(recipe),
         )
 

@@ -16,9 +16,9 @@ from reducio_codec.io.files import atomic_write, writing_errors
 from reducio_codec.training.recipe_file import differences
 from reducio_codec.training.run_log import BOARD_FOLDER, LOG_FILE, STRIPS_FOLDER
 from reducio_codec.training.scan import CACHE_FOLDER
+from reducio_codec.weights.layout import RECIPE_FILE
 
 STATE_FILE = "state.json"
-RECIPE_FILE = "recipe.json"
 
 _LEFTOVERS = ("checkpoints", "latest", "best", LOG_FILE, BOARD_FOLDER, STRIPS_FOLDER)
 """What a run writes before it is finished, beside its recipe."""

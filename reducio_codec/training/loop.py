@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
+from reducio_codec.errors import InputError
 from reducio_codec.training.acceleration import accelerated
 from reducio_codec.training.checkpoint import Checkpoints, Position, check_folder, nothing_left, read_position
 from reducio_codec.training.live import Show, Standing, place, shown_progress
@@ -24,6 +25,7 @@ from reducio_codec.training.run_log import plot_curve
 from reducio_codec.training.scan import CACHE_FOLDER
 from reducio_codec.training.schedule import share_done
 from reducio_codec.training.task import Setting, Task
+from reducio_codec.weights.layout import MODEL_FOLDER
 
 _log = logging.getLogger(__name__)
 
@@ -49,13 +51,16 @@ class RunReport:
 Report = TypeVar("Report", bound=RunReport)
 
 
-def run_task(task: Task, *, out: Path, report: Report, cache: Path | None = None, profile: bool = False) -> Report:
+def run_task(
+    task: Task, *, out: Path, report: Report, cache: Path | None = None, profile: bool = False, export: bool = False
+) -> Report:
     """Train, or go on with the run in ``out``; the finished model is ``out/model``.
 
     Args:
         report: is filled in.
         cache: where the task keeps what it has made of its data; ``out/cache`` unless given.
         profile: run a few steps, save nothing, and report where the time goes.
+        export: train nothing, and write ``out/model`` from the last checkpoint of a run that was interrupted.
 
     Raises:
         InputError: the data, the recipe, or what is in ``out`` doesn't allow it.
@@ -70,6 +75,8 @@ def run_task(task: Task, *, out: Path, report: Report, cache: Path | None = None
                 document = dict(task.document())
                 check_folder(out, document)
             folder = None if profile else checkpoints.find()
+            if export and folder is None:
+                raise InputError(f"{out} has no checkpoint that a model could be written from")
             setting = Setting(
                 accelerator=accelerator,
                 checkpoints=checkpoints,
@@ -81,6 +88,11 @@ def run_task(task: Task, *, out: Path, report: Report, cache: Path | None = None
                 learning=task.learning,
             )
             run = task.build(setting)
+        if export:
+            load_state(run, cast(Path, folder))
+            _note(report, run, [])
+            _finish(task, run, report)
+            return report
         if run.position.step:
             _log.info("goes on after step %d", run.position.step)
         run.log = setting.open_log()
@@ -91,13 +103,19 @@ def run_task(task: Task, *, out: Path, report: Report, cache: Path | None = None
                 _run_steps(task, run, stopped=stopped, show=show)
             _note(report, run, stopped)
             if report.finished:
-                run.gather()
+                _finish(task, run, report)
                 if accelerator.is_main_process:
-                    report.model = task.finish(run, out / "model")
                     plot_curve(out, task.curve)
         finally:
             run.log.close()
     return report
+
+
+def _finish(task: Task, run: Run, report: RunReport) -> None:
+    """Write the model as it is now."""
+    run.gather()
+    if run.accelerator.is_main_process:
+        report.model = task.finish(run, run.checkpoints.out / MODEL_FOLDER)
 
 
 def _options(task: Task, accelerator: Any) -> RunOptions:

@@ -8,18 +8,10 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Literal
 
-import torch
-
 from reducio_codec.errors import InputError
 
 StoredType = Literal["float16", "bfloat16", "float32"]
 """What the weights of a finished model are stored as."""
-
-DTYPES: dict[StoredType, torch.dtype] = {
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-    "float32": torch.float32,
-}
 
 
 def check(name: str, value: Any, good: bool, allowed: str) -> None:

@@ -23,9 +23,10 @@ from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.io.files import PendingFile, atomic_write, writing_errors
 from reducio_codec.models.contract import CodecModel
 from reducio_codec.models.factory import CONFIGS, build_model
+from reducio_codec.models.precision import Dtype, as_dtype
 from reducio_codec.weights.card import read_licence
 from reducio_codec.weights.latent_space import decoding_id, tensors_id
-from reducio_codec.weights.layout import CARD_FILE, CONFIG_FILE, ENTROPY_FILE, TENSOR_FILE, read_document
+from reducio_codec.weights.layout import CARD_FILE, CONFIG_FILE, ENTROPY_FILE, TENSOR_FILE, model_name, read_document
 
 FORMAT = 1
 """Version of the folder's layout. A reader refuses a larger one."""
@@ -39,7 +40,7 @@ class ModelInfo:
     """Where a loaded model came from, for reports and for the header of an ``.rdc`` file."""
 
     id: str
-    """The name it was asked for by: a bundled name, a folder's name, or ``org/name@commit``."""
+    """The name it was asked for by: a bundled name, a folder's name (``model_name``), or ``org/name@commit``."""
     hash: str
     """sha256 (hex) over config.json, model.safetensors and entropy.json."""
     version: int
@@ -71,24 +72,32 @@ def save_model(
     folder: str | Path,
     *,
     card: str,
-    dtype: torch.dtype | None = None,
-    entropy: Mapping[str, Any] | None = None,
+    dtype: Dtype | None = None,
+    entropy: Mapping[str, Any] | bytes | None = None,
     version: int = 1,
 ) -> Path:
     """Write ``model`` into ``folder`` (made if missing) and return the folder.
 
     ``card`` is the text of its README.md, ``dtype`` what floating-point tensors are stored as (None: as they are),
-    ``entropy`` the latent coder's tables, ``version`` the model's. The configuration is written last: a killed run leaves no
+    ``entropy`` the latent coder's tables (bytes: as another model's file has them; None: it has none, and those of a model that
+    was there before are removed), ``version`` the model's. The configuration is written last: a killed run leaves no
     loadable half.
     """
     target = Path(folder)
     with writing_errors(target):
         target.mkdir(parents=True, exist_ok=True)
-    tensors = {key: _stored(value, dtype=dtype) for key, value in model.state_dict().items()}
+    kind = None if dtype is None else as_dtype(dtype)
+    tensors = {key: _stored(value, dtype=kind) for key, value in model.state_dict().items()}
     config = cast(Any, model).config
     document = {"architecture": config.architecture, "format": FORMAT, "version": version, **config.to_json()}
     _write_tensors(target / TENSOR_FILE, tensors)
-    if entropy is not None:
+    if entropy is None:
+        with writing_errors(target):
+            (target / ENTROPY_FILE).unlink(missing_ok=True)
+    elif isinstance(entropy, bytes):
+        with atomic_write(target / ENTROPY_FILE) as file:
+            file.write(entropy)
+    else:
         _write_text(target / ENTROPY_FILE, json.dumps(entropy, separators=(",", ":"), sort_keys=True))
     _write_text(target / CARD_FILE, card.rstrip("\n"))
     _write_text(target / CONFIG_FILE, _config_text(document).rstrip("\n"))
@@ -100,7 +109,7 @@ def load_model(
     *,
     decoders: Sequence[str] | str | None = None,
     device: torch.device | str = "cpu",
-    dtype: torch.dtype | None = None,
+    dtype: Dtype | None = None,
     model_id: str | None = None,
     expected_sha256: str | None = None,
 ) -> tuple[CodecModel, ModelInfo]:
@@ -110,7 +119,7 @@ def load_model(
     ``expected_sha256`` is what model.safetensors must hash to. Raises WeightsError for a missing or damaged file, an
     unknown architecture or format, and for the first key that is missing, unknown or of another shape.
     """
-    source = Path(folder)
+    source, kind = Path(folder), torch.float32 if dtype is None else as_dtype(dtype)
     for name in (CONFIG_FILE, TENSOR_FILE):
         if not (source / name).is_file():
             raise WeightsError(f"{source} has no {name}; a model folder holds {CONFIG_FILE} and {TENSOR_FILE}")
@@ -122,12 +131,12 @@ def load_model(
     latent_space = tensors_id(tensors, model.config)
     tables = source / ENTROPY_FILE
     latent_hash = decoding_id(tensors, model.config, tables=file_sha256(tables) if tables.is_file() else None)
-    state = {key: _loaded(value, device=device, dtype=dtype) for key, value in tensors.items()}
+    state = {key: _loaded(value, device=device, dtype=kind) for key, value in tensors.items()}
     model.load_state_dict(state, strict=True, assign=True)
     _assert_no_meta(model)
     model.requires_grad_(False).eval()
     info = ModelInfo(
-        id=source.resolve().name if model_id is None else model_id,
+        id=model_name(source) if model_id is None else model_id,
         hash=_model_hash(source, tensor_digest=digest),
         version=read_version(source / CONFIG_FILE),
         latent_space=latent_space,
@@ -249,10 +258,8 @@ def _stored(value: Tensor, *, dtype: torch.dtype | None) -> Tensor:
     return value.detach().to(device="cpu", dtype=target, copy=True).contiguous()
 
 
-def _loaded(value: Tensor, *, device: torch.device | str, dtype: torch.dtype | None) -> Tensor:
-    if not value.is_floating_point():
-        return value.to(device=device)
-    return value.to(device=device, dtype=torch.float32 if dtype is None else dtype)
+def _loaded(value: Tensor, *, device: torch.device | str, dtype: torch.dtype) -> Tensor:
+    return value.to(device=device, dtype=dtype) if value.is_floating_point() else value.to(device=device)
 
 
 def _assert_no_meta(model: nn.Module) -> None:

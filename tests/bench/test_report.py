@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench.__main__ import main
-from bench.report.page import from_markdown
+from bench.report.page import build, from_markdown
 from tests.helpers import moving_video
 from tests.train.conftest import write_video
 
@@ -45,6 +46,17 @@ def page(results: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -
     )
     assert done.exit_code == 0, done.output
     return path
+
+
+def test_players_come_before_tables(results: tuple[Path, Path], page: Path) -> None:
+    def order(text: str) -> list[str]:
+        found = re.findall(r'<section id="([a-z-]+)"', text)
+        assert re.findall(r'<a href="#([a-z-]+)"', text) == found
+        return found
+
+    assert order(page.read_text(encoding="utf-8"))[:2] == ["players", "tables"]
+    without = build(results[1], players=[], no_players="nobody asked")
+    assert order(without)[0] == "tables" and order(without)[-1] == "players" and "nobody asked" in without
 
 
 @pytest.fixture(scope="module")

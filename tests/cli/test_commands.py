@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from reducio_codec.cli import encode as encode_command
 from reducio_codec.cli import main
 from reducio_codec.cli import roundtrip as roundtrip_command
 from reducio_codec.cli.options import coding_options
 from reducio_codec.config import LiteConfig
 from reducio_codec.io.video import open_video, read_clip
 from reducio_codec.models.lite.model import ReducioLite
+from reducio_codec.models.precision import NAMES
 from reducio_codec.rdc.ranges import STEP_RANGE
 from reducio_codec.weights.card import ModelCard
 from reducio_codec.weights.io import save_model
@@ -236,7 +239,7 @@ def test_wrong_and_unknown_models(model: str, rdc: Path, make_video: MakeVideo, 
         ["--tile-size", "huge"],
         ["--tile-overlap", "48"],
         ["--device", "tpu"],
-        ["--precision", "int8"],
+        ["--dtype", "int8"],
         ["--threads", "0"],
     ],
 )
@@ -246,6 +249,24 @@ def test_option_values_are_checked(model: str, make_video: MakeVideo, tmp_path: 
     refused(run("encode", source, "-o", tmp_path / "x.rdc", "-m", model, *options), code=2)
     assert not (tmp_path / "x.rdc").exists()
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("name", ["encode", "decode", "roundtrip", "generate", "extract"])
+def test_commands_with_a_device_take_dtypes_by_every_name(name: str) -> None:
+    parameters = {parameter.name: parameter for parameter in import_module(f"reducio_codec.cli.{name}").command.params}
+    assert {"device", "dtype"} <= parameters.keys()
+    assert set(parameters["dtype"].type.choices) == {"auto", *NAMES}
+
+
+def test_dtype_reaches_the_model(
+    model: str, make_video: MakeVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, opened = make_video(frames=1), []
+    real = encode_command.open_codec
+    monkeypatch.setattr(encode_command, "open_codec", lambda *a, **more: opened.append(real(*a, **more)) or opened[-1])
+    for option in ("--dtype float32", "--dtype bf16", "--dtype bfloat16", "--precision fp16"):
+        assert run("encode", source, "-f", "-m", model, *option.split()).exit_code == 0
+    assert [codec.dtype for codec in opened] == [torch.float32, torch.bfloat16, torch.bfloat16, torch.float16]
 
 
 def test_step_range_is_the_coders() -> None:

@@ -33,7 +33,7 @@ SAID = {
     },
     "generate": {
         "image_encoder= gives it one": "--image-encoder gives it one",
-        "dtype is float16": "--precision is float16",
+        "dtype is float16": "--dtype is float16",
     },
     "models": {"decoder is 'x'": "decoder is 'x'"},
 }  # fmt: skip

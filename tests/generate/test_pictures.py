@@ -66,7 +66,8 @@ def test_broken_files(tmp_path: Path) -> None:
     ("value", "words"),
     [
         (3, "a int"),
-        (RGB.astype(np.float32), "an array of float32"),
+        (RGB.astype(np.float32), "divide bytes by 127.5"),
+        (RGB.astype(np.int32), "an array of int32"),
         (RGB[..., :2], "shape (20, 30, 2)"),
         (RGB[:0], "shape (0, 30, 3)"),
         (RGB[None], "shape (1, 20, 30, 3)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from reducio_codec.cli import main
+from reducio_codec.cli.generate import command as generate_command
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.generate import ReducioDiT, ReducioDiTPipeline, latent_space_id, load_dit, save_dit
@@ -24,6 +26,7 @@ from reducio_codec.generate.config import DiTConfig
 from reducio_codec.generate.train.recipe import DitRecipe, read_dit_recipe
 from reducio_codec.generate.train.task import train_dit
 from reducio_codec.training.run_log import read_log
+from reducio_codec.weights.zoo import list_models
 from tests.generate.conftest import CARD, SaveDit, awake
 from tests.generate.test_train_dit import TINY, Make, losses, recipe, shards, weights
 from tests.helpers import moving_video
@@ -279,7 +282,7 @@ def test_teachers_that_are_refused(
 def test_a_run_that_is_not_finished_is_no_teacher(recipe: Make, shards: Path, tmp_path: Path) -> None:
     train_dit(recipe(run={"steps": 1}), latents=[shards], out=tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "model")
-    with pytest.raises(InputError, match="which holds a run that isn't finished"):
+    with pytest.raises(InputError, match="holds a run that isn't finished"):
         train_dit(student(recipe, tmp_path / "run"), latents=[shards], out=tmp_path / "next")
 
 
@@ -324,13 +327,22 @@ def test_a_student_needs_a_teacher(recipe: Make, shards: Path, tmp_path: Path) -
 
 
 def test_the_bundled_student_makes_a_clip_in_four_evaluations() -> None:
-    pipe = ReducioDiTPipeline.from_pretrained("reducio-dit-lite-4step")
+    pipe = ReducioDiTPipeline.from_pretrained()
+    assert pipe.config.distilled_steps == 4
     batches: list[int] = []
     with pipe._model.use() as model:
         model.register_forward_hook(lambda _module, inputs, _out: batches.append(len(inputs[0])))
     video = pipe(image=PICTURE, seed=0)
     assert batches == [1] * 4
     assert np.array_equal(video[7], PICTURE) and not np.array_equal(video[15], PICTURE)
+
+
+def test_everything_that_generates_has_one_default() -> None:
+    (model,) = [parameter for parameter in generate_command.params if parameter.name == "model"]
+    default = inspect.signature(ReducioDiTPipeline.from_pretrained).parameters["name_or_folder"].default
+    assert default == model.default and default in {e.name for e in list_models() if e.kind == "generator"}
+    readme = Path(__file__).parents[2] / "README.md"
+    assert f"The default is the bundled `{default}`" in " ".join(readme.read_text(encoding="utf-8").split())
 
 
 def test_the_bundled_recipe() -> None:

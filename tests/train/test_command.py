@@ -95,6 +95,8 @@ def place(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ("tiny.toml --data videos --out notes", 2, "notes isn't empty and holds no run; choose another --out"),
         ("tiny.toml --data videos --out tiny.toml", 2, "tiny.toml is a file; --out must be a folder, a new one or"),
         ("tiny.toml --data videos --out notes --profile", 2, "needs a new --out; notes exists"),
+        ("tiny.toml --data videos --export", 2, "run has no checkpoint that a model could be written from"),
+        ("tiny.toml --data videos --export --profile", 2, "--profile saves no run; give one of them"),
         ("tiny.toml --data videos --cache tiny.toml", 2, "the cache tiny.toml is a file; it must be a folder"),
         ("noweights.toml --data videos --weights notes", 1, "notes has no config.json; a model folder holds"),
         ("noweights.toml --data videos --weights nosuch", 1, "no model 'nosuch': not bundled (reducio-lite"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from reducio_codec import ReducioCodec
-from reducio_codec.errors import InputError, ReducioError
+from reducio_codec.errors import InputError, ReducioError, WeightsError
 from reducio_codec.train.clip_loss import ClipLoss
 from reducio_codec.train.recipe import Recipe
 from reducio_codec.train.task import CodecTask, train
@@ -153,3 +154,25 @@ def test_profile_saves_nothing(recipe: Make, videos: Path, tmp_path: Path, monke
     report = train(recipe(), data=videos, val=None, out=tmp_path / "run", cache=tmp_path / "cache", profile=True)
     assert {"wait for clips", "forward", "backward", "update"} <= report.profile.keys()
     assert not (tmp_path / "run").exists()
+
+
+def test_an_interrupted_run_gives_its_model(recipe: Make, videos: Path, tmp_path: Path) -> None:
+    out, cache = tmp_path / "first", tmp_path / "cache"
+    with pytest.raises(InputError, match="first has no checkpoint"):
+        train(recipe(), data=videos, val=None, out=out, cache=cache, export=True)
+    assert not out.exists()
+    train(recipe(run={"steps": 2}), data=videos, val=None, out=out, cache=cache)
+    shutil.rmtree(out / "model")  # as if it were interrupted there
+    with pytest.raises(WeightsError, match=r"first holds a run that isn't finished; .*--export"):
+        ReducioCodec.from_pretrained(out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    report = train(recipe(run={"steps": 6}), data=videos, val=None, out=out, cache=cache, export=True)
+    assert report.model == out / "model" and report.step == 2
+    assert {path: path.read_bytes() for path in before} == before
+    codec = ReducioCodec.from_pretrained(out)
+    assert codec.model_id == "first" and codec.decoders == ("warp", "add")
+    assert "# first\n" in (out / "model" / "README.md").read_text()
+    average = load_file(next((out / "checkpoints").iterdir()) / "ema.safetensors")
+    found = {key: torch.allclose(value, average[key], atol=1e-3) for key, value in codec.model.state_dict().items()}
+    assert sum(found.values()) > 0.8 * len(found)  # around the latent they are scaled, to unit variance
+    assert train(recipe(run={"steps": 6}), data=videos, val=None, out=out, cache=cache).step == 6

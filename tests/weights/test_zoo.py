@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zlib
@@ -14,9 +16,12 @@ from typing import Any
 
 import pytest
 
+from reducio_codec import ReducioCodec
 from reducio_codec.errors import InputError, MissingDependencyError, WeightsError
 from reducio_codec.weights import hub, zoo
+from reducio_codec.weights.io import load_model
 from reducio_codec.weights.layout import CONFIG_FILE, ENTROPY_FILE, TENSOR_FILE, ModelSource
+from tests.helpers import moving_video
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -56,6 +61,32 @@ def test_unknown_name_lists_the_bundled_ones() -> None:
 def test_a_generator_is_no_codec() -> None:
     with pytest.raises(WeightsError, match="a generator's transformer, not a codec"):
         zoo.load_pretrained("reducio-dit-lite-4step")
+
+
+def test_models_are_called_after_what_is_around_them(tmp_path: Path) -> None:
+    source = zoo.resolve("reducio-test").folder
+    for place, name in (("runs/first/model", "first"), ("mine", "mine"), ("model/model", tmp_path.name)):
+        shutil.copytree(source, tmp_path / place)
+        assert zoo.resolve(tmp_path / place).id == name
+        assert zoo.load_pretrained(tmp_path / place)[1].id == name
+        assert load_model(tmp_path / place)[1].id == name
+    codec = ReducioCodec.from_pretrained(tmp_path / "runs/first/model")
+    file = io.BytesIO()
+    codec.compress(moving_video(2, 32, 32), file, rate=8)
+    with codec.open_file(file) as video:
+        assert video.header.model == "first"
+
+
+def test_a_run_stands_for_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "runs" / "first"
+    run.mkdir(parents=True)
+    (run / "recipe.json").write_text("{}")
+    with pytest.raises(WeightsError, match=r"first holds a run that isn't finished; .*--export"):
+        zoo.resolve(run)
+    shutil.copytree(zoo.resolve("reducio-test").folder, run / "model")
+    assert zoo.resolve(run) == ModelSource(folder=run / "model", id="first")
+    monkeypatch.chdir(run)
+    assert zoo.resolve(".").id == zoo.resolve("model").id == "first"
 
 
 def test_bundled_name_and_folder(tmp_path: Path) -> None:

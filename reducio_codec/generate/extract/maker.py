@@ -21,6 +21,7 @@ from reducio_codec.generate.extract.shards import SUFFIXES, write_shard
 from reducio_codec.generate.semantic import ImageEncoder
 from reducio_codec.generate.text import TextEncoder
 from reducio_codec.io.pixels import to_unit
+from reducio_codec.models.precision import Dtype
 from reducio_codec.rdc.keyframe import encode_keyframe
 from reducio_codec.training.crops import resize
 from reducio_codec.training.scan import Video
@@ -34,7 +35,7 @@ class Encoders:
 
     codec: str
     device: str = "cpu"
-    dtype: torch.dtype = torch.float32
+    dtype: Dtype = torch.float32
     text_encoder: str | None = None
     """T5 for the captions that lie beside the videos (``clip.txt`` for ``clip.mp4``)."""
     text_tokens: int = 120

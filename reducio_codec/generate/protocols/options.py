@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from reducio_codec.config import DTYPES
 from reducio_codec.metrics.fvd import I3D_SHA256
 
 _SIZE = re.compile(r"([1-9]\d*)x([1-9]\d*)")
@@ -59,7 +60,13 @@ _GENERATION = (
     click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Clips made at once."),
     click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N."),
     click.option(
-        "--precision", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), default="auto", show_default=True
+        "--dtype",
+        "--precision",
+        "precision",
+        type=click.Choice(["auto", *DTYPES]),
+        default="auto",
+        show_default=True,
+        help="What the models compute in.",
     ),
     click.option("--offload", is_flag=True, help="Only the model whose turn it is takes memory."),
     click.option("--offline", is_flag=True, help="Fetch nothing."),

@@ -16,7 +16,7 @@ from reducio_codec.generate.config import GuidanceOf
 from reducio_codec.generate.folder import read_config
 from reducio_codec.generate.pipeline import ReducioDiTPipeline
 from reducio_codec.generate.sampling import check_sampler
-from reducio_codec.models.precision import resolve_device, resolve_dtype
+from reducio_codec.models.precision import Dtype, resolve_device, resolve_dtype
 from reducio_codec.weights.io import file_sha256
 from reducio_codec.weights.layout import TENSOR_FILE
 from reducio_codec.weights.zoo import resolve
@@ -57,7 +57,7 @@ class Settings:
     seed: int = 0
     batch: int = 4
     device: str = "cpu"
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Dtype | Literal["auto"] = "auto"
     offload: bool = False
     offline: bool = False
 
@@ -94,9 +94,7 @@ class Generator:
             if getattr(settings, name) is not None and settings.text_to_image is None:
                 raise InputError(f"{name} is {getattr(settings, name)}, but there is no text-to-image stage")
         device = resolve_device(settings.device)
-        dtype = resolve_dtype(
-            "auto" if settings.precision == "auto" else getattr(torch, settings.precision), device=device
-        )
+        dtype = resolve_dtype(settings.precision, device=device)
         pipeline = ReducioDiTPipeline.from_pretrained(
             settings.model,
             codec=settings.codec,

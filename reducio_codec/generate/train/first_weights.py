@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from reducio_codec.errors import InputError
+from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.generate.codec_match import latent_space_id
 from reducio_codec.generate.config import DiTConfig
 from reducio_codec.generate.dit import ReducioDiT
@@ -18,9 +18,8 @@ from reducio_codec.generate.pixart_init import start_from_pixart
 from reducio_codec.generate.sd_init import start_from_image_vae
 from reducio_codec.generate.started import Started
 from reducio_codec.generate.train.recipe import DitRecipe
-from reducio_codec.training.checkpoint import Checkpoints
 from reducio_codec.weights.io import file_sha256
-from reducio_codec.weights.layout import CONFIG_FILE, TENSOR_FILE
+from reducio_codec.weights.layout import CONFIG_FILE, MODEL_FOLDER, TENSOR_FILE, find_model
 from reducio_codec.weights.zoo import list_models, load_pretrained
 
 _log = logging.getLogger(__name__)
@@ -149,9 +148,10 @@ def _model_folder(option: str, name: str) -> Path:
         raise InputError(
             f"{option} is {name!r}, which isn't there or is no folder; bundled: {', '.join(map(repr, bundled))}"
         )
-    source = folder if (folder / CONFIG_FILE).is_file() else folder / "model"
+    try:
+        source = find_model(folder)
+    except WeightsError as error:
+        raise InputError(f"{option} is {name!r}: {error}") from error
     if not (source / CONFIG_FILE).is_file():
-        running = Checkpoints(folder).find() is not None
-        why = "holds a run that isn't finished" if running else f"has neither {CONFIG_FILE} nor model/{CONFIG_FILE}"
-        raise InputError(f"{option} is {name!r}, which {why}")
+        raise InputError(f"{option} is {name!r}, which has neither {CONFIG_FILE} nor {MODEL_FOLDER}/{CONFIG_FILE}")
     return source

@@ -107,8 +107,8 @@ class DitValidationOptions:
 class DitExportOptions:
     """The model folder at the end, OUT/model."""
 
-    name: str = "my-dit"
-    """Its name in the card."""
+    name: str = ""
+    """Its name in the card; empty: that of the run's folder."""
     licence: str = "unknown"
     """SPDX name in the card."""
     dtype: StoredType = "float16"

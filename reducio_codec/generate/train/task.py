@@ -23,11 +23,11 @@ from reducio_codec.generate.train.samples import Entry, LatentBatch, LatentDatas
 from reducio_codec.generate.train.validate import VALIDATION_SEED, Generator, make_loss, spread, validation_loss
 from reducio_codec.io.strips import clip_strip
 from reducio_codec.training.loop import RunReport, run_task
-from reducio_codec.training.options import DTYPES
 from reducio_codec.training.run import Run
 from reducio_codec.training.run_log import Curve
 from reducio_codec.training.task import Cost, Setting, Verdict
 from reducio_codec.weights.card import ModelCard
+from reducio_codec.weights.layout import model_name
 
 _log = logging.getLogger(__name__)
 
@@ -56,19 +56,21 @@ def train_dit(
     val: Sequence[str | Path] = (),
     out: str | Path,
     profile: bool = False,
+    export: bool = False,
 ) -> DitReport:
     """Train, or go on with the run in ``out``; the finished model is ``out/model``.
 
     Args:
         latents, val: folders of shards.
         profile: run a few steps, save nothing, and report where the time goes.
+        export: train nothing, and write ``out/model`` from the last checkpoint of a run that was interrupted.
 
     Raises:
         InputError: the shards, the recipe, or what is in ``out`` doesn't allow it.
         ReducioError: a loss that isn't finite, a full disk, a damaged shard; the last checkpoint is kept.
     """
     task = GeneratorTask(recipe, latents=[Path(folder) for folder in latents], val=[Path(folder) for folder in val])
-    report = run_task(task, out=Path(out), report=DitReport(), profile=profile)
+    report = run_task(task, out=Path(out), report=DitReport(), profile=profile, export=export)
     report.values = task.values
     return report
 
@@ -159,13 +161,13 @@ class GeneratorTask:
         export, model = self._recipe.export, cast(ReducioDiT, run.shown)
         results = f"Validation: {json.dumps(self.values)}." if self.values else ""
         card = ModelCard(
-            name=export.name,
+            name=export.name or model_name(folder),
             licence=export.licence,
             summary=f"Reducio-DiT for latents of {model.config.latent_space}. {parameters_in_words(model)}",
             use=_USE.format(codec="" if model.config.codec else ", codec=..."),
             source=f"Trained by `reducio-codec train-dit` for {run.position.step} steps. {results}",
         ).text()
-        return save_dit(model, folder, card=card, dtype=DTYPES[export.dtype])
+        return save_dit(model, folder, card=card, dtype=export.dtype)
 
 
 def parameters_in_words(model: ReducioDiT) -> str:

@@ -21,13 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reducio_codec.errors import InputError
 from reducio_codec.models.reducio.decoder import MotionDecoder
 from reducio_codec.models.reducio.encoder import MotionEncoder
 from reducio_codec.models.reducio.layers import GroupNorm, ResidualBlock, Upsample
 from reducio_codec.models.reducio.windows import TimeConv, clip_frames, convolve, empty_clip
-
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 FLOAT_FROM_LEVEL = 4
 """Levels i from here on (maps of H / 2**i) compute in float32: 3% of the multiplications, half of the error."""
@@ -228,12 +225,6 @@ class FastHead(nn.Module):
         for source, target in zip(x, out, strict=True):
             _norm_conv(self.norm, self.conv, source, target, add=False)
         return out
-
-
-def check_dtype(dtype: torch.dtype) -> None:
-    """InputError for a number format that isn't one of ``DTYPES``."""
-    if dtype not in DTYPES:
-        raise InputError(f"dtype is {dtype}; allowed: {', '.join(map(str, DTYPES))}")
 
 
 def optimize_encoder(encoder: MotionEncoder, *, dtype: torch.dtype, winograd: bool) -> None:

@@ -12,11 +12,12 @@ from reducio_codec.config import CLIP_LENGTH, ReducioConfig
 from reducio_codec.errors import InputError
 from reducio_codec.models.contract import Allowed, CodecModel, Decoder, Reference, Training
 from reducio_codec.models.posterior import Posterior, layer_norm_latent
+from reducio_codec.models.precision import Dtype, as_dtype
 from reducio_codec.models.reducio.content import ContentEncoder
 from reducio_codec.models.reducio.decoder import MotionDecoder
 from reducio_codec.models.reducio.encoder import MotionEncoder
 from reducio_codec.models.reducio.fusion import AttentionFusion
-from reducio_codec.models.reducio.inference import check_dtype, optimize_decoder, optimize_encoder
+from reducio_codec.models.reducio.inference import optimize_decoder, optimize_encoder
 from reducio_codec.models.reducio.layers import (
     ResidualBlock,
     batch_as_frames,
@@ -155,7 +156,7 @@ class ReducioVAE(CodecModel):
         """Whether ``optimize_for_inference`` has anything to offer: not for frames that are coded one by one."""
         return self.config.conv != "image"
 
-    def optimize_for_inference(self, *, dtype: torch.dtype = torch.float32, winograd: bool | None = None) -> Self:
+    def optimize_for_inference(self, *, dtype: Dtype = torch.float32, winograd: bool | None = None) -> Self:
         """Make this model faster and smaller in memory for inference, in place; the model itself is returned.
 
         See ``reducio_codec.models.reducio.inference``: afterwards it can be neither trained nor saved. It goes into eval
@@ -170,7 +171,7 @@ class ReducioVAE(CodecModel):
         """
         if not self.optimizable:
             raise InputError("a model with conv='image' has nothing to optimise; run it under autocast")
-        check_dtype(dtype)
+        dtype = as_dtype(dtype)
         if self.optimized_dtype is not None:
             raise InputError(f"this model is optimised already, for {self.optimized_dtype}; load it again for {dtype}")
         if winograd is None:
