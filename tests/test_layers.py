@@ -24,6 +24,7 @@ ROOMS = (
     "measure",
     "train",
     "generate",
+    "integrations",
     "cli",
     "__main__",
 )

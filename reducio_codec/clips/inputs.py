@@ -26,6 +26,13 @@ def as_tensor(latent: Any) -> Any:
 
 def check_latent(latent: Any, keyframe: Any, *, runner: ClipRunner) -> int:
     """Refuse a latent and key frames that don't fit each other or the model; give the number of clips."""
+    clips = check_shapes(latent, keyframe, runner=runner)
+    check_range(keyframe, name="keyframe")
+    return clips
+
+
+def check_shapes(latent: Any, keyframe: Any, *, runner: ClipRunner) -> int:
+    """``check_latent`` without a look at the values, for which an accelerator would have to be waited for."""
     for name, value, layout in (("latent", latent, "(B, z, N*t, h, w)"), ("keyframe", keyframe, "(B, 3, N, H, W)")):
         if not isinstance(value, Tensor):
             raise InputError(f"{name} is a {type(value).__name__}; allowed: a float tensor {layout}")
@@ -46,7 +53,6 @@ def check_latent(latent: Any, keyframe: Any, *, runner: ClipRunner) -> int:
             f"latent has a grid of {shape[-2:]}; a key frame of {width}x{height} pixels "
             f"needs {runner.grid(height, width)}"
         )
-    check_range(keyframe, name="keyframe")
     return clips
 
 

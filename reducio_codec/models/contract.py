@@ -163,7 +163,6 @@ class Training:
     """Class name of the layers that are sharded and recomputed one by one."""
     starts: tuple[str, ...] = ()
     """Ways to start, beside random weights and another model's: ``"flow"``, ``"image_vae"``."""
-    gradient_checkpointing: bool = False
     learned_variance: bool = False
     """Whether the posterior's variance is learned, so that a KL divergence teaches something."""
     shared: tuple[str, ...] = ()
@@ -189,9 +188,6 @@ class CodecModel(nn.Module, ABC):
     config: ModelConfig
     optimized_dtype: torch.dtype | None = None
     """What ``optimize_for_inference`` has changed it for; it has no gradients then and can't be saved."""
-
-    gradient_checkpointing: bool = False
-    """Recompute layers in the backward pass instead of keeping what they made, where ``training_of`` says that it can."""
 
     # ------------------------------------------------------------------ what it has
 
@@ -234,6 +230,18 @@ class CodecModel(nn.Module, ABC):
         """The frame of a clip that is its key frame, 0-based: 7 of 16 for the middle one."""
         return (CLIP_LENGTH - 1) // 2
 
+    @property
+    def gradient_checkpointing(self) -> bool:
+        """Recompute layers in the backward pass instead of keeping what they made: less memory, about a third more time.
+        Layers that can do so have an attribute ``checkpointing``."""
+        return any(getattr(module, "checkpointing", False) for module in self.modules())
+
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, value: bool) -> None:
+        for module in self.modules():
+            if hasattr(module, "checkpointing"):
+                setattr(module, "checkpointing", value)  # noqa: B010  nn.Module's annotations know no such attribute
+
     # ------------------------------------------------------------------ what it does
 
     @abstractmethod
@@ -249,6 +257,11 @@ class CodecModel(nn.Module, ABC):
     @abstractmethod
     def latent(self, mean: Tensor) -> Tensor:
         """Normalise the mean of a whole picture (stitched, if it was tiled): (B, z, t, h, w) to the same shape."""
+
+    def latent_scale(self, mean: Tensor) -> Tensor:
+        """By how much ``latent`` divides that mean, which broadcasts against it: a variance around the mean, divided by its
+        square, is one around the latent."""
+        return mean.new_ones(())
 
     @abstractmethod
     def decode(self, latent: Tensor, references: Sequence[Reference], *, decoder: str | None = None) -> Tensor:

@@ -60,3 +60,9 @@ def layer_norm_latent(latent: Tensor) -> Tensor:
         raise InputError(f"latent has shape {tuple(latent.shape)}; it must be (B, z, t, h, w)")
     normed = functional.layer_norm(latent.float(), latent.shape[1:], eps=LATENT_NORM_EPS)
     return normed.to(latent.dtype)
+
+
+def latent_norm_scale(latent: Tensor) -> Tensor:
+    """What ``layer_norm_latent`` divides (B, z, t, h, w) by: (B, 1, 1, 1, 1)."""
+    variance = latent.float().var((1, 2, 3, 4), correction=0, keepdim=True)
+    return (variance + LATENT_NORM_EPS).sqrt().to(latent.dtype)

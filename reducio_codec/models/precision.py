@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
+from torch import Tensor, nn
 
 from reducio_codec.config import DTYPES
 from reducio_codec.errors import InputError
@@ -54,6 +55,16 @@ def exact(device: torch.device) -> AbstractContextManager[object]:
     if not torch.is_autocast_enabled(device.type):
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
+
+
+def in_float32(layer: nn.Module, x: Tensor) -> Tensor:
+    """What a layer makes of ``x`` in float32, also where its weights are stored as something smaller: for use in ``exact``."""
+    if all(weight.dtype == torch.float32 for weight in layer.parameters()):
+        found: Tensor = layer(x)
+        return found
+    weights = {name: weight.float() for name, weight in layer.named_parameters()}
+    wide: Tensor = torch.func.functional_call(layer, weights, (x,))
+    return wide
 
 
 def _has_bfloat16(device: torch.device) -> bool:

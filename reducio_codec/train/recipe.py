@@ -66,8 +66,6 @@ class Recipe:
 
     def _check_combinations(self) -> None:
         can, kind = training_of(self.model), f"this model ({self.model.architecture})"
-        if self.run.gradient_checkpointing and not can.gradient_checkpointing:
-            raise InputError(f"run.gradient_checkpointing is true; {kind} has none")
         batches = sorted({stage.batch for stage in self.stages})
         if self.run.total_batch and len(batches) > 1:
             raise InputError(

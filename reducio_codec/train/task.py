@@ -133,8 +133,7 @@ class CodecTask:
             collate=collate,
         )
         _freeze(model, recipe)
-        if can.gradient_checkpointing:
-            model.gradient_checkpointing = recipe.run.gradient_checkpointing
+        model.gradient_checkpointing = recipe.run.gradient_checkpointing
         run = setting.make_run(
             model,
             partial(_make_loss, model, recipe, widths=widths, device=setting.device),

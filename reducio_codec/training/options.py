@@ -91,7 +91,7 @@ class RunOptions:
     """Clips of one step over all processes, instead of accumulate: as many batches are added up as make it, however many
     processes there are. 0: accumulate says."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time. The paper's models only."""
+    """Recompute activations in the backward pass: less memory, about a third more time."""
     channels_last: bool = False
     """Memory layout of the weights: faster convolutions on most machines."""
     checkpoint_steps: int = 1000

@@ -112,6 +112,34 @@ def test_bfloat16_is_close(model: str, decoder: str) -> None:
     assert 0 < error < 1e-3 * size, 10 * math.log10(size / max(error, 1e-12))
 
 
+@torch.no_grad()
+@every_decoder
+def test_weights_in_bfloat16_are_close(model: str, decoder: str) -> None:
+    network, video = built(model), clip()
+    mean, given = network.encode(video).mean, references(network.decoder(decoder), video)
+    exact = network.decode(network.latent(mean), given, decoder=decoder)
+    stored = fresh(model).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = stored.encode(video).mean.float()
+        fast = stored.decode(network.latent(mean), given, decoder=decoder).float()
+    for one, other in ((found, mean), (fast, exact)):
+        assert 0 < (one - other).square().mean() < 3e-3 * other.var()
+
+
+@torch.no_grad()
+@every_model
+def test_the_scale_of_the_latent_is_what_the_norm_divides_by(model: str) -> None:
+    network = fresh(model)
+    for name, values in network.named_buffers():
+        if name.startswith("latent_"):
+            values.uniform_(0.5, 2, generator=torch.Generator().manual_seed(3))
+    mean = network.encode(clip()).mean
+    latent, scale = network.latent(mean), network.latent_scale(mean)
+    shift = mean - latent * scale  # the same at every position
+    assert (shift - shift.mean((2, 3, 4), keepdim=True)).abs().max() < 1e-4
+    assert scale.expand_as(mean).shape == mean.shape and (scale > 0).all()
+
+
 @every_decoder
 def test_one_covering_tile_is_the_bare_model_and_two_are_joined(model: str, decoder: str) -> None:
     network, video = built(model), clip(64, 128)

@@ -62,7 +62,6 @@ def test_values_from_the_command_line() -> None:
         (["loss.reconstruction=l3"], "loss.reconstruction is 'l3'; allowed: 'l1'"),
         (["loss.kl=1e-6"], "posterior of this model .lite. has a constant variance"),
         (["run.total_batch=8", "run.accumulate=2"], "run.total_batch is 8, which decides it; it has no effect"),
-        (["run.gradient_checkpointing=true"], r"this model \(lite\) has none"),
         (['train.freeze=["encoder"]'], "there are no weights to keep"),
         (['train.decoders=["attention"]'], "it must be among the model's: linear"),
         (["start.weights=other"], "start.flow and start.image_vae can't go with it"),

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from reducio_codec.config import CLIP_LENGTH, LiteConfig
 
@@ -45,6 +46,7 @@ class ResBlock(nn.Module):
 
     With ``temporal`` an eighth of the channels comes from the frame before and an eighth from the frame after
     (Temporal Shift Module, arXiv 1811.08383): time is mixed at no cost in multiplications.
+    ``checkpointing`` recomputes the block in the backward pass instead of keeping its activations.
     """
 
     def __init__(self, channels: int, *, hidden: int | None = None, temporal: bool = False) -> None:
@@ -52,10 +54,17 @@ class ResBlock(nn.Module):
         self.conv1 = conv(channels, hidden or channels)
         self.conv2 = conv(hidden or channels, channels)
         self.shift = channels // 8 if temporal else 0
+        self.checkpointing = False
         with torch.no_grad():
             self.conv2.weight *= 0.1  # a deep stack starts near the identity
 
     def forward(self, x: Tensor) -> Tensor:  # (N, C, h, w), N = batch * 16 when temporal
+        if self.checkpointing and torch.is_grad_enabled():
+            recomputed: Tensor = checkpoint(self._forward, x, use_reentrant=False)
+            return recomputed
+        return self._forward(x)
+
+    def _forward(self, x: Tensor) -> Tensor:
         y = _shift_in_time(x, self.shift) if self.shift else x
         result: Tensor = x + self.conv2(act(self.conv1(y)))
         return result

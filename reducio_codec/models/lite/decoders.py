@@ -35,7 +35,7 @@ from reducio_codec.models.lite.local_attention import LocalAttention
 from reducio_codec.models.lite.plan import Plan
 from reducio_codec.models.lite.second import SecondReference
 from reducio_codec.models.motion import warp
-from reducio_codec.models.precision import exact
+from reducio_codec.models.precision import exact, in_float32
 
 
 class LatentOnlyDecoder(nn.Module):
@@ -84,10 +84,9 @@ class LinearCode(nn.Module):
         """raw: (B, z, 4, h, w), the latent before its statistics are normalised."""
         with exact(raw.device):  # a flow of 30 px in bfloat16 is wrong by 0.1 px
             folded = fold_slots(raw.float())
-            flow = rearrange(
-                self.flow_out(folded), "b (t c) h w -> (b t) c h w", t=CLIP_LENGTH
-            )  # (B*16, 2, H/16, W/16)
-            residual = rearrange(self.residual_out(folded), "b (t c) h w -> (b t) c h w", t=CLIP_LENGTH)
+            flow, residual = in_float32(self.flow_out, folded), in_float32(self.residual_out, folded)
+        flow = rearrange(flow, "b (t c) h w -> (b t) c h w", t=CLIP_LENGTH)  # (B*16, 2, H/16, W/16)
+        residual = rearrange(residual, "b (t c) h w -> (b t) c h w", t=CLIP_LENGTH)  # (B*16, 3, H/4, W/4)
         return Clue(upsample(flow, 2), residual)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reducio_codec.config import CLIP_LENGTH, LiteConfig
 from reducio_codec.models.lite.blocks import SLOTS, ResBlock, act, conv, unfold_slots, upsample, zero_conv
 from reducio_codec.models.motion import estimate_flow, warp
-from reducio_codec.models.precision import exact
+from reducio_codec.models.precision import exact, in_float32
 
 
 class MotionEncoder(nn.Module):
@@ -78,13 +78,14 @@ class MotionEncoder(nn.Module):
         x = act(self.fold(rearrange(x, "(b t) c h w -> b (t c) h w", t=CLIP_LENGTH)))  # (B, C32, H/16, W/16)
         x = self.blocks_32(act(self.down_32(x)))  # (B, C32, H/32, W/32)
         with exact(video.device):  # a flow of 30 px in bfloat16 is wrong by 0.1 px
-            motion = self.flow_in(coarse) + self.residual_in(residual)
+            motion = in_float32(self.flow_in, coarse) + in_float32(self.residual_in, residual)
         return unfold_slots(motion), unfold_slots(self.out_conv(act(x)).float())
 
     def linear_flow(self, coarse: Tensor) -> Tensor:
         """Searched flow (B, 32, H/16, W/16), as much of it as the hand-made code has: (B*16, 2, H/16, W/16)."""
-        code = F.conv2d(coarse, self.flow_basis, stride=2, groups=SLOTS)
-        flow = F.conv_transpose2d(code, self.flow_basis, stride=2, groups=SLOTS)
+        basis = self.flow_basis.float()
+        code = F.conv2d(coarse, basis, stride=2, groups=SLOTS)
+        flow = F.conv_transpose2d(code, basis, stride=2, groups=SLOTS)
         return rearrange(flow, "b (t c) h w -> (b t) c h w", t=CLIP_LENGTH)
 
 

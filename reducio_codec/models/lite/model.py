@@ -107,6 +107,10 @@ class ReducioLite(CodecModel):
         """(B, 16, 4, h, w) -> the same with about zero mean and unit variance in each channel."""
         return (mean - self._per_channel(self.latent_mean)) / self._per_channel(self.latent_std)
 
+    def latent_scale(self, mean: Tensor) -> Tensor:
+        """See ``CodecModel``: each channel's standard deviation, (16, 1, 1, 1)."""
+        return self._per_channel(self.latent_std)
+
     def decode(self, latent: Tensor, references: Sequence[Reference], *, decoder: str | None = None) -> Tensor:
         """Clip from a normalised latent (B, 16, 4, h, w) and references (B, 3, 32h, 32w) in [-1, 1].
 

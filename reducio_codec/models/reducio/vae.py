@@ -11,19 +11,13 @@ from torch import Tensor, nn
 from reducio_codec.config import CLIP_LENGTH, ReducioConfig
 from reducio_codec.errors import InputError
 from reducio_codec.models.contract import Allowed, CodecModel, Decoder, Reference, Training
-from reducio_codec.models.posterior import Posterior, layer_norm_latent
+from reducio_codec.models.posterior import Posterior, latent_norm_scale, layer_norm_latent
 from reducio_codec.models.precision import Dtype, as_dtype
 from reducio_codec.models.reducio.content import ContentEncoder
 from reducio_codec.models.reducio.decoder import MotionDecoder
 from reducio_codec.models.reducio.encoder import MotionEncoder
-from reducio_codec.models.reducio.fusion import AttentionFusion
 from reducio_codec.models.reducio.inference import optimize_decoder, optimize_encoder
-from reducio_codec.models.reducio.layers import (
-    ResidualBlock,
-    batch_as_frames,
-    convolution,
-    frames_as_batch,
-)
+from reducio_codec.models.reducio.layers import batch_as_frames, convolution, frames_as_batch
 from reducio_codec.models.reducio.near_identity import start_near_identity
 
 FIXED_KEYFRAMES = {"middle": (CLIP_LENGTH - 1) // 2, "first": 0}
@@ -48,7 +42,6 @@ class ReducioVAE(CodecModel):
         self.content = None if config.content_frame == "none" else ContentEncoder(config)
         self.decoders = nn.ModuleDict({name: MotionDecoder(config, fusion=name) for name in config.decoders})
         start_near_identity(self)
-        self._gradient_checkpointing = False
 
     @classmethod
     def describe(cls, config: ReducioConfig, name: str) -> Decoder:
@@ -63,7 +56,6 @@ class ReducioVAE(CodecModel):
             block="ResidualBlock",
             # with conv="image" the widths are others than those of the image VAE
             starts=() if config.conv == "image" else ("image_vae",),
-            gradient_checkpointing=True,
             learned_variance=True,
             shared=("content",),
             random_keyframe=config.content_frame == "random",
@@ -73,18 +65,6 @@ class ReducioVAE(CodecModel):
     def default_keyframe_index(self) -> int:
         """The frame that ``content_frame`` means, 0-based; the middle one (7) where it is random or none."""
         return FIXED_KEYFRAMES.get(self.config.content_frame, FIXED_KEYFRAMES["middle"])
-
-    @property
-    def gradient_checkpointing(self) -> bool:
-        """Recompute residual blocks and attention in the backward pass: less memory, about a third more time."""
-        return self._gradient_checkpointing
-
-    @gradient_checkpointing.setter
-    def gradient_checkpointing(self, value: bool) -> None:
-        self._gradient_checkpointing = value
-        for module in self.modules():
-            if isinstance(module, ResidualBlock | AttentionFusion):
-                module.checkpointing = value
 
     def encode(self, video: Tensor, *, references: Sequence[Reference] | None = None) -> Posterior:
         """The latent's Gaussian: ``mean`` and ``logvar`` are (B, z, 16 / f_t, H / f_s, W / f_s), before the norm.
@@ -110,6 +90,10 @@ class ReducioVAE(CodecModel):
         """Layer norm over (z, t, h, w) of the whole picture's mean: (B, z, t, h, w), any h and w. With ``conv="image"``
         the mean itself: the frames of a clip have nothing in common there."""
         return mean if self.config.conv == "image" else layer_norm_latent(mean)
+
+    def latent_scale(self, mean: Tensor) -> Tensor:
+        """See ``CodecModel``: of the layer norm (B, 1, 1, 1, 1), 1 with ``conv="image"``."""
+        return mean.new_ones(()) if self.config.conv == "image" else latent_norm_scale(mean)
 
     def decode(self, latent: Tensor, references: Sequence[Reference], *, decoder: str | None = None) -> Tensor:
         """The clip, (B, 3, 16, H, W) float, not clipped.
