@@ -119,11 +119,11 @@ def _further(frame: _Levels, picture: _Levels, flow: Tensor) -> Tensor:
     frames = len(frame.eighth) // len(picture.eighth)
     start = _far_search(frame.eighth, picture.eighth, frames)
     moves = start.abs().amax((1, 2, 3)) > 0  # (B*T,)
-    if start.device.type == "cpu":
+    if start.device.type == "cpu" and not torch.compiler.is_compiling():
         moving = torch.nonzero(moves)[:, 0]
         if not len(moving):
             return flow
-    else:  # to ask an accelerator which frames these are takes longer than to search for all
+    else:  # to ask an accelerator which frames these are takes longer than to search for all; a graph can't ask
         moving = torch.arange(len(moves), device=start.device)
     frame = _Levels(*(level[moving] for level in frame))
     picture = _Levels(*(level.repeat_interleave(frames, 0)[moving] for level in picture))
@@ -170,8 +170,9 @@ def _costs(current: Tensor, key: Tensor, frames: int, *, radius: int, window: in
     """
     height, width = current.shape[-2:]
     side, rim = 2 * radius + 1, window // 2 - 1
-    padded = F.pad(key, (radius,) * 4, mode="replicate")[:, 0]
-    shifted = padded.unfold(1, height, 1).unfold(2, width, 1)  # (N, side, side, H, W), a view
+    padded = F.pad(key, (radius,) * 4, mode="replicate")
+    rows = torch.cat([padded[..., i : i + height, :] for i in range(side)], 1)  # (N, side, H, W + 2 * radius)
+    shifted = torch.stack([rows[..., i : i + width] for i in range(side)], 2)  # (N, side, side, H, W)
     shifted = shifted.reshape(-1, 1, side * side, height, width)
     cost = (shifted - current.unflatten(0, (-1, frames))).abs_().flatten(0, 1)  # (B*T, side^2, H, W)
     return F.avg_pool2d(F.pad(cost, (rim,) * 4, mode="replicate"), window, 2)
@@ -193,8 +194,9 @@ def _chosen(shifts: Tensor, cost: Tensor) -> Tensor:
 
 def _median(flow: Tensor) -> Tensor:
     height, width = flow.shape[-2:]
-    around = F.unfold(F.pad(flow, (1, 1, 1, 1), mode="replicate"), 3)
-    return around.reshape(-1, 2, 9, height, width).median(2).values
+    padded = F.pad(flow, (1, 1, 1, 1), mode="replicate")
+    around = [padded[..., i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    return torch.stack(around).topk(5, 0).values[4]
 
 
 def _refine(current: Tensor, key: Tensor, flow: Tensor, *, node: int, steps: int, smooth: float) -> Tensor:

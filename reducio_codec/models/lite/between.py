@@ -41,7 +41,7 @@ def motion_between(pictures: Tensor, plan: Plan) -> Between:
     with exact(pictures.device):
         near, far = pictures.float()[plan.pairs[0]], pictures.float()[plan.pairs[1]]  # (P, 3, H, W)
         both = estimate_flow(torch.cat((near, far))[:, :, None], torch.cat((far, near)))[:, 0]  # (2 * P, 2, H/8, W/8)
-        ahead, back = both.chunk(2)
+        ahead, back = both.unflatten(0, (2, -1))
         mismatch = (ahead + warp(back, ahead / FLOW_STRIDE)).norm(dim=1, keepdim=True) / FLOW_STRIDE
         ahead, back, mismatch = ahead[plan.pair], back[plan.pair], mismatch[plan.pair]  # (N, ...)
         time = plan.time[:, None, None, None]

@@ -19,7 +19,7 @@ from reducio_codec.models.lite.blocks import SLOTS, LatentTrunk
 from reducio_codec.models.lite.decoders import EFFORTS, AlignedDecoder, LatentOnlyDecoder, LinearCode
 from reducio_codec.models.lite.encoder import MotionEncoder
 from reducio_codec.models.lite.mend import Mend
-from reducio_codec.models.lite.plan import nearest, plan_references
+from reducio_codec.models.lite.plan import Plan, nearest, plan_references
 from reducio_codec.models.posterior import Posterior
 
 _IDLE = 0.02
@@ -135,15 +135,31 @@ class ReducioLite(CodecModel):
             present=[[item.present is None or item.present[clip] for item in references] for clip in range(batch)],
             device=latent.device,
         )
-        raw = latent * self._per_channel(self.latent_std) + self._per_channel(self.latent_mean)
-        clue, features = self.code(raw), self.trunk(latent)
-        mended = self.mend(torch.stack([item.picture for item in references], 1).flatten(0, 1))  # (B*R, 3, H, W)
-        second = any(EFFORTS[name].second for name in aligned)
-        between = motion_between(mended.detach(), plan) if second and plan.between.numel() else None
-        for name in aligned:
-            frames = self.decoders[name](features, clue, mended, plan=plan, between=between)
+        pictures = torch.stack([item.picture for item in references], 1).flatten(0, 1)  # (B*R, 3, H, W)
+        made, mended = self.decode_planned(aligned, latent, pictures, plan)
+        for name, frames in made.items():
             found[name] = _as_video(frames.index_copy_(0, plan.shown[0], mended[plan.shown[1]]))
         return found
+
+    def decode_planned(
+        self, decoders: Sequence[str], latent: Tensor, pictures: Tensor, plan: Plan
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Frames (B*16, 3, H, W) by each decoder, before ``plan.shown``, and the references as they are shown, mended.
+
+        Tensors' operations alone, and none depends on where references lie: what is exported of it takes any.
+
+        Args:
+            decoders: any but ``none``.
+            latent: (B, 16, 4, h, w), normalised.
+            pictures: (B*R, 3, H, W) in [-1, 1], the references.
+        """
+        raw = latent * self._per_channel(self.latent_std) + self._per_channel(self.latent_mean)
+        clue, features = self.code(raw), self.trunk(latent)
+        mended = self.mend(pictures)  # (B*R, 3, H, W)
+        second = any(EFFORTS[name].second for name in decoders)
+        between = motion_between(mended.detach(), plan) if second and plan.between.numel() else None
+        made = {name: self.decoders[name](features, clue, mended, plan=plan, between=between) for name in decoders}
+        return made, mended
 
     @torch.no_grad()
     def set_unit_variance(self, latents: Tensor) -> Tensor:
