@@ -25,6 +25,7 @@ ROOMS = (
     "train",
     "generate",
     "integrations",
+    "web",
     "cli",
     "__main__",
 )

@@ -29,9 +29,8 @@ EXIT_PIPE = 141
 """The same for SIGPIPE: the reader of our output has seen enough."""
 
 _COMMANDS = (
-    "encode", "decode", "roundtrip", "play", "generate", "info", "models", "convert", "convert-lpips", "export-onnx", "train",
-    "extract",
-    "train-dit",
+    "encode", "decode", "view", "play", "roundtrip", "generate", "info", "models", "convert", "convert-lpips", "export-onnx",
+    "train", "extract", "train-dit",
 )  # fmt: skip
 
 

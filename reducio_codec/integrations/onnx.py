@@ -173,8 +173,31 @@ def _traced(name: str, graph: Graph) -> Any:
     read = {value for node in proto.graph.node for value in node.input}
     for value in [value for value in proto.graph.input if value.name not in read]:
         proto.graph.input.remove(value)  # the paper's encoder looks at no reference
+    _even(proto.graph)
     _halve(proto.graph, {key for key, _ in graph.module.named_parameters()}, name=name)
     return proto
+
+
+def _even(graph: Any) -> None:
+    """Give convolutions of an odd number of channels one of zeros more, in place: onnxruntime-web 1.30 computes something else
+    on graphics cards (WebGPU), silently."""
+    from onnx import helper, numpy_helper
+
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        weight = weights.get(node.input[1]) if node.op_type == "Conv" else None
+        grouped = any(item.name == "group" and item.i > 1 for item in node.attribute)
+        if weight is not None and weight.dims[1] % 2 and not grouped:
+            values = numpy_helper.to_array(weight)  # (outputs, inputs, rows, columns)
+            weight.CopyFrom(numpy_helper.from_array(np.pad(values, ((0, 0), (0, 1), (0, 0), (0, 0))), weight.name))
+            pads, padded = f"{weight.name}.pads", f"{weight.name}.padded"
+            graph.initializer.append(numpy_helper.from_array(np.array([0, 0, 0, 0, 0, 1, 0, 0]), pads))
+            nodes.append(helper.make_node("Pad", [node.input[0], pads], [padded], name=padded))
+            node.input[0] = padded
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _halve(graph: Any, weights: set[str], *, name: str) -> None:
@@ -197,7 +220,7 @@ def _halve(graph: Any, weights: set[str], *, name: str) -> None:
     graph.node.extend(nodes)
 
 
-def _tensors(values: Sequence[Any]) -> list[Mapping[str, Any]]:
+def _tensors(values: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
     from onnx import helper
 
     found = []

@@ -55,7 +55,8 @@ class DecodeClip(nn.Module):
     def forward(self, latent: Tensor, references: Tensor | None = None) -> Tensor:
         """(1, z, t, h, w) normalised and (1, 3, H, W) in [-1, 1] -> (16, 3, H, W), not clipped."""
         clip = self.decode(latent) if references is None else self.decode(latent, references)
-        return rearrange(clip, "1 c t h w -> t c h w")
+        frames: Tensor = rearrange(clip, "1 c t h w -> t c h w")
+        return frames
 
 
 class DecodePlanned(nn.Module):

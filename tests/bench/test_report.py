@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ from click.testing import CliRunner
 
 from bench.__main__ import main
 from bench.report.page import build, from_markdown
+from tests.browser import chromium, phone, wait
 from tests.helpers import moving_video
 from tests.train.conftest import write_video
 
@@ -61,37 +59,13 @@ def test_players_come_before_tables(results: tuple[Path, Path], page: Path) -> N
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    binary = next(
-        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
-    )
-    driver = shutil.which("chromedriver")
-    if not binary or driver is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI has no chromium and chromedriver; .ci/run installs them")
-        pytest.skip("needs chromium and chromedriver on PATH")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    opened.execute_cdp_cmd("Network.enable", {})
-    opened.execute_cdp_cmd(
-        "Network.emulateNetworkConditions",
-        {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1},
-    )
-    yield opened
-    opened.quit()
-
-
-def wait(condition: Callable[[], Any], *, seconds: float = 30) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert found
-    return found
+    with chromium() as opened:
+        opened.execute_cdp_cmd("Network.enable", {})
+        opened.execute_cdp_cmd(
+            "Network.emulateNetworkConditions",
+            {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1},
+        )
+        yield opened
 
 
 PIXELS = """
@@ -166,13 +140,9 @@ def test_the_wipe_moves_by_keyboard(browser: Any, page: Path) -> None:
 
 
 def test_a_phone_needs_no_sideways_scrolling(browser: Any, page: Path) -> None:
-    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    try:
+    with phone(browser):
         browser.get(page.as_uri())
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
-    finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_without_videos_the_page_says_so(results: tuple[Path, Path], tmp_path: Path) -> None:
