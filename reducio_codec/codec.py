@@ -24,7 +24,7 @@ from reducio_codec.clips.refine import Refinement
 from reducio_codec.clips.runner import ClipRunner
 from reducio_codec.clips.sources import Rate, stream_frames
 from reducio_codec.clips.streams import EncodedClip, join_clips
-from reducio_codec.clips.tensors import Output, decode_video, encode_video
+from reducio_codec.clips.tensors import Output, as_videos, decode_video, decode_videos, encode_video, encode_videos
 from reducio_codec.coding.compress import Progress, compress
 from reducio_codec.coding.decompress import OnError, decompress
 from reducio_codec.coding.effort import plan_refinement
@@ -319,6 +319,53 @@ class ReducioCodec:
             keyframe_index=keyframe_index,
             output=output,
             grad=grad,
+        )
+
+    def encode_batch(
+        self,
+        videos: Iterable[Any],
+        *,
+        keyframe_index: int | None = None,
+        effort: int = 0,
+        decoder: str | None = None,
+        latent_step: float | None = None,
+    ) -> list[tuple[Latent, Tensor]]:
+        """Several videos in memory, of any lengths and sizes: for each what :meth:`encode` gives for it alone.
+
+        Clips of one size run through the model together, ``tiling.tile_batch`` of them, unless a picture is larger than a
+        tile; so values can differ from ``encode``'s as those of any batch do, by float rounding.
+
+        Args:
+            videos: each uint8 ``(T, H, W, 3)``, or what else of arrays and tensors ``encode`` takes.
+            keyframe_index, effort, decoder, latent_step: as for ``encode``, the same for all.
+
+        Raises:
+            InputError: wrong shape, dtype or range of one of them; its number is said.
+        """
+        index = check_keyframe_index(keyframe_index, default=self.model.default_keyframe_index)
+        return encode_videos(
+            self.runner,
+            as_videos(videos),
+            keyframe_index=index,
+            refinement=self._refinement(effort, decoder=decoder, latent_step=latent_step),
+            together=self.tiling.tile_batch,
+        )
+
+    def decode_batch(
+        self, pairs: Iterable[tuple[Tensor, Tensor]], *, decoder: str | None = None, output: Output = "float"
+    ) -> list[Tensor]:
+        """Several videos back from what :meth:`encode_batch` gives: for each what :meth:`decode` gives for it alone, to float
+        rounding.
+
+        Args:
+            pairs: ``(latent, keyframe)`` of each, as ``decode`` takes them; the numbers of frames are what the latents know.
+            decoder, output: as for ``decode``, the same for all.
+
+        Raises:
+            InputError: shapes that don't fit each other or this model, with the pair's number, or an unknown decoder.
+        """
+        return decode_videos(
+            self.runner, pairs, decoder=self.check_decoder(decoder), output=output, together=self.tiling.tile_batch
         )
 
     # ------------------------------------------------------------------ streams

@@ -17,7 +17,7 @@ class InputError(ReducioError, ValueError):
 
 
 class FrameIndexError(InputError, IndexError):
-    """A frame beyond the end was asked for with ``[i]``; also an IndexError, as Python's sequences raise."""
+    """A frame, clip, file or time beyond the end was asked for; also an IndexError, as Python's sequences raise."""
 
 
 class DiskFullError(ReducioError):

@@ -25,6 +25,7 @@ ROOMS = (
     "train",
     "generate",
     "integrations",
+    "data",
     "web",
     "cli",
     "__main__",

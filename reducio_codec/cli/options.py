@@ -175,7 +175,7 @@ def model_of(source: Path | BinaryIO) -> str:
     from reducio_codec.errors import FormatError, WeightsError
     from reducio_codec.io.files import check_file
     from reducio_codec.rdc.reader import RdcReader
-    from reducio_codec.weights.zoo import find_entry
+    from reducio_codec.weights.zoo import bundled_name
 
     name = "standard input" if not isinstance(source, Path) else str(source)
     opened = check_file(source, allowed="an .rdc file").open("rb") if isinstance(source, Path) else nullcontext(source)
@@ -184,10 +184,10 @@ def model_of(source: Path | BinaryIO) -> str:
             header = RdcReader(file).header
         except FormatError as error:
             raise FormatError(f"{name}: {error}") from error
-    newest, exact = find_entry(header.model), find_entry(f"{header.model}@{header.version}")
-    if newest is None:
+    found = bundled_name(header.model, version=header.version)
+    if found is None:
         raise WeightsError(
             f"{name} was made with the model {header.model!r} (latent space {header.latent_space}), which isn't bundled; "
             "give its folder or hub name with --model"
         )
-    return header.model if exact is None or exact == newest else f"{header.model}@{header.version}"
+    return found

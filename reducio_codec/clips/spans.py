@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reducio_codec.config import CLIP_LENGTH
 
-Frame = TypeVar("Frame")
+Item = TypeVar("Item")
 _MIDDLE = (CLIP_LENGTH - 1) // 2
 
 
@@ -96,9 +96,9 @@ def take_clip(video: Tensor, span: ClipSpan, *, dim: int) -> Tensor:
     return real.index_select(dim, span.indices().to(video.device))
 
 
-def group_frames(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
+def group_frames(frames: Iterable[Item]) -> Iterator[list[Item]]:
     """Collect frames that arrive one by one into lists of 16, the last one shorter; holds one list at a time."""
-    group: list[Frame] = []
+    group: list[Item] = []
     for frame in frames:
         group.append(frame)
         if len(group) == CLIP_LENGTH:
@@ -106,3 +106,15 @@ def group_frames(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
             group = []
     if group:
         yield group
+
+
+def batches_of_alike(
+    clips: Iterable[Item], *, looks: Callable[[Item], Hashable], together: int
+) -> Iterator[list[Item]]:
+    """Clips in batches of at most ``together`` for which ``looks`` says the same."""
+    groups: dict[Hashable, list[Item]] = {}
+    for clip in clips:
+        groups.setdefault(looks(clip), []).append(clip)
+    for alike in groups.values():
+        for first in range(0, len(alike), together):
+            yield alike[first : first + together]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
@@ -19,8 +20,9 @@ from reducio_codec.clips.references import Reference
 from reducio_codec.clips.spans import ClipSpan, plan_clips
 from reducio_codec.clips.streams import EncodedClip, decode_clip, join_clips
 from reducio_codec.coding.engine import Engine
+from reducio_codec.coding.frame_batch import FrameBatch, batch_of, listed, numbers_at, seconds_of
 from reducio_codec.coding.gallery import Gallery
-from reducio_codec.errors import FormatError, FrameIndexError, InputError, WeightsError
+from reducio_codec.errors import FormatError, FrameIndexError, InputError
 from reducio_codec.io.audio import AudioTrack
 from reducio_codec.io.files import temporary_file
 from reducio_codec.models.contract import Chosen, choose_decoder
@@ -57,10 +59,10 @@ class RdcVideo:
         self._engine = engine
         self._file = file
         self._closed = False
-        self._shown: tuple[int, NDArray[np.uint8]] | None = None  # the clip decoded last for [i], and its frames
+        self._shown: tuple[int, Chosen, NDArray[np.uint8]] | None = None  # the clip decoded last, how, its frames
         self._reader = RdcReader(file)
         self.header = self._reader.header
-        _check_model(self._reader, engine)
+        engine.check_reads(self.header)
         self.clips = self._reader.clips
         if not self.clips:
             raise FormatError("the file holds no clip")
@@ -99,27 +101,51 @@ class RdcVideo:
         """A frame ``(H, W, 3)``, or those of a slice ``(n, H, W, 3)``. FrameIndexError beyond the end, InputError for what
         is no number, FormatError for a damaged clip."""
         if isinstance(index, slice):
-            numbers = range(self.frames)[_whole_slice(index)]
-            frames = np.empty((len(numbers), self.header.height, self.header.width, 3), np.uint8)
-            for place, number in enumerate(numbers):
-                frames[place] = self._frame(number)
-            return frames
-        number = as_whole(index, name="frame")
-        if not -self.frames <= number < self.frames:
-            raise FrameIndexError(f"frame {number} was asked for; the video has frames 0 to {self.frames - 1}")
-        return self._frame(number % self.frames).copy()
+            return self._gather(range(self.frames)[_whole_slice(index)])
+        return self._frame(self._number(index)).copy()
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         """All frames ``(H, W, 3)``, one by one."""
         for number in range(self.frames):
             yield self._frame(number).copy()
 
-    def _frame(self, number: int) -> NDArray[np.uint8]:
+    def get_frames_at(self, indices: Iterable[int], *, decoder: str | None = None) -> FrameBatch:
+        """Frames by their numbers, in any order; each clip is decoded once. Errors as for ``video[i]``."""
+        return self._batch([self._number(index) for index in listed(indices, name="indices")], decoder)
+
+    def get_frames_played_at(self, seconds: Iterable[float], *, decoder: str | None = None) -> FrameBatch:
+        """The frames that are shown at these times, from 0 at the first frame to just below ``duration``: of each the last
+        one that has begun. FrameIndexError beyond that, other errors as for ``video[i]``."""
+        return self._batch(numbers_at(listed(seconds, name="seconds"), self.frame_times), decoder)
+
+    @cached_property
+    def frame_times(self) -> NDArray[np.float64]:
+        """When each frame begins to be shown, and when the last one ends: ``(frames + 1,)`` seconds from 0 on, ascending."""
+        ticks = [time for index in range(self.clips) for time in self.times(self.record(index))]
+        ticks.append(self.end(self.record(self.clips - 1)))
+        return seconds_of(ticks, time_base=self.header.time_base)
+
+    def _batch(self, numbers: Sequence[int], decoder: str | None) -> FrameBatch:
+        return batch_of(self._gather(numbers, decoder), numbers, self.frame_times)
+
+    def _gather(self, numbers: Sequence[int], decoder: str | None = None) -> NDArray[np.uint8]:
+        frames = np.empty((len(numbers), self.header.height, self.header.width, 3), np.uint8)
+        for place in sorted(range(len(numbers)), key=numbers.__getitem__):  # each clip's frames after one another
+            frames[place] = self._frame(numbers[place], decoder)
+        return frames
+
+    def _number(self, index: Any) -> int:
+        number = as_whole(index, name="frame")
+        if not -self.frames <= number < self.frames:
+            raise FrameIndexError(f"frame {number} was asked for; the video has frames 0 to {self.frames - 1}")
+        return number % self.frames
+
+    def _frame(self, number: int, decoder: str | None = None) -> NDArray[np.uint8]:
         self._check_open()
-        clip = self.clip_at(number)
-        if self._shown is None or self._shown[0] != clip:
-            self._shown = clip, self.decode_clip(clip)
-        frame: NDArray[np.uint8] = self._shown[1][number - self.record(clip).start]
+        clip, chosen = self.clip_at(number), self.choose_decoder(decoder)
+        if self._shown is None or self._shown[:2] != (clip, chosen):
+            self._shown = clip, chosen, self.decode_clip(clip, decoder=decoder)
+        frame: NDArray[np.uint8] = self._shown[2][number - self.record(clip).start]
         return frame
 
     def _check_open(self) -> None:
@@ -322,16 +348,3 @@ def _whole_slice(given: slice) -> slice:
     if parts[2] == 0:
         raise InputError("a slice's step is 0; allowed: any other whole number")
     return slice(*parts)
-
-
-def _check_model(reader: RdcReader, engine: Engine) -> None:
-    header = reader.header
-    if header.latent_space != engine.latent_hash:
-        other = "another version of it" if header.model == engine.model_id else f"{engine.model_id!r}"
-        raise WeightsError(
-            f"the file needs model {header.model!r} version {header.version} (latent space {header.latent_space}); "
-            f"loaded is {other}, version {engine.version} (latent space {engine.latent_hash})"
-        )
-    found = (engine.runner.latent_channels, engine.runner.latent_frames)
-    if header.latent != found:
-        raise FormatError(f"the file's latent has {header.latent} channels and times; its model has {found}")

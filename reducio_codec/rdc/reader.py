@@ -24,12 +24,9 @@ from reducio_codec.rdc.layers.latent import Latents, usual_lead
 from reducio_codec.rdc.layers.layer import Clip, Layer, Limits
 from reducio_codec.rdc.layers.pictures import PictureGroup, Pictures
 from reducio_codec.rdc.layers.times import Times
-from reducio_codec.rdc.records import LEAST_RECORD, Record, Scanner
+from reducio_codec.rdc.records import Record, Scanner
 from reducio_codec.rdc.timeline import lay_out
 from reducio_codec.rdc.varint import read_varint
-
-_LEAST_CLIP = LEAST_RECORD + 2
-"""Bytes of the smallest latent record."""
 
 L = TypeVar("L", bound=Layer)
 
@@ -78,12 +75,12 @@ class RdcReader:
         self._file = file if file.seekable() else _spool(file)
         self._file.seek(0, 2)
         self._size = self._file.tell()
-        self.header, self._body = self._read_header()
+        self.header, self._body = read_header(self._file, size=self._size)
         self.damage: list[str] = []
         """What is wrong with the file as a whole."""
         self.unknown: dict[int, int] = {}
         """Records of kinds that this program doesn't know, which it skips: how many of each."""
-        limits = Limits(header=self.header, clips=self._size // _LEAST_CLIP + 1)
+        limits = Limits.of_file(self.header, size=self._size)
         self._layers = {layer.KIND: layer(limits) for layer in LAYERS}
         self._bytes = {layer.NAME: 0 for layer in LAYERS}
         self._scan()
@@ -187,25 +184,6 @@ class RdcReader:
 
     # ------------------------------------------------------------------ opening
 
-    def _read_header(self) -> tuple[RdcHeader, int]:
-        start = self._read(0, len(MAGIC) + 1 + 9 + 4)
-        if start[: len(MAGIC)] != MAGIC:
-            raise FormatError("not an .rdc file" if start else "the file is empty, not an .rdc file")
-        if len(start) == len(MAGIC):
-            raise FormatError("the file ends before its header")
-        if start[len(MAGIC)] != VERSION:
-            raise FormatError(
-                f"the file has format version {start[len(MAGIC)]}; this program reads {VERSION}: update reducio-codec"
-            )
-        length, place = read_varint(start, len(MAGIC) + 1)
-        if length > MAX_HEADER or place + 4 + length > self._size:
-            raise FormatError("the file ends inside its header, or the header is damaged")
-        (checksum,) = struct.unpack("<I", self._read(place, 4))
-        packed = self._read(place + 4, length)
-        if zlib.crc32(packed) != checksum:
-            raise FormatError("the header is damaged: its checksum doesn't agree")
-        return RdcHeader.unpack(packed), place + 4 + length
-
     def _scan(self) -> None:
         scanner = Scanner(self._file, start=self._body, size=self._size)
         for record in scanner:
@@ -263,6 +241,29 @@ class RdcReader:
     def _read(self, offset: int, length: int) -> bytes:
         self._file.seek(offset)
         return self._file.read(length)
+
+
+def read_header(file: BinaryIO, *, size: int) -> tuple[RdcHeader, int]:
+    """The header of a file of ``size`` bytes, and the place behind it; FormatError if there is none, or it is damaged."""
+    file.seek(0)
+    start = file.read(len(MAGIC) + 1 + 9 + 4)
+    if start[: len(MAGIC)] != MAGIC:
+        raise FormatError("not an .rdc file" if start else "the file is empty, not an .rdc file")
+    if len(start) == len(MAGIC):
+        raise FormatError("the file ends before its header")
+    if start[len(MAGIC)] != VERSION:
+        raise FormatError(
+            f"the file has format version {start[len(MAGIC)]}; this program reads {VERSION}: update reducio-codec"
+        )
+    length, place = read_varint(start, len(MAGIC) + 1)
+    if length > MAX_HEADER or place + 4 + length > size:
+        raise FormatError("the file ends inside its header, or the header is damaged")
+    file.seek(place)
+    (checksum,) = struct.unpack("<I", file.read(4))
+    packed = file.read(length)
+    if zlib.crc32(packed) != checksum:
+        raise FormatError("the header is damaged: its checksum doesn't agree")
+    return RdcHeader.unpack(packed), place + 4 + length
 
 
 def _spool(file: BinaryIO) -> BinaryIO:

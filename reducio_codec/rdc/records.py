@@ -28,7 +28,7 @@ LEAST_RECORD = 1 + 1 + 2 + 4
 """Bytes of an empty record."""
 
 _LENGTH_BYTES = 4
-_LONGEST_HEAD = 1 + _LENGTH_BYTES + 2 + 4
+LONGEST_HEAD = 1 + _LENGTH_BYTES + 2 + 4
 _BLOCK = 1 << 16
 _SPARE = 1 << 20
 _REPAID = 4
@@ -57,6 +57,33 @@ def pack_record(kind: int, payload: bytes) -> bytes:
     head = bytearray([kind])
     write_varint(head, len(payload))
     return bytes(head) + struct.pack("<HI", zlib.crc32(head) & 0xFFFF, zlib.crc32(payload)) + payload
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Head:
+    """The beginning of a record, intact."""
+
+    kind: int
+    size: int
+    """Bytes of the head itself."""
+    length: int
+    """Bytes of the payload behind it."""
+    checksum: int
+    """Of the payload."""
+
+
+def read_head(data: bytes) -> Head | None:
+    """The head that ``data`` begins with, if that is one; ``LONGEST_HEAD`` bytes are enough."""
+    try:
+        length, end = read_varint(data, 1)
+    except FormatError:
+        return None
+    if length > MAX_PAYLOAD or len(data) < end + 6:
+        return None
+    check, checksum = struct.unpack_from("<HI", data, end)
+    if check != zlib.crc32(data[:end]) & 0xFFFF:
+        return None
+    return Head(kind=data[0], size=end + 6, length=length, checksum=checksum)
 
 
 class Scanner:
@@ -91,31 +118,24 @@ class Scanner:
 
     def _record(self, place: int) -> Record | None:
         """The record that starts at ``place``, if there is one, and its payload may still be looked at."""
-        data = self.read(place, _LONGEST_HEAD)
-        try:
-            length, end = read_varint(data, 1)
-        except FormatError:
+        head = read_head(self.read(place, LONGEST_HEAD))
+        if head is None:
             return None
-        if length > MAX_PAYLOAD or len(data) < end + 6:
-            return None
-        check, checksum = struct.unpack_from("<HI", data, end)
-        if check != zlib.crc32(data[:end]) & 0xFFFF:
-            return None
-        offset = place + end + 6
+        offset, length = place + head.size, head.length
         allowed = self._size + _SPARE + _REPAID * (place - self._start) - self._spent
         if length > min(allowed, self._size - offset):
             return None
         payload = self.read(offset, length)
-        if zlib.crc32(payload) != checksum:
+        if zlib.crc32(payload) != head.checksum:
             self._spent += length
             return None
-        return Record(kind=data[0], place=place, offset=offset, payload=payload)
+        return Record(kind=head.kind, place=place, offset=offset, payload=payload)
 
     def _next_head(self, place: int) -> int:
         """The next place, from ``place`` on, whose head agrees; the end if there is none."""
         while place < self._size:
             if not self._first <= place < self._last:
-                block = self.read(place, _BLOCK + _LONGEST_HEAD)
+                block = self.read(place, _BLOCK + LONGEST_HEAD)
                 self._heads = place + _find_heads(block)
                 self._first, self._last = place, min(place + _BLOCK, self._size)
             found = int(np.searchsorted(self._heads, place))
@@ -128,7 +148,7 @@ class Scanner:
 def _find_heads(block: bytes) -> npt.NDArray[np.int64]:
     """Places among the first 65,536 bytes of ``block`` where a record's head agrees with its check."""
     count = min(len(block), _BLOCK)
-    data = np.frombuffer(block + bytes(_LONGEST_HEAD), np.uint8).astype(np.uint32)
+    data = np.frombuffer(block + bytes(LONGEST_HEAD), np.uint8).astype(np.uint32)
     register = _crc_step(np.full(count, 0xFFFFFFFF, np.uint32), data[:count])
     open_length, found = np.ones(count, bool), np.zeros(count, bool)
     for length in range(1, _LENGTH_BYTES + 1):

@@ -87,6 +87,15 @@ def find_entry(name: str) -> ModelEntry | None:
     return max(found, key=lambda entry: entry.version, default=None)
 
 
+def bundled_name(model: str, *, version: int) -> str | None:
+    """The name of the bundled model that an ``.rdc`` file's header means, ``name@version`` for one that isn't the newest;
+    None if it isn't bundled."""
+    newest, exact = find_entry(model), find_entry(f"{model}@{version}")
+    if newest is None:
+        return None
+    return model if exact is None or exact == newest else f"{model}@{version}"
+
+
 def resolve(
     name_or_folder: str | Path,
     *,

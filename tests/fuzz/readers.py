@@ -24,6 +24,7 @@ from reducio_codec.coding.rdc_video import RdcVideo
 from reducio_codec.errors import FormatError, InputError, ReducioError, VideoError, WeightsError
 from reducio_codec.rdc.entropy import LatentCoder
 from reducio_codec.rdc.info import describe_rdc
+from reducio_codec.rdc.outline import read_outline
 from reducio_codec.rdc.reader import RdcReader
 from reducio_codec.rdc.tables import CLASSES, LADDER, PASSES, TIMES, WEIGHT, LatentTables
 from reducio_codec.weights.zoo import BUNDLED
@@ -154,9 +155,13 @@ class Readers:
                 lambda: video[-1],
                 lambda: video[rng.randrange(len(video))],
                 lambda: video[-3:],
+                lambda: video.get_frames_at([0, rng.randrange(len(video)), -1]),
+                lambda: video.get_frames_played_at([0, video.frame_times[-1] * rng.random()]),
             ):
                 tried(use)
             tried(lambda: list(itertools.islice(video, 20)))
+            if len(video.frame_times) != len(video) + 1 or (np.diff(video.frame_times) < 0).any():
+                raise Broken(f"{len(video)} frames have the times {video.frame_times}")
             if problems:
                 raise problems[0]
 
@@ -212,6 +217,9 @@ def _look(data: bytes, *, measured: bool) -> None:
         if (clip.start, reader.clip_at(clip.start)) != (start, clip.index) or not 1 <= clip.frames <= 16:
             raise Broken(f"clip {clip.index} begins at {clip.start}; the one before ends at {start}")
         start += clip.frames
+    lengths = read_outline(io.BytesIO(data)).lengths
+    if not info.damage and lengths != tuple(clip.frames for clip in reader):
+        raise Broken(f"clips have {lengths} frames by the file's outline")
     for message in (*info.damage,):
         _check_line(message)
     sum(map(len, reader.audio()))

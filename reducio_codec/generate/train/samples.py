@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,6 +56,8 @@ class Parts:
     """(L, C)."""
     semantic: Tensor | None
     """(S, C)."""
+    facts: Mapping[str, Any]
+    """Where it comes from: what ``extract`` wrote."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +131,7 @@ class Samples:
                 keyframe=torch.from_numpy(picture).permute(2, 0, 1).contiguous(),
                 text=arrays.get("text"),
                 semantic=arrays.get("semantic"),
+                facts=json.loads(found["json"]),
             )
         except (OSError, ValueError, KeyError, StopIteration, FormatError) as error:
             raise ReducioError(f"{entry.tar}: the sample {entry.name} can't be read: {error}") from error

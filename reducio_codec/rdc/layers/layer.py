@@ -5,11 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from reducio_codec.errors import FormatError
 from reducio_codec.rdc.header import RdcHeader
+from reducio_codec.rdc.records import LEAST_RECORD
 from reducio_codec.rdc.varint import read_varint
+
+_LEAST_CLIP = LEAST_RECORD + 2
+"""Bytes of the smallest latent record."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,11 @@ class Limits:
     header: RdcHeader
     clips: int
     """The most clips that so many bytes can hold."""
+
+    @classmethod
+    def of_file(cls, header: RdcHeader, *, size: int) -> Self:
+        """Of a file of ``size`` bytes."""
+        return cls(header=header, clips=size // _LEAST_CLIP + 1)
 
     @property
     def frames(self) -> int:
