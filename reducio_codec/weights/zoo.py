@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING, Literal
 
 from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.weights.hub import fetch
-from reducio_codec.weights.layout import ModelSource
+from reducio_codec.weights.layout import ModelSource, find_model, model_name
 
 if TYPE_CHECKING:
     import torch
 
     from reducio_codec.models.contract import CodecModel
+    from reducio_codec.models.precision import Dtype
     from reducio_codec.weights.io import ModelInfo
 
 BUNDLED = Path(__file__).resolve().parent / "bundled"
+
+DEFAULT_GENERATOR = "reducio-dit-lite-4step"
+"""What ``generate`` and its pipeline take where none is named."""
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -50,11 +54,12 @@ class ModelEntry:
 _ENTRIES = (
     ModelEntry(
         name="reducio-lite",
-        summary="small motion-latent codec for CPUs: 4096 values a clip of 16x256x256, decoders warp (default), "
-        "bidirectional (default in files), attention, add, linear, none",
+        summary="small motion-latent codec for CPUs: 4096 values a clip of 16x256x256, decoders attention (default), "
+        "sharp (for the eye), add, linear (the fastest), none",
         licence="MIT",
         paper="https://arxiv.org/abs/2411.13552",
-        sha256="1674a5a45cb20b4ec1828e286ae5c8fd0a26975a754e9450c49b4a800a5fd0c9",
+        sha256="33635c3ff26c533dd16efb4c4f5a6cb21acd2443f82640262b88540da3640892",
+        version=2,
     ),
     ModelEntry(
         name="reducio-test",
@@ -65,7 +70,7 @@ _ENTRIES = (
         version=2,
     ),
     ModelEntry(
-        name="reducio-dit-lite-4step",
+        name=DEFAULT_GENERATOR,
         summary="picture to video on reducio-lite's latents in 4 steps, small and briefly trained: it moves (extra [generate])",
         licence="MIT",
         paper="https://arxiv.org/abs/2411.13552",
@@ -103,7 +108,8 @@ def resolve(
     sha256: str | None = None,
     offline: bool = False,
 ) -> ModelSource:
-    """Find a model: a bundled name, a folder, or ``org/name`` on the Hugging Face hub, in this order.
+    """Find a model: a bundled name, a folder (a training run's stands for the model in it), or ``org/name`` on the Hugging Face
+    hub, in this order.
 
     ``revision`` (a commit, tag or branch) and ``offline`` are for the hub only, ``sha256`` (hex, of model.safetensors)
     for a folder or the hub. Raises WeightsError, with the bundled names, for a name that is none of the three.
@@ -123,7 +129,8 @@ def resolve(
             raise InputError(f"sha256 is {sha256!r}; the bundled {name} has {entry.sha256!r}")
         return ModelSource(folder=entry.folder, id=entry.name, sha256=entry.sha256 or None)
     if is_folder:
-        return ModelSource(folder=folder, id=folder.resolve().name, sha256=sha256)
+        folder = find_model(folder)
+        return ModelSource(folder=folder, id=model_name(folder), sha256=sha256)
     bundled = ", ".join(dict.fromkeys(entry.name for entry in _ENTRIES))
     raise WeightsError(f"no model {name!r}: not bundled ({bundled}), not a folder, and not an org/name on the hub")
 
@@ -133,7 +140,7 @@ def load_pretrained(
     *,
     decoders: Sequence[str] | str | None = None,
     device: torch.device | str = "cpu",
-    dtype: torch.dtype | None = None,
+    dtype: Dtype | None = None,
     revision: str | None = None,
     sha256: str | None = None,
     offline: bool = False,
