@@ -34,4 +34,4 @@ def command(model: str, folder: Path, graphs: tuple[str, ...], tile: int) -> Non
 
     show_information()
     for path in export_onnx(model, folder, graphs=graphs or None, tile=tile):
-        click.echo(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+        click.echo(f"{path}: {path.stat().st_size / 1000:,.0f} kB")

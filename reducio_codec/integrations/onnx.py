@@ -87,39 +87,40 @@ def export_onnx(
     if type(tile) is not int or tile < unit or tile % unit:
         raise InputError(f"tile is {tile!r}; it must be a positive multiple of {unit}")
     names = tuple(name for name in (*info.decoders, _ENCODER) if graphs is None or name in graphs)
+    if not names:
+        raise InputError(f"graphs is {graphs!r}; allowed: one or more of {', '.join((*info.decoders, _ENCODER))}")
+    new = not target.exists()
     with writing_errors(target):
         target.mkdir(parents=True, exist_ok=True)
     try:
         with ExitStack() as files:  # all of them appear at the end, or none
-            return _write(model, info, target, files, names=names, tile=tile)
+            described = {name: _write(model, name, target, files, tile=tile) for name in names}
+        document = {"format": _FORMAT, "opset": OPSET, **_identity(model, info), "graphs": described}
+        with atomic_write(target / DESCRIPTION_FILE) as file:
+            file.write((json.dumps(document, indent=1) + "\n").encode())
     except BaseException:
-        with suppress(OSError):
-            target.rmdir()
+        if new:
+            with suppress(OSError):
+                target.rmdir()
         raise
+    return [*(target / entry["file"] for entry in described.values()), target / DESCRIPTION_FILE]
 
 
-def _write(
-    model: CodecModel, info: ModelInfo, folder: Path, files: ExitStack, *, names: Sequence[str], tile: int
-) -> list[Path]:
-    described, paths = {}, []
-    for name in names:
-        _log.info("exporting %s", name)
-        graph = encoder_graph(model, tile=tile) if name == _ENCODER else decoder_graph(model, name)
-        proto = _traced(name, graph)
-        data = proto.SerializeToString()
-        paths.append(folder / f"{name}.onnx")
-        files.enter_context(atomic_write(paths[-1])).write(data)
-        described[name] = {
-            "file": paths[-1].name,
-            "bytes": len(data),
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "inputs": _tensors(proto.graph.input),
-            "outputs": _tensors(proto.graph.output),
-        }
-    paths.append(folder / DESCRIPTION_FILE)
-    document = {"format": _FORMAT, "opset": OPSET, **_identity(model, info), "tile": tile, "graphs": described}
-    files.enter_context(atomic_write(paths[-1])).write((json.dumps(document, indent=1) + "\n").encode())
-    return paths
+def _write(model: CodecModel, name: str, folder: Path, files: ExitStack, *, tile: int) -> dict[str, Any]:
+    """One graph's file, and what ``model.json`` says of it."""
+    _log.info("exporting %s", name)
+    proto = _traced(name, encoder_graph(model, tile=tile) if name == _ENCODER else decoder_graph(model, name))
+    data = proto.SerializeToString()
+    path = folder / f"{name}.onnx"
+    files.enter_context(atomic_write(path)).write(data)
+    return {
+        "file": path.name,
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        **({"tile": tile} if name == _ENCODER else {}),
+        "inputs": _tensors(proto.graph.input),
+        "outputs": _tensors(proto.graph.output),
+    }
 
 
 def _identity(model: CodecModel, info: ModelInfo) -> dict[str, Any]:
