@@ -112,12 +112,13 @@ def test_gradients_are_recorded_where_the_caller_does(kind: str) -> None:
 @both
 @pytest.mark.parametrize("tiled", [False, True])
 def test_training_step(kind: str, tiled: bool, device: torch.device) -> None:
-    vae, x = build(kind, device).train(), video(17, 32, 64).to(device)
+    frames = 17 if kind == SMALL else 16  # its decoders use the key frames of two clips
+    vae, x = build(kind, device).train(), video(frames, 32, 64).to(device)
     if tiled:
         vae.enable_tiling(32, 32, 32, 32)
     ema = EMAModel(vae.parameters())
     before = copy.deepcopy(vae.state_dict())
-    optimizer = torch.optim.Adam(vae.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(vae.parameters(), lr=3e-4)
     losses = []
     for _ in range(3):
         loss = (vae(x).sample - x).abs().mean()
@@ -167,16 +168,16 @@ def test_gradient_checkpointing_keeps_less_and_changes_no_gradient(kind: str) ->
 @both
 @torch.no_grad()
 def test_tiling(kind: str) -> None:
-    vae, x = build(kind), video(height=32, width=128)
+    vae, x = build(kind), video(width=96)
     whole = vae(x).sample
-    vae.enable_tiling(128, 128)  # one tile covers all
+    vae.enable_tiling(96, 96)  # one tile covers all
     assert torch.equal(vae(x).sample, whole)
     vae.enable_tiling(64, 64, 32, 32)
     tiled = vae(x).sample
     assert tiled.shape == whole.shape and not torch.equal(tiled, whole)
     vae.disable_tiling()
     assert torch.equal(vae(x).sample, whole)
-    for side in (32, 96, 160):
+    for side in (64, 160):
         vae.enable_tiling(side)
         assert vae(x).sample.shape == x.shape
     vae.enable_tiling()
@@ -277,7 +278,7 @@ def test_our_names_and_folders_give_what_the_codec_gives(tmp_path: Path) -> None
     assert AutoencoderKLReducio.from_pretrained("reducio-test", torch_dtype=torch.bfloat16).dtype == torch.bfloat16
     with pytest.raises(InputError, match="variant has no effect on 'reducio-test'; allowed: torch_dtype, dtype"):
         AutoencoderKLReducio.from_pretrained("reducio-test", variant="fp16")
-    with pytest.raises(InputError, match=r"torch_dtype is 'auto'; allowed: None, torch\.float32"):
+    with pytest.raises(InputError, match=r"torch_dtype is 'auto'; allowed: torch\.float32"):
         AutoencoderKLReducio.from_pretrained("reducio-test", torch_dtype="auto")
     with pytest.raises(WeightsError, match="no model 'reducio-light': not bundled"):
         AutoencoderKLReducio.from_pretrained("reducio-light")
