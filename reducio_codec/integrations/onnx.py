@@ -185,18 +185,22 @@ def _even(graph: Any) -> None:
     from onnx import helper, numpy_helper
 
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    nodes = []
+    odd, nodes = set[str](), []
     for node in graph.node:
-        weight = weights.get(node.input[1]) if node.op_type == "Conv" else None
         grouped = any(item.name == "group" and item.i > 1 for item in node.attribute)
-        if weight is not None and weight.dims[1] % 2 and not grouped:
-            values = numpy_helper.to_array(weight)  # (outputs, inputs, rows, columns)
-            weight.CopyFrom(numpy_helper.from_array(np.pad(values, ((0, 0), (0, 1), (0, 0), (0, 0))), weight.name))
-            pads, padded = f"{weight.name}.pads", f"{weight.name}.padded"
-            graph.initializer.append(numpy_helper.from_array(np.array([0, 0, 0, 0, 0, 1, 0, 0]), pads))
+        if node.op_type == "Conv" and not grouped and node.input[1] in weights and weights[node.input[1]].dims[1] % 2:
+            odd.add(node.input[1])
+            pads, padded = f"{node.output[0]}.pads", f"{node.output[0]}.padded"
+            ahead = np.zeros((2, len(weights[node.input[1]].dims)), dtype=np.int64)  # before and behind, of each axis
+            ahead[1, 1] = 1
+            graph.initializer.append(numpy_helper.from_array(ahead.flatten(), pads))
             nodes.append(helper.make_node("Pad", [node.input[0], pads], [padded], name=padded))
             node.input[0] = padded
         nodes.append(node)
+    for name in odd:
+        values = numpy_helper.to_array(weights[name])  # (outputs, inputs, ...)
+        zeros = np.zeros_like(values[:, :1])
+        weights[name].CopyFrom(numpy_helper.from_array(np.concatenate((values, zeros), 1), name))
     del graph.node[:]
     graph.node.extend(nodes)
 
