@@ -43,7 +43,9 @@ def included(name: str, title: str | None) -> str:
         if found == title:
             ends = [begin for below, _, begin, _ in headings[number + 1 :] if below <= level]
             return text[start : ends[0] if ends else len(text)].strip("\n")
-    raise IncludeError(f"{name}#{title} is included; its headings are {', '.join(found for _, found, _, _ in headings)}")
+    raise IncludeError(
+        f"{name}#{title} is included; its headings are {', '.join(found for _, found, _, _ in headings)}"
+    )
 
 
 def _headings(text: str) -> list[tuple[int, str, int, int]]:

@@ -101,7 +101,9 @@ def main() -> None:
 
     with torch.no_grad():
         made = torch.cat([decoder(z[None], key[None]) for z, key in zip(latents, keyframes, strict=True)])
-        theirs = torch.cat([codec.decode(z[None], key[None, :, None]) for z, key in zip(latents, keyframes, strict=True)])
+        theirs = torch.cat(
+            [codec.decode(z[None], key[None, :, None]) for z, key in zip(latents, keyframes, strict=True)]
+        )
     print(f"repeat the key frame: {psnr(keyframes[:, :, None].expand_as(clips), clips):.2f} dB")
     print(f"own decoder, on what it was trained on: {psnr(made, clips):.2f} dB")
     print(f"{codec.model.default_decoder}: {psnr(theirs, clips):.2f} dB")

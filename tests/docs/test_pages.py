@@ -20,7 +20,7 @@ PAGES = sorted(path for path in (ROOT / "docs").rglob("*.md") if list(snippets_o
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a reader has: clip.mp4, photo.jpg, and a folder of videos."""
     folder = tmp_path_factory.mktemp("reader")
-    clip = write_clip(folder / "clip.mp4", moving_square(36, width=64, height=64))
+    clip = write_clip(folder / "clip.mp4", moving_square(24, width=64, height=64))
     for name in ("videos", "VIDEOS", "OTHER_VIDEOS"):
         (folder / name / "trip").mkdir(parents=True)
         shutil.copy(clip, folder / name / "a.mp4")
@@ -40,7 +40,9 @@ def test_every_block_runs(page: Path, place: Path, tmp_path: Path, monkeypatch: 
 
 
 def test_blocks_are_found_with_their_marks() -> None:
-    page = "```python\na = 1\n```\n\n<!-- not run: needs a GPU -->\n```bash\nreducio-codec models\n```\n```json\n{}\n```\n"
+    page = (
+        "```python\na = 1\n```\n\n<!-- not run: needs a GPU -->\n```bash\nreducio-codec models\n```\n```json\n{}\n```\n"
+    )
     page += "1. In a list:\n\n    ```python\n    a = 2\n    ```\n\n<!-- tested with: -a 'b c' -->\n```bash\nx\n```\n"
     assert list(snippets_of(page)) == [
         Snippet(language="python", code="a = 1\n"),
@@ -69,7 +71,7 @@ def test_an_included_section_ends_where_the_next_begins_and_links_lead_to_pages(
     assert "pip install ." in text and "\n## " not in text
     page = expand("{{ bench/README.md }}")
     assert "](../README.md" not in page and "(bench/results/strips/" in page  # pictures at their place in the site
-    with pytest.raises(IncludeError, match="its headings are .*Install"):
+    with pytest.raises(IncludeError, match=r"its headings are .*Install"):
         included("README.md", "Instal")
     with pytest.raises(IncludeError, match=r"NOSUCH\.md"):
         expand("{{ NOSUCH.md }}")
