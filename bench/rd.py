@@ -42,6 +42,7 @@ def candidates(
         for group in groups
         for effort in efforts
     ]
+    own += [ours.files_by_content(model, decoder=decoder, effort=effort) for model in models for effort in efforts]
     return [*own, *anchors()]
 
 

@@ -15,6 +15,7 @@ import torch
 
 from bench.methods import Candidate, Coded, Frames, NotRunError, Reconstruction, Reconstructor, VideoCodec
 from reducio_codec.codec import ReducioCodec
+from reducio_codec.coding.options import Keyframes
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.models.contract import choose_decoder
@@ -26,6 +27,7 @@ IMAGE_VAE = "image-vae"
 positions and 65536 values; lite's has 256 and 4096."""
 QUALITIES = (5, 15, 25, 35, 50, 65)
 STEPS = (0.25, 0.5, 1.0, 2.0)
+AUTO_QUALITIES = (0, 5, 15, 30, 50)
 
 Opener = Callable[[], ReducioCodec]
 
@@ -59,9 +61,12 @@ class File:
     codec: ReducioCodec
     decoder: str
     quality: int
-    step: float
-    group: int = 1
+    step: float | None
+    """None: what goes with the quality."""
+    group: int | None = 1
+    """None: what files have by default."""
     effort: int = 0
+    keyframes: Keyframes = 1
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -72,7 +77,8 @@ class File:
             "keyframe_codec": "avif",
             "keyframe_quality": self.quality,
             "latent_step": self.step,
-            **({"keyframe_group": self.group} if self.group > 1 else {}),
+            **({"keyframe_group": self.group} if self.group is None or self.group > 1 else {}),
+            **({"keyframes": self.keyframes} if self.keyframes != 1 else {}),
             **({"effort": self.effort} if self.effort else {}),
             "counted": "the whole file",
         }
@@ -86,7 +92,8 @@ class File:
                 rate=rate,
                 keyframe_quality=self.quality,
                 latent_step=self.step,
-                seek_every=float(CLIP_LENGTH * self.group / rate),
+                keyframes=self.keyframes,
+                seek_every=None if self.group is None else float(CLIP_LENGTH * self.group / rate),
                 effort=self.effort,
                 decoder=self.decoder if self.effort else None,
             )
@@ -146,6 +153,25 @@ def files(
     return Candidate(
         name="".join([f"{method_name(model)}-{name}", *more]),
         points={f"q{quality:02d}-s{step:g}": opener(quality, step) for quality in qualities for step in steps},
+    )
+
+
+def files_by_content(
+    model: str, *, decoder: str | None, qualities: Sequence[int] = AUTO_QUALITIES, effort: int = 0
+) -> Candidate[VideoCodec]:
+    """A model with as many key frames as pay, which is what files have by default, at several qualities."""
+    load = _loader(model)
+    name = decoder or _file_decoder(load)
+
+    def opener(quality: int) -> Callable[[], VideoCodec]:
+        return lambda: File(
+            codec=load(), decoder=_known(load(), name), quality=quality, step=None, group=None, effort=effort,
+            keyframes="auto",
+        )  # fmt: skip
+
+    return Candidate(
+        name="".join([f"{method_name(model)}-{name}-auto", f"-effort{effort}" if effort else ""]),
+        points={f"q{quality:02d}": opener(quality) for quality in qualities},
     )
 
 

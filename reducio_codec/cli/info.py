@@ -48,8 +48,8 @@ def _show_rdc(info: RdcInfo) -> None:
     from rich.table import Table
 
     click.echo(
-        f"{info.width}x{info.height}, {info.frames} frames, {info.clips} clips, {float(info.rate):.5g} frames/s, "
-        f"{info.duration_s:.2f} s"
+        f"{info.width}x{info.height}, {info.frames} frames, {info.clips} clips, {info.keyframes} key frames, "
+        f"{float(info.rate):.5g} frames/s, {info.duration_s:.2f} s"
     )
     click.echo(
         f"model {info.model} {info.model_version} (latent space {info.latent_space}), "

@@ -46,13 +46,13 @@ class EncodedClip:
 
     @property
     def keyframe(self) -> NDArray[np.uint8]:
-        """``(H, W, 3)``: the first of the references."""
-        return self._first.picture
+        """``(H, W, 3)``, of a clip that has one reference; InputError for others, see ``references``."""
+        return self._only.picture
 
     @property
     def keyframe_index(self) -> int:
         """Which of the model's 16 frames that is."""
-        return self.span.place(self._first.frame)
+        return self.span.place(self._only.frame)
 
     @property
     def num_frames(self) -> int:
@@ -60,9 +60,12 @@ class EncodedClip:
         return self.span.frames
 
     @property
-    def _first(self) -> Reference:
-        if not self.references:
-            raise InputError(f"clip {self.index} has no reference of its own")
+    def _only(self) -> Reference:
+        if len(self.references) != 1:
+            raise InputError(
+                f"clip {self.index} has {len(self.references)} key frames, and a latent by itself goes with one; "
+                "keyframes=1 (--keyframes 1) makes files so"
+            )
         return self.references[0]
 
 

@@ -208,22 +208,27 @@ def _decode(
 ) -> list[Tensor]:
     check_choice(output, name="output", allowed=("float", "uint8"))
     results: list[Tensor] = []
-    clips: list[tuple[_CodedClip, Tensor]] = []  # with (B, 3, n, H, W), where its frames go
+    clips: list[tuple[_CodedClip, Tensor]] = []  # with (B, 3, T, H, W), its video's frames
     for video in videos:
         first = video.clips[0].latent
         result, view = _empty(first.shape[0], video.frames, video.size, output=output, device=first.device)
         results.append(result)
-        clips += [(clip, view.narrow(2, clip.span.start, clip.span.frames)) for clip in video.clips]
+        clips += [(clip, view) for clip in video.clips]
+
+    def place(clip: tuple[_CodedClip, Tensor]) -> Tensor:
+        """(B, 3, n, H, W), where its frames go. Of gradients a view knows that is made when it is written."""
+        coded, frames = clip
+        return frames.narrow(2, coded.span.start, coded.span.frames)
 
     def looks(clip: tuple[_CodedClip, Tensor]) -> Hashable:
-        coded, frames = clip
+        coded, frames = clip[0], place(clip)
         if _in_tiles(runner, frames):
             return coded
         pictures = tuple((item.place, item.beside, item.picture.dtype) for item in coded.references)
         return frames.shape, coded.latent.dtype, coded.latent.device, pictures
 
     for group in batches_of_alike(clips, looks=looks, together=together):
-        coded, parts = [clip for clip, _ in group], [frames for _, frames in group]
+        coded, parts = [clip for clip, _ in group], [place(clip) for clip in group]
         latent = _join([clip.latent for clip in coded])  # (n*B, z, t, h, w)
         references = [
             replace(same[0], picture=_join([item.picture for item in same]))

@@ -112,14 +112,16 @@ class RateControl:
         tried = search_quality(bits, allowed, start=self._quality, rising=True)
         quality = min(tried, key=lambda quality: abs(tried[quality] - allowed))
         clips = plan(quality).clips
-        easiest = min(range(len(clips)), key=lambda number: motion(clips[number]))  # gains most from its key frame
+        # of one key frame each the clip of least motion gains most, of as many as pay that of most
+        many = any(len(clip.keyframes) != 1 for clip in clips)
+        judged = (max if many else min)(range(len(clips)), key=lambda number: motion(clips[number]))
 
         def error(quality: int) -> float:
             planned = plan(quality)
-            clip, seen = planned.clips[easiest], _code(planned, codec=codec)[1][easiest]
+            clip, seen = planned.clips[judged], _code(planned, codec=codec)[1][judged]
             if not seen:
                 return 0.0
-            read = latent(easiest, clip, seen)
+            read = latent(judged, clip, seen)
             return coded_error(engine, clip, seen, read, step=step_for(planned.quality), decoder=self._decoder)
 
         wasted = quality > _PLENTY and error(quality) > (1 - _WORTH) * error(_PLENTY)

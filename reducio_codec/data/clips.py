@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from reducio_codec.clips.spans import own_keyframe
 from reducio_codec.clips.streams import join_clips
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.coding.rdc_video import RdcVideo, as_whole
@@ -60,7 +61,8 @@ class RdcDataset(Dataset[Any]):
     - ``"frames"``: ``(n, H, W, 3)`` uint8, n up to 16;
     - ``"latents"``: the latent ``(z, t, h, w)`` float32, normalised, and the key frame ``(3, 1, H, W)`` float32 in [-1, 1]. A
       batch goes into ``codec.decode(latent, keyframe)``, on any device. A clip of fewer than 16 frames has a latent like any
-      other; ``clip(i).frames`` says how many they are.
+      other; ``clip(i).frames`` says how many they are. Clips without a key frame or with several, of which there are none in
+      files written with ``keyframes=1``, are left out, with a warning that counts them.
 
     Args:
         folder: looked through to any depth.
@@ -103,6 +105,8 @@ class RdcDataset(Dataset[Any]):
             for clip, frames in enumerate(file.lengths)
             if frames == CLIP_LENGTH or not drop_short
         ]
+        if what == "latents":
+            places = _with_one_keyframe(places, self.files)
         if not places:
             raise InputError(f"no clip in {os.fspath(folder)} has {CLIP_LENGTH} frames, and drop_short is True")
         self._places = np.array(places, np.int64)  # (clips, 2): number of the file, and of the clip in it
@@ -187,18 +191,24 @@ class RdcDataset(Dataset[Any]):
     def _read(self, place: int) -> Any:
         number, clip = self._places[place].tolist()
         file = self.files[number]
-        video = self._here().video(file)
+        process = self._here()
+        video = process.video(file)
         try:
             record = video.record(clip)
             if record.frames != file.lengths[clip]:
                 raise FormatError(f"clip {clip} has {record.frames} frames, by the file's outline {file.lengths[clip]}")
             if self._what == "frames":
                 return torch.from_numpy(video.decode_clip(clip, decoder=self._decoder))
-            if not record.damage and not record.references:
-                raise FormatError(f"clip {clip} has no key frame of its own, so it can't be read as a latent")
-            latent, keyframe = join_clips([video.clip(record)])
+            coded = video.clip(record)
         except FormatError as error:
             raise FormatError(f"{file.path}: {error}") from error
+        usual = own_keyframe(coded.num_frames, keyframe_index=process.keyframe_index)
+        if [item.frame - record.start for item in coded.references] != [usual]:
+            raise InputError(
+                f"{file.path}: clip {clip} has key frames at its frames "
+                f"{[item.frame - record.start for item in coded.references]}; a latent can be read with one, at {usual}"
+            )
+        latent, keyframe = join_clips([coded])
         return latent.plain()[0], keyframe[0]
 
 
@@ -259,6 +269,10 @@ class _Process:
         self._codec = ReducioCodec.from_pretrained(model, decoders=decoders)
         self._videos: OrderedDict[Path, RdcVideo] = OrderedDict()
 
+    @property
+    def keyframe_index(self) -> int:
+        return self._codec.model.default_keyframe_index
+
     def video(self, file: RdcFile) -> RdcVideo:
         if file.path not in self._videos:
             self._videos[file.path] = self.open(file)
@@ -296,6 +310,22 @@ def _check_one_space(files: list[RdcFile]) -> None:
                 f"{first.path} was made with the model {first.model!r} (latent space {first.latent_space}), {file.path} with "
                 f"{file.model!r} ({file.latent_space}); a dataset has one latent space: put them into folders of their own"
             )
+
+
+def _with_one_keyframe(places: list[tuple[int, int]], files: list[RdcFile]) -> list[tuple[int, int]]:
+    """The clips that one latent and one key frame say all of."""
+    kept = [(number, clip) for number, clip in places if files[number].pictures[clip] == 1]
+    hint = "files written with keyframes=1 have one in each clip"
+    if not kept:
+        raise InputError(f"no clip has exactly one key frame, as latents are read with; {hint}")
+    if len(kept) < len(places):
+        _log.warning(
+            "left out %d of %d clips, which have no key frame or several; %s",
+            len(places) - len(kept),
+            len(places),
+            hint,
+        )
+    return kept
 
 
 def _model_of(file: RdcFile) -> str:

@@ -40,6 +40,8 @@ class RdcFile:
     width: int
     lengths: tuple[int, ...]
     """Frames of each clip, 1 to 16."""
+    pictures: tuple[int, ...]
+    """Key frames of each clip, 0 to 16."""
     model: str
     version: int
     latent_space: str
@@ -147,6 +149,7 @@ def _look(path: Path) -> RdcFile | _Fault:
         height=header.height,
         width=header.width,
         lengths=outline.lengths,
+        pictures=outline.pictures,
         model=header.model,
         version=header.version,
         latent_space=header.latent_space,
@@ -202,7 +205,8 @@ def _write_store(store: Path | None, root: Path, known: dict[str, tuple[_State, 
 def _to_row(file: RdcFile | _Fault) -> list[Any]:
     if isinstance(file, _Fault):
         return [file.reason]
-    runs = [[frames, len(list(same))] for frames, same in groupby(file.lengths)]
+    clips = zip(file.lengths, file.pictures, strict=True)
+    runs = [[frames, pictures, len(list(same))] for (frames, pictures), same in groupby(clips)]
     return [file.height, file.width, runs, file.model, file.version, file.latent_space]
 
 
@@ -214,7 +218,8 @@ def _from_row(path: Path, row: list[Any]) -> RdcFile | _Fault:
         path=path,
         height=int(height),
         width=int(width),
-        lengths=tuple(int(frames) for frames, count in runs for _ in range(count)),
+        lengths=tuple(int(frames) for frames, _, count in runs for _ in range(count)),
+        pictures=tuple(int(pictures) for _, pictures, count in runs for _ in range(count)),
         model=str(model),
         version=int(version),
         latent_space=str(latent_space),

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,15 @@ from reducio_codec.weights.io import ModelInfo
 from reducio_codec.weights.zoo import load_pretrained
 
 OPSET = 20
-"""The first one whose GridSample, which moves pictures, is final; onnxruntime reads it from 1.17 on."""
+"""onnxruntime reads it from 1.17 on."""
 
 DESCRIPTION_FILE = "model.json"
 """Beside the graphs: which model they are of, and what their tensors are called."""
 
 _ENCODER = "encoder"
+
+_ONNXSCRIPT = (0, 7, 1)
+"""Earlier ones export ``pixel_unshuffle`` with its channels in another order, without a word."""
 
 _FORMAT = 1
 """Version of that file. A reader refuses a larger one."""
@@ -225,7 +229,7 @@ def _halve(graph: Any, weights: set[str], *, name: str) -> None:
     graph.node.extend(nodes)
 
 
-def _tensors(values: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
+def _tensors(values: Sequence[Any]) -> list[dict[str, Any]]:
     from onnx import helper
 
     found = []
@@ -240,13 +244,18 @@ def _tensors(values: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
 
 def _require() -> None:
     """The packages of the extra, before any work is done."""
+    install = "pip install 'reducio-codec[onnx]'"
     try:
         import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
+        import onnxscript
     except ImportError as error:
+        raise MissingDependencyError(f"exporting to ONNX needs onnx and onnxscript ({error}): {install}") from error
+    found = tuple(int(number) for number in re.findall(r"\d+", onnxscript.__version__)[:3])
+    if found < _ONNXSCRIPT:
+        least = ".".join(map(str, _ONNXSCRIPT))
         raise MissingDependencyError(
-            f"exporting to ONNX needs onnx and onnxscript ({error}): pip install 'reducio-codec[onnx]'"
-        ) from error
+            f"exporting to ONNX needs onnxscript {least} or later; {onnxscript.__version__} is installed: {install}"
+        )
 
 
 def _first_line(error: Exception) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -66,8 +66,8 @@ class _Meters:
     psnr: PsnrMeter = field(default_factory=PsnrMeter)
     ssim: SsimMeter = field(default_factory=SsimMeter)
 
-    def add(self, source: Clip, shown: Clip, *, keyframe: int) -> None:
-        self.psnr.add(source, shown, keyframe=keyframe)
+    def add(self, source: Clip, shown: Clip, *, keyframes: Sequence[int]) -> None:
+        self.psnr.add(source, shown, keyframe=keyframes)
         self.ssim.add(source, shown)
 
     def result(self) -> Quality:
@@ -159,11 +159,12 @@ def _compare(
                 original = np.stack([frame.rgb for _, frame in zip(decoded, frames, strict=False)])
                 if len(original) != len(decoded):
                     raise VideoError(f"{paths[0]}: its source gave fewer frames when it was read a second time")
-                keyframe = video.keyframe(record)
+                if record.references:
+                    keyframe = video.keyframe(record)
                 copied = np.repeat(keyframe[None], len(decoded), 0)
-                place = record.references[0] - record.start
-                decoded_meters.add(original, decoded, keyframe=place)
-                copied_meters.add(original, copied, keyframe=place)
+                places = [frame - record.start for frame in record.references]
+                decoded_meters.add(original, decoded, keyframes=places)
+                copied_meters.add(original, copied, keyframes=places)
                 motion = float(np.abs(original.astype(np.int16) - copied).mean())
                 if liveliest is None or motion > liveliest[0]:
                     liveliest = motion, original, keyframe, decoded

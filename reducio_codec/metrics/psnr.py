@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,13 +38,13 @@ class PsnrMeter:
     _pooled: list[float] = field(default_factory=list)
     _others: list[float] = field(default_factory=list)
 
-    def add(self, reference: NDArray[np.uint8], decoded: NDArray[np.uint8], *, keyframe: int) -> None:
-        """One clip: ``(T, H, W, 3)`` uint8 each; ``keyframe`` is the key frame's place, 0 to T-1."""
+    def add(self, reference: NDArray[np.uint8], decoded: NDArray[np.uint8], *, keyframe: int | Sequence[int]) -> None:
+        """One clip: ``(T, H, W, 3)`` uint8 each; ``keyframe`` is the key frame's place, 0 to T-1, or those of any number."""
         check_bytes(reference, decoded, name="clips")
         errors = np.array([squared_error(a, b) for a, b in zip(reference, decoded, strict=True)])  # (T,)
         self._paper.append(float(np.mean(-10 * np.log10(errors + FLOOR))))
         self._pooled.append(decibels(float(errors.mean())))
-        others = np.delete(errors, keyframe)
+        others = np.delete(errors, np.array(keyframe, dtype=np.intp))
         if others.size:
             self._others.append(decibels(float(others.mean())))
 

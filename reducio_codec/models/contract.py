@@ -98,7 +98,8 @@ class Decoder:
     inside: Allowed = Allowed(least=1, most=1)
     """References inside the clip, the pictures that its latent was made with."""
     beside: Allowed = Allowed()
-    """References beside the clip, on each side of it. Training has to offer them, too."""
+    """References beside the clip, on each side of it. Training has to offer them, too. A clip that has none inside is told from
+    one on each side by any decoder that needs some and allows that."""
     least: int = 0
     """References that it needs, inside and beside together."""
     last_layer: str
@@ -115,8 +116,14 @@ class Decoder:
         """Those that it makes use of: of the ones beside the clip the nearest on each side."""
         inside = [item for item in references if not item.beside]
         before, after = _sides(references)
-        before, after = before[::-1][: self.beside.most][::-1], after[: self.beside.most]
+        most = self._most_beside(inside)
+        before, after = before[::-1][:most][::-1], after[:most]
         return (*before, *inside[: self.inside.most], *after)
+
+    def _most_beside(self, inside: Sequence[object]) -> int | None:
+        if not inside and self.least and 0 in self.inside and self.beside.most == 0:
+            return 1
+        return self.beside.most
 
     def check(self, references: Sequence[Reference]) -> None:
         """Refuse references at impossible places, or more or fewer than it takes.
@@ -139,9 +146,10 @@ class Decoder:
             raise InputError(
                 f"{len(inside)} references inside the clip are given; the decoder {self.name!r} takes {self.inside}"
             )
+        most = self._most_beside(inside)
         for side, given in zip(("before", "after"), _sides(references), strict=True):
-            if len(given) not in self.beside:
-                unused = "has no use for them" if self.beside.most == 0 else f"takes {self.beside}"
+            if len(given) < self.beside.least or (most is not None and len(given) > most):
+                unused = "has no use for them" if most == 0 else f"takes {self.beside}"
                 raise InputError(
                     f"{len(given)} references {side} the clip are given; the decoder {self.name!r} {unused}"
                 )

@@ -49,7 +49,7 @@ class DecodeClip(nn.Module):
 
     def __init__(self, model: CodecModel, decoder: str) -> None:
         super().__init__()
-        inside = (model.default_keyframe_index,) if model.decoder(decoder).inside.least else ()
+        inside = () if model.decoder(decoder).inside.most == 0 else (model.default_keyframe_index,)
         self.decode = Decode(model, decoder=decoder, inside=inside)
 
     def forward(self, latent: Tensor, references: Tensor | None = None) -> Tensor:

@@ -40,6 +40,8 @@ class RdcInfo:
     height: int
     frames: int
     clips: int
+    keyframes: int
+    """Frames that are coded as pictures, none or many in a clip."""
     duration_s: float
     """From the first frame to the end of the last, by their own times."""
     rate: Fraction
@@ -138,6 +140,7 @@ def describe_rdc(file: BinaryIO) -> RdcInfo:
         height=header.height,
         frames=frames,
         clips=reader.clips,
+        keyframes=len(reader.pictures.frames),
         duration_s=duration,
         rate=rate,
         model=header.model,

@@ -26,6 +26,8 @@ class Outline:
     header: RdcHeader
     lengths: tuple[int, ...]
     """Frames of each clip, 1 to 16."""
+    pictures: tuple[int, ...]
+    """Key frames of each clip, 0 to 16, as its record says; 1 where that is lost."""
 
 
 def read_outline(file: BinaryIO) -> Outline:
@@ -39,15 +41,18 @@ def read_outline(file: BinaryIO) -> Outline:
     """
     size = file.seek(0, 2)
     header, place = read_header(file, size=size)
-    lengths = _by_heads(file, place, size=size, limits=Limits.of_file(header, size=size))
-    if lengths is None:
+    clips = _by_heads(file, place, size=size, limits=Limits.of_file(header, size=size))
+    if clips is None:
         reader = RdcReader(file)
-        lengths = tuple(reader.span(number).frames for number in range(reader.clips))
-    return Outline(header=header, lengths=lengths)
+        declared = reader.pictures.declared
+        clips = [(reader.span(number).frames, declared.get(number, 1)) for number in range(reader.clips)]
+    return Outline(
+        header=header, lengths=tuple(frames for frames, _ in clips), pictures=tuple(pictures for _, pictures in clips)
+    )
 
 
-def _by_heads(file: BinaryIO, place: int, *, size: int, limits: Limits) -> tuple[int, ...] | None:
-    """Frames of each clip, or None where that takes more than the heads."""
+def _by_heads(file: BinaryIO, place: int, *, size: int, limits: Limits) -> list[tuple[int, int]] | None:
+    """Frames and key frames of each clip, or None where that takes more than the heads."""
     latents, index = Latents(limits), Index(limits)
     layers = {Latents.KIND: latents, Index.KIND: index}
     while place < size:
@@ -70,4 +75,4 @@ def _by_heads(file: BinaryIO, place: int, *, size: int, limits: Limits) -> tuple
     clips, problems = lay_out(latents.found, count=index.count, pictured=0)
     if problems or not all(clip.known for clip in clips):
         return None
-    return tuple(clip.frames for clip in clips)
+    return [(clip.frames, latents.found[clip.index].pictures) for clip in clips]

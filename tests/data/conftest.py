@@ -23,7 +23,7 @@ def coded(codec: ReducioCodec) -> dict[tuple[int, int, int], bytes]:
     for frames, height, width in ((37, 32, 48), (16, 32, 48), (5, 32, 48), (33, 64, 32)):
         file = io.BytesIO()
         video = moving_video(frames, height, width, seed=frames)
-        codec.compress(iter(video), file, rate=16, keyframe_group=2, latent_step=1 / 16)
+        codec.compress(iter(video), file, rate=16, keyframes=1, latent_step=1 / 16)
         files[frames, height, width] = file.getvalue()
     return files
 

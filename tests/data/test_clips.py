@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.data import ClipPlace, RdcDataset, SizeBatches
 from reducio_codec.errors import FormatError, FrameIndexError, InputError, ReducioError, VideoError, WeightsError
+from tests.helpers import moving_video
 from tests.test_files import damaged
 
 Coded = dict[tuple[int, int, int], bytes]
@@ -65,6 +66,25 @@ def test_latents_decode_to_the_frames(folder: Path, codec: ReducioCodec) -> None
         np.testing.assert_array_equal(one[0].numpy(), frames[index].numpy())
     together = codec.decode(latent, keyframe, output="uint8")[0]
     assert (together.int() - frames[0].int()).abs().max() <= 1
+
+
+def test_latents_are_of_clips_with_one_key_frame(
+    folder: Path, codec: ReducioCodec, caplog: pytest.LogCaptureFixture
+) -> None:
+    video = moving_video(32, 32, 48)
+    codec.compress(iter(video), folder / "four.rdc", rate=16, keyframes=4)
+    assert len(RdcDataset(folder)) == 7 and not caplog.messages
+    dataset = RdcDataset(folder, what="latents")
+    assert len(dataset) == 5 and [message[:24] for message in caplog.messages] == ["left out 2 of 7 clips, w"]
+    assert all(dataset.clip(index).path.name != "four.rdc" for index in range(5))
+    alone = folder / "alone"
+    alone.mkdir()
+    (folder / "four.rdc").rename(alone / "four.rdc")
+    with pytest.raises(InputError, match=r"exactly one key frame.*keyframes=1"):
+        RdcDataset(alone, what="latents")
+    codec.compress(iter(video), alone / "four.rdc", rate=16, keyframes=1, keyframe_index=2)
+    with pytest.raises(InputError, match=r"four\.rdc: clip 1 has key frames at its frames \[2\]; .* with one, at 7"):
+        RdcDataset(alone, what="latents", on_error="skip")[1]
 
 
 def test_short_clips_can_be_left_out(folder: Path) -> None:

@@ -147,7 +147,7 @@ class Readers:
                 tried(lambda: video.keyframe(record))  # noqa: B023 - called at once
                 tried(lambda: _check_frames(video, number, video.decode_clip(number, lost=_check_line)))  # noqa: B023
                 if rng.random() < 0.2:
-                    tried(lambda: video.decode_clip(number, decoder="add"))  # noqa: B023
+                    tried(lambda: video.decode_clip(number, decoder="linear"))  # noqa: B023
                 tried(lambda: _check_frames(video, number, video.conceal_clip(number)[0]))  # noqa: B023
             tried(video.audio)
             for use in (

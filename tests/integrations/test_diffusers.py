@@ -24,7 +24,7 @@ from tests.conftest import moving_square
 from tests.helpers import moving_video
 from tests.models.test_contract import CONFIGURATIONS, trained
 
-PAPER, SMALL = "paper", "aligned"
+PAPER, SMALL = "paper", "lite"
 both = pytest.mark.parametrize("kind", [PAPER, SMALL])
 
 
@@ -294,7 +294,7 @@ def test_a_pipeline_saves_and_loads_it(tmp_path: Path) -> None:
     Pipeline(build(SMALL), FlowMatchEulerDiscreteScheduler()).save_pretrained(tmp_path)
     loaded = Pipeline.from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
     assert isinstance(loaded.vae, AutoencoderKLReducio) and loaded.vae.dtype == torch.bfloat16
-    assert AutoencoderKLReducio.from_pretrained(tmp_path, subfolder="vae").config.architecture == "aligned"
+    assert AutoencoderKLReducio.from_pretrained(tmp_path, subfolder="vae").config.architecture == "lite"
 
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [
@@ -325,9 +325,9 @@ def test_what_is_wrong_is_named(call: str, arguments: dict[str, Any], message: s
 
 def test_a_wrong_configuration_is_named() -> None:
     for options, message in (
-        ({"architecture": "vae"}, "architecture is 'vae'; allowed: aligned"),
-        ({"architecture": "aligned", "network": {"channels": 8}}, "unknown key 'channels'"),
-        ({"architecture": "aligned", "latent_channels": 8}, "latent_channels is 8; this network has 16"),
+        ({"architecture": "vae"}, "architecture is 'vae'; allowed: lite, reducio"),
+        ({"architecture": "lite", "network": {"channels": 8}}, "unknown key 'channels'"),
+        ({"architecture": "lite", "latent_channels": 8}, "latent_channels is 8; this network has 16"),
     ):
         with pytest.raises(InputError, match=message):
             AutoencoderKLReducio(**options)

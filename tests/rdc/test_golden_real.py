@@ -61,13 +61,13 @@ def real(corpus: Path, name: str, frames: int, *, width: int = 96, height: int =
 
 def group(corpus: Path, folder: Path, out: Path) -> None:
     """Four clips whose pictures are one AV1 sequence."""
-    codec("reducio-test").compress(iter(real(corpus, "street", 64)), out, rate=16, keyframe_quality=40)
+    codec("reducio-test").compress(iter(real(corpus, "street", 64)), out, rate=16, keyframes=1, keyframe_quality=40)
 
 
 def steps(corpus: Path, folder: Path, out: Path) -> None:
     """Steps and qualities of each clip's own, that a rate asked for."""
     video = np.concatenate([real(corpus, "flower", 16), real(corpus, "street", 16), real(corpus, "friday", 16)])
-    codec("reducio-test").compress(iter(video), out, rate=16, seek_every=1.0, target_kbps=8)
+    codec("reducio-test").compress(iter(video), out, rate=16, keyframes=1, seek_every=1.0, target_kbps=8)
 
 
 def sound(corpus: Path, folder: Path, out: Path) -> None:
@@ -87,11 +87,18 @@ def odd(corpus: Path, folder: Path, out: Path) -> None:
 def cuts(corpus: Path, folder: Path, out: Path) -> None:
     """Two references over scene cuts, decoded by ``attention`` of ``reducio-lite``."""
     video = np.concatenate([real(corpus, "flower", 32), real(corpus, "street", 24)])
-    codec("reducio-lite").compress(iter(video), out, rate=16, references=2, keyframe_quality=40)
+    codec("reducio-lite").compress(iter(video), out, rate=16, keyframes=1, references=2, keyframe_quality=40)
+
+
+def content(corpus: Path, folder: Path, out: Path) -> None:
+    """Key frames where something moves: clips that have none, one and many."""
+    street = real(corpus, "street", 32)
+    video = np.concatenate([np.repeat(street[:1], 32, 0), street])
+    codec("reducio-test").compress(iter(video), out, rate=16)
 
 
 MAKERS: dict[str, Callable[[Path, Path, Path], None]] = {
-    make.__name__: make for make in (group, steps, sound, odd, cuts)
+    make.__name__: make for make in (group, steps, sound, odd, cuts, content)
 }
 
 
@@ -124,7 +131,8 @@ def facts(video: RdcVideo, coder: Any) -> dict[str, Any]:
 
 def shown(video: RdcVideo) -> list[int]:
     """Frames whose pictures are stored: the key frame of the clip in the middle, one beside it, and the last."""
-    middle = video.record(video.clips // 2).references[0]
+    record = video.record(video.clips // 2)
+    middle = (*record.references, record.start)[0]
     return sorted({middle, min(middle + 5, video.frames - 1), video.frames - 1})
 
 
@@ -173,6 +181,7 @@ def test_they_hold_one_of_everything() -> None:
     with opened("cuts") as video:
         assert video.header.references == 2 and every["cuts"]["cuts"]
         assert video.choose_decoder() == ("attention", 2)
+    assert {0, 1} < {len(frames) for frames in every["content"]["references"]}, "none, one and many"
     assert all((REAL / f"{name}.rdc").stat().st_size < 12_000 for name in MAKERS)
     notes = (REAL / "SOURCES.md").read_text(encoding="utf-8")
     assert all(Path(path).name in notes for path in VIDEOS.values())

@@ -48,10 +48,12 @@ def test_clips_of_any_length_and_large_numbers() -> None:
     file = io.BytesIO()
     writer = RdcWriter(file, HEADER)
     wanted = [*np.random.default_rng(0).integers(1, 17, 300), 16, 1]
-    for frames in wanted:
-        writer.write_clip(frames=int(frames), latent_bytes=bytes(200), step=STEPS[1], lead=0, references=0)
+    for number, frames in enumerate(wanted):
+        writer.write_clip(frames=int(frames), latent_bytes=bytes(200), step=STEPS[1], lead=0, references=number % 2)
     writer.close(end=1 << 59)
-    assert read_outline(file).lengths == tuple(wanted) == lengths(file.getvalue())
+    found = read_outline(file)
+    assert found.lengths == tuple(wanted) == lengths(file.getvalue())
+    assert found.pictures == tuple(number % 2 for number in range(302))
 
 
 def test_little_is_read() -> None:

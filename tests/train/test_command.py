@@ -80,7 +80,7 @@ def place(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ("tiny.toml --data empty", 2, "empty has no videos; looked for .avi, "),
+        ("tiny.toml --data empty", 2, "empty has no videos; looked for .3gp, "),
         ("tiny.toml --data junk", 2, "none of 2 videos can be used; the first, junk/a.mp4: can't be read as a video: "),
         ("tiny.toml --data short", 2, "short/a.mkv: its longest scene has 12 frames, a clip has 16"),
         ("tiny.toml --data videos --val empty", 2, "empty has no videos"),

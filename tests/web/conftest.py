@@ -8,21 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from reducio_codec.codec import ReducioCodec
-from reducio_codec.config import LiteConfig
-from reducio_codec.models.factory import build_model
 from reducio_codec.web.runtime import RUNTIME_FILES, VERSION, cache_folder
 from reducio_codec.web.server import serving
 from reducio_codec.web.site import PAGE, Site, build_site
-from reducio_codec.weights.io import save_model
 from tests.browser import chromium, needed
 from tests.helpers import moving_video
-from tests.integrations.test_onnx import rounded
-from tests.models.test_aligned import shaken
+from tests.rdc.test_golden_real import REAL
 
 Run = Callable[..., Any]
+
+MODEL = "reducio-test"
 
 _RUN = """
 const [body, names, values, done] = arguments;
@@ -81,31 +78,23 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a toy model, whose weights graphs store as they are."""
-    torch.manual_seed(0)
-    config = LiteConfig(channels_4=8, channels_8=8, channels_16=4, channels_32=8, decoders=("linear", "none"))
-    toy = rounded(shaken(build_model(config)))
-    return save_model(toy, tmp_path_factory.mktemp("models") / "toy", card="")
-
-
-@pytest.fixture(scope="session")
-def codec(model: Path) -> ReducioCodec:
-    return ReducioCodec.from_pretrained(model, decoders="linear")
+def codec() -> ReducioCodec:
+    return ReducioCodec.from_pretrained(MODEL, decoders="linear")
 
 
 @pytest.fixture(scope="session")
 def files(codec: ReducioCodec, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Videos of small, odd and large pictures; the last is decoded in four tiles."""
-    folder, found = tmp_path_factory.mktemp("files"), {}
-    for name, frames, height, width in (("small", 5, 16, 16), ("odd", 37, 51, 75), ("large", 16, 400, 448)):
+    """Stored videos, and others of small and large pictures; the last is decoded in two tiles."""
+    folder = tmp_path_factory.mktemp("files")
+    found = {name: REAL / f"{name}.rdc" for name in ("group", "odd", "sound")}
+    for name, frames, height, width in (("small", 5, 16, 16), ("long", 37, 48, 64), ("large", 16, 96, 512)):
         found[name] = folder / f"{name} 1.rdc"
-        codec.compress(moving_video(frames, height, width), found[name], rate=25)
+        codec.compress(moving_video(frames, height, width), found[name], rate=25, keyframes=1)
     return found
 
 
 @pytest.fixture(scope="session")
-def page(cache: Path, model: Path) -> Iterator[str]:
-    """The address of a page of the toy model, without a file."""
-    with serving(build_site(model, graphs=None, video=None)) as address:
+def page(cache: Path) -> Iterator[str]:
+    """The address of the player, without a file."""
+    with serving(build_site(MODEL, graphs=None, video=None)) as address:
         yield address

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import random
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,11 @@ return Promise.all(files.map(async (file) => {
 """
 
 
+def one_more(line: str) -> str:
+    """The page counts clips from 1."""
+    return re.sub(r"^clip (\d+)", lambda found: f"clip {int(found[1]) + 1}", line)
+
+
 def read_by_package(data: bytes) -> dict[str, Any]:
     """The same facts as ``READ`` gives."""
     reader = RdcReader(io.BytesIO(data))
@@ -68,8 +74,8 @@ def read_by_package(data: bytes) -> dict[str, Any]:
                 "times": times,
                 "cut": int(reader.cut(clip.index)),
                 "latent": None if clip.latent is None else as_text(clip.latent),
-                "beside": {**asdict(beside), "lost": list(beside.lost)},
-                "damage": list(clip.damage),
+                "beside": {**asdict(beside), "lost": [one_more(line) for line in beside.lost]},
+                "damage": [one_more(line) for line in clip.damage],
             }
         )
     ticks.append(clock.end(reader.frames - 1, time=ticks[-1]) if reader.end is None else reader.end)
@@ -254,7 +260,7 @@ def test_a_damaged_key_frame_costs_those_behind_it_alone(run: Run) -> None:
     ]
     sequence, smaller, picture, short = run(PICTURES, groups=groups)
     assert [len(item) > 1000 for item in sequence] == [True, True, False, False]
-    assert "frame 2: a key frame is damaged" in sequence[2] and "damaged or missing" in sequence[3]
+    assert "frame 3: a key frame is damaged" in sequence[2] and "damaged or missing" in sequence[3]
     assert "32x32 pixels; the file says 96x64" in smaller[0] and "32x32 pixels; the file says 96x64" in picture[0]
     assert "a key frame is damaged" in short[0]
 

@@ -202,7 +202,9 @@ def spread(x: Tensor) -> Tensor:
     Each of the 16 pixels of a block is a weighted mean of 3x3 positions, so a convolution does it without whole pictures.
     """
     line = torch.tensor(
-        [[0.375, 0.625, 0.0], [0.125, 0.875, 0.0], [0.0, 0.875, 0.125], [0.0, 0.625, 0.375]], device=x.device
+        [[0.375, 0.625, 0.0], [0.125, 0.875, 0.0], [0.0, 0.875, 0.125], [0.0, 0.625, 0.375]],
+        dtype=torch.float32,
+        device=x.device,
     )
     kernel = torch.einsum("ai,bj->abij", line, line).reshape(16, 1, 3, 3).repeat(3, 1, 1, 1)  # (48, 1, 3, 3)
     with exact(x.device):

@@ -62,7 +62,7 @@ class ReducioLite(CodecModel):
         second = EFFORTS[name].second
         return Decoder(
             name=name,
-            inside=Allowed(least=0 if second else 1, most=None),
+            inside=Allowed(most=None),
             beside=Allowed(most=1) if second else Allowed(),
             least=1,
             last_layer="out_4",

@@ -16,7 +16,7 @@ export class Pictures {
 
   /** The picture of a frame, Uint8ClampedArray (height, width, 4). */
   async get(frame) {
-    if (!this.frames.includes(frame)) throw new Problem(`frame ${frame}: its picture is damaged or missing`);
+    if (!this.frames.includes(frame)) throw new Problem(`frame ${frame + 1}: its picture is damaged or missing`);
     if (!this.kept.has(frame)) await this.decode(frame);
     const picture = this.kept.get(frame);
     this.keep(frame, picture);
@@ -50,7 +50,7 @@ export class Pictures {
     }
     const lost = new Set(group.frames.slice(place)); // and what follows it in its sequence
     this.frames = this.frames.filter((other) => !lost.has(other));
-    throw new Problem(`frame ${frame}: ${problem.message}`);
+    throw new Problem(`frame ${frame + 1}: ${problem.message}`);
   }
 
   async decodeSome(group, place, last) {

@@ -14,7 +14,7 @@ export function picturesBeside(clips, index) {
     } while (clips[at]?.expected === 0);
     if (cut || !clips[at]) return null;
     if (clips[at].lack === null) return clips[at].pictures.at(step < 0 ? -1 : 0);
-    lost.push(`clip ${at}: ${clips[at].lack}`);
+    lost.push(`clip ${at + 1}: ${clips[at].lack}`);
     return null;
   };
   return { before: look(-1, BACKWARD), after: look(1, FORWARD), lost };

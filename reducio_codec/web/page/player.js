@@ -92,7 +92,7 @@ function say(line) {
 function sayDamage() {
   const found = [...clips.values()].map((clip) => clip.problem).filter(Boolean);
   const lost = [...clips.values()].flatMap((clip) => clip.lost);
-  const all = [...new Set([...file.damage, ...file.clips.flatMap((clip) => clip.damage), ...found, ...lost])];
+  const all = [...new Set([...file.clips.flatMap((clip) => clip.damage), ...found, ...lost, ...file.damage])];
   if (!all.length) return;
   const more = all.length > 1 ? `, and ${all.length - 1} more` : "";
   const shown = found.length || file.clips.some((clip) => clip.damage.length) ? "; the nearest key frame is shown there" : "";

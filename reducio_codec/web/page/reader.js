@@ -8,6 +8,7 @@ const [PICTURE, LATENT, AUDIO, TIMES, INDEX, CUT] = [1, 2, 3, 4, 5, 7];
 const MAX_PAYLOAD = 2 ** 28 - 1;
 const MAX_SEQUENCE = 255;
 const LATEST = 2 ** 60;
+const MOST_FRAMES = 2 ** 21; // 19 hours at 30 frames/s
 
 /**
  * What is in a file:
@@ -87,7 +88,7 @@ class Found {
 
   clipNumber(payload) {
     const [number, at] = varint(payload, 0);
-    if (number >= this.most) throw new Problem(`a record claims clip ${number}; the file's bytes hold at most ${this.most} clips`);
+    if (number >= this.most) throw new Problem(`a record claims clip ${number + 1}; the file's bytes hold at most ${this.most} clips`);
     return [number, at];
   }
 
@@ -97,15 +98,15 @@ class Found {
     [distance, at] = varint(payload, at);
     const alone = this.header.keyframe_codec !== "avif";
     if (frame >= CLIP * this.most || distance > frame || at === payload.length || (distance && alone)) {
-      throw new Problem(`a picture record says what can't be: frame ${frame}, ${payload.length - at} bytes`);
+      throw new Problem(`a picture record says what can't be: frame ${frame + 1}, ${payload.length - at} bytes`);
     }
-    if (this.pictures.has(frame)) throw new Problem(`frame ${frame} has a second picture, which is ignored`);
+    if (this.pictures.has(frame)) throw new Problem(`frame ${frame + 1} has a second picture, which is ignored`);
     this.pictures.set(frame, { distance, data: payload.subarray(at), bytes: payload.length });
   }
 
   takeLatent(payload) {
     let [number, at] = this.clipNumber(payload);
-    if (at >= payload.length) throw new Problem(`clip ${number}: its latent record holds no length`);
+    if (at >= payload.length) throw new Problem(`clip ${number + 1}: its latent record holds no length`);
     const flags = payload[at++];
     const frames = (flags & 15) + 1;
     let step = this.header.step, moved = 0, lead = (CLIP - frames) >> 1, pictures = 1;
@@ -115,14 +116,14 @@ class Found {
     if (flags & 128) [pictures, at] = varint(payload, at);
     const start = CLIP * number + moved;
     const good = step >= 16 && step <= 16384 && start >= number && start <= CLIP * number && lead <= CLIP - frames && pictures <= frames;
-    if (!good) throw new Problem(`clip ${number}: its latent record says what can't be`);
-    if (this.latents.has(number)) throw new Problem(`clip ${number} has a second latent record, which is ignored`);
+    if (!good) throw new Problem(`clip ${number + 1}: its latent record says what can't be`);
+    if (this.latents.has(number)) throw new Problem(`clip ${number + 1} has a second latent record, which is ignored`);
     this.latents.set(number, { start, frames, lead, step, pictures, latent: payload.subarray(at), bytes: payload.length });
   }
 
   async takeTimes(payload) {
     const [number, at] = this.clipNumber(payload);
-    if (this.times.has(number)) throw new Problem(`clip ${number} has a second times record, which is ignored`);
+    if (this.times.has(number)) throw new Problem(`clip ${number + 1} has a second times record, which is ignored`);
     const deltas = await inflate(payload.subarray(at), "deflate", CLIP * 9);
     const times = [];
     for (let place = 0, last = 0, delta; place < deltas.length; ) {
@@ -130,7 +131,7 @@ class Found {
       times.push((last += delta));
     }
     if (times.length < 1 || times.length > CLIP || times.some((time) => Math.abs(time) > LATEST)) {
-      throw new Problem(`clip ${number}: its times record says what can't be`);
+      throw new Problem(`clip ${number + 1}: its times record says what can't be`);
     }
     this.times.set(number, times);
   }
@@ -150,9 +151,9 @@ class Found {
   takeCut(payload) {
     const [number, at] = this.clipNumber(payload);
     if (!number || payload.length !== at + 1 || payload[at] < 1 || payload[at] > 3) {
-      throw new Problem(`clip ${number}: its cut record says what can't be`);
+      throw new Problem(`clip ${number + 1}: its cut record says what can't be`);
     }
-    if (this.cuts.has(number)) throw new Problem(`clip ${number} has a second cut record, which is ignored`);
+    if (this.cuts.has(number)) throw new Problem(`clip ${number + 1} has a second cut record, which is ignored`);
     this.cuts.set(number, payload[at]);
   }
 
@@ -162,8 +163,9 @@ class Found {
     const pictured = [...sequences.keys()].sort((a, b) => a - b);
     const clips = this.layOut(pictured.length ? pictured.at(-1) + 1 : 0);
     const frames = endOf(clips);
+    if (frames > MOST_FRAMES) throw new Problem(`the file claims ${frames} frames; this page plays at most ${MOST_FRAMES}`);
     const beyond = pictured.find((frame) => frame >= frames);
-    if (beyond !== undefined) this.damage.push(`frame ${beyond} has a picture; the video has ${frames} frames`);
+    if (beyond !== undefined) this.damage.push(`frame ${beyond + 1} has a picture; the video has ${frames} frames`);
     const byClip = clips.map(() => []);
     for (let clip = 0, at = 0; at < pictured.length && pictured[at] < frames; at++) {
       while (pictured[at] >= clips[clip].start + clips[clip].frames) clip++;
@@ -185,7 +187,7 @@ class Found {
         group = found.get(frame - distance)?.group;
         if (!group) continue;
         if (last !== frame - distance || group.frames.length === MAX_SEQUENCE) {
-          this.damage.push(`frame ${frame}: its picture follows that of frame ${frame - distance}, which can't be`);
+          this.damage.push(`frame ${frame + 1}: its picture follows that of frame ${frame - distance + 1}, which can't be`);
           continue;
         }
       }
@@ -213,7 +215,7 @@ class Found {
     for (const number of [...this.latents.keys()].sort((a, b) => a - b)) {
       const { start, frames } = this.latents.get(number);
       if (!fits(number, start)) {
-        this.damage.push(`clip ${number} claims to begin at frame ${start}, which the clips before don't allow`);
+        this.damage.push(`clip ${number + 1} claims to begin at frame ${start + 1}, which the clips before don't allow`);
         continue;
       }
       fill(number, start);
@@ -251,7 +253,7 @@ class Found {
         latent: record ? record.bytes : 0,
       },
       cut: this.cuts.get(index) ?? 0,
-      damage: damage.map((line) => `clip ${index}: ${line}`),
+      damage: damage.map((line) => `clip ${index + 1}: ${line}`),
     };
   }
 

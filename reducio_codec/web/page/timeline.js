@@ -26,7 +26,7 @@ export class Timeline {
 
   set(file) {
     this.file = file;
-    this.highest = Math.max(1, ...file.clips.map((clip) => Timeline.rate(file, clip)));
+    this.highest = file.clips.reduce((most, clip) => Math.max(most, Timeline.rate(file, clip)), 1);
   }
 
   frameAt(share) {

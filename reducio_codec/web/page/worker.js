@@ -11,6 +11,7 @@ import { CELL } from "./tiles.js";
 const here = new URL("./", import.meta.url);
 const CLIP = 16;
 const GREY = 128;
+const MOST_PIXELS = 4096 * 2304; // a clip of such pictures is 600 MB
 const STRONG = 24; // pixels of motion that are shown in full colour
 
 let file, pictures;
@@ -23,6 +24,8 @@ const answers = {
     const found = await readFile(new Uint8Array(bytes));
     const { facts } = await model;
     (await model).check(found.header);
+    const { width, height } = found.header;
+    if (width * height > MOST_PIXELS) throw new Problem(`pictures of ${width}x${height} are too large for this page`);
     file = found;
     pictures = new Pictures(found);
     const clips = found.clips.map(({ latent, ...clip }) => clip);
@@ -58,11 +61,12 @@ async function decodeClip(clip, decoder) {
     for (const frame of clip.pictures) found.push(await referenceAt(frame, clip, false));
     return found;
   });
-  const { before, after, lost } = needs.second && (header.references === 2 || !own.length)
+  // a clip that shows what was there before has no pictures of its own: every decoder starts from those beside it
+  const { before, after, lost } = (needs.second && header.references === 2) || (needs.own && !own.length)
     ? await referencesBeside(clip) : { before: [], after: [], lost: [] };
   const references = [...before, ...own, ...after];
   if (needs.own && !references.length) {
-    throw new Problem(`clip ${clip.index} has no picture of its own, and the decoder ${decoder} needs one`);
+    throw new Problem(`clip ${clip.index + 1}: no picture is left that it could be decoded from`);
   }
   const latent = await about(clip.index, () => loaded.latentOf(clip, header));
   const flow = flowOf(latent.values, latent.shape, loaded.facts.motion);
@@ -103,7 +107,7 @@ async function about(index, action) {
     return await action();
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    throw new Problem(`clip ${index}: ${error.message}`);
+    throw new Problem(`clip ${index + 1}: ${error.message}`);
   }
 }
 

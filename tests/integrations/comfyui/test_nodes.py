@@ -94,12 +94,12 @@ def test_the_workflow_of_a_picture(paths: ModuleType, nodes: dict[str, Any], tmp
 
 def test_a_changed_key_frame_moves_along(nodes: dict[str, Any]) -> None:
     (codec,) = nodes["ReducioLoadCodec"]().load("reducio-lite", "cpu", "float32")
-    source = images(16)
+    source = images(16, 96, 128)
     motion, keyframes = nodes["ReducioEncode"]().encode(codec, source)
     plain, darker = (
         nodes["ReducioDecode"]().decode(codec, motion, keyframes * scale, "default")[0] for scale in (1, 0.5)
     )
-    assert (darker - plain / 2).abs().mean((1, 2, 3)).max() < 0.02  # in every frame
+    assert (darker - plain / 2).abs().mean((1, 2, 3)).max() < 0.03  # in every frame
     assert (plain[0] - plain[15]).abs().mean() > 0.04
 
 
