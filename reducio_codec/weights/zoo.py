@@ -54,8 +54,8 @@ class ModelEntry:
 _ENTRIES = (
     ModelEntry(
         name="reducio-lite",
-        summary="small motion-latent codec for CPUs: 4096 values a clip of 16x256x256, decoders attention (default), "
-        "sharp (for the eye), add, linear (the fastest), none",
+        summary="small motion-latent codec for CPUs: 4096 values a clip of 16x256x256, decoders sharp (default), "
+        "attention (the best by PSNR), add, linear (the fastest), none",
         licence="MIT",
         paper="https://arxiv.org/abs/2411.13552",
         sha256="33635c3ff26c533dd16efb4c4f5a6cb21acd2443f82640262b88540da3640892",

@@ -85,7 +85,7 @@ def odd(corpus: Path, folder: Path, out: Path) -> None:
 
 
 def cuts(corpus: Path, folder: Path, out: Path) -> None:
-    """Two references over scene cuts, decoded by ``attention`` of ``reducio-lite``."""
+    """Two references over scene cuts, decoded by ``sharp`` of ``reducio-lite``."""
     video = np.concatenate([real(corpus, "flower", 32), real(corpus, "street", 24)])
     codec("reducio-lite").compress(iter(video), out, rate=16, keyframes=1, references=2, keyframe_quality=40)
 
@@ -180,7 +180,7 @@ def test_they_hold_one_of_everything() -> None:
     assert every["odd"]["size"] == [75, 51] and len({b - a for a, b in itertools.pairwise(every["odd"]["times"])}) > 2
     with opened("cuts") as video:
         assert video.header.references == 2 and every["cuts"]["cuts"]
-        assert video.choose_decoder() == ("attention", 2)
+        assert video.choose_decoder() == ("sharp", 2)
     assert {0, 1} < {len(frames) for frames in every["content"]["references"]}, "none, one and many"
     assert all((REAL / f"{name}.rdc").stat().st_size < 12_000 for name in MAKERS)
     notes = (REAL / "SOURCES.md").read_text(encoding="utf-8")
