@@ -157,7 +157,7 @@ def test_our_grid() -> None:
     assert files("reducio-lite", decoder="linear", group=4, effort=20).name == "reducio-lite-linear-group4-effort20"
     assert list(candidate.points) == ["q05-s0.5", "q05-s2", "q50-s0.5", "q50-s2"]
     everyone = candidates(models=["reducio-lite"], decoder="linear", qualities=(50,), steps=(1.0,))
-    assert [each.name for each in everyone][:2] == ["reducio-lite-linear", "x264-gop16"]
+    assert [each.name for each in everyone][:3] == ["reducio-lite-linear", "reducio-lite-linear-auto", "x264-gop16"]
 
 
 # ------------------------------------------------------------------ curves, tables, plots
