@@ -48,7 +48,8 @@ def test_no_table_is_shown_twice() -> None:
 
 def test_the_short_table_of_rates_quotes_the_long_one() -> None:
     """The README's BD-rates are chosen by hand: each must be that of bench/README.md, which is held against the results."""
-    # by model: the rows of the table of "NAME against each other method"; the first cell of numbers is PSNR pooled, the third MS-SSIM
+    # by model: the rows of the table of "NAME against each other method"; the first cell of numbers is PSNR pooled, the third
+    # MS-SSIM
     heading = re.compile(r"^BD-rate of (\S+) against each other method, percent$", re.M)
     blocks = heading.split(read_page("bench/README.md"))
     row = r"^\| (\S+) \| ([+-][0-9.]+) [^|]*\| [^|]*\| ([+-][0-9.]+) "
