@@ -1,9 +1,10 @@
 """How many key frames each clip gets, by what moves in it: the count of the least predicted error + lambda * bits.
 
 Nothing is coded to find out. How well frames can be foretold is seen in a search for motion, at half the size, from the
-middle frame to four others; what that means for errors and bytes was fitted on coded clips (``python -m bench
-keyframe_costs``): a frame's squared error is that of the key frames plus a power of what the motion leaves unexplained, and so
-are a key frame's bits. The slope, lambda, is that at which a better quality of key frames would pay as much.
+middle frame to four others; what that means for errors and bytes was fitted on coded clips (``python -m
+bench.keyframe_costs``; the numbers here had one scene more): a frame's squared error is that of the key frames plus a power of
+what motion leaves unexplained, and so are a key frame's bits. The slope, lambda, is that at which a better quality of key frames
+would pay as much.
 """
 
 from __future__ import annotations
