@@ -32,7 +32,9 @@ def test_it_measures_and_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     data = tmp_path / "data"
     data.mkdir()
     write_video(data / "a.mkv", moving_video(16, 256, 256))
-    done = CliRunner().invoke(keyframe_costs.main, ["--data", str(data), "--every", "1", "-o", str(tmp_path / "a.json")])
+    done = CliRunner().invoke(
+        keyframe_costs.main, ["--data", str(data), "--every", "1", "-o", str(tmp_path / "a.json")]
+    )
     assert done.exit_code == 0, done.output
     (video,) = json.loads((tmp_path / "a.json").read_text())["videos"]
     assert len(video["rows"]) == 10 and len(video["motion"]) == 1
