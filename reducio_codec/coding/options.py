@@ -37,7 +37,7 @@ class EncodeOptions:
 
     keyframe_quality: int | None = None
     """Quality of the key frames, 0 (smallest) to 100, in the scale of their format; png is lossless and has none. By default
-    15 where keyframes is auto, else 50."""
+    15 where keyframes is auto, which gives more of it to those that are shown for long, else 50."""
     keyframe_codec: KeyframeCodec = "avif"
     """Format of the key frames inside the file. By default avif."""
     latent_step: float | None = None
