@@ -59,7 +59,7 @@ class File:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "video.rdc"
             codec.compress(
-                list(frames), path, rate=rate, keyframe_quality=self.quality, latent_step=self.step,
+                list(frames), path, rate=rate, keyframes=1, keyframe_quality=self.quality, latent_step=self.step,
                 seek_every=float(CLIP_LENGTH * self.group / rate),
             )  # fmt: skip
             size = path.stat().st_size

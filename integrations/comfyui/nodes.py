@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from reducio_codec import ReducioCodec, list_models
+from reducio_codec.coding.options import AUTO_QUALITY
 from reducio_codec.errors import InputError
 from reducio_codec.generate.pipeline import ReducioDiTPipeline
 from reducio_codec.weights.layout import CONFIG_FILE, read_document
@@ -150,7 +151,7 @@ class SaveFile:
                 "codec": ("REDUCIO_CODEC",),
                 "images": ("IMAGE",),
                 "fps": ("FLOAT", {"default": 16.0, "min": 1.0, "max": 240.0, "step": 0.01}),
-                "quality": ("INT", {"default": 50, "min": 0, "max": 100, "tooltip": "of the key frames"}),
+                "quality": ("INT", {"default": AUTO_QUALITY, "min": 0, "max": 100, "tooltip": "of the key frames"}),
                 "filename_prefix": ("STRING", {"default": "reducio/video"}),
             }
         }
