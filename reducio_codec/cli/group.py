@@ -19,7 +19,7 @@ import click
 
 from reducio_codec.cli.paths import fill_closed_streams
 from reducio_codec.cli.wording import spell
-from reducio_codec.errors import ReducioError
+from reducio_codec.errors import ReducioError, one_line
 from reducio_codec.io.termination import exit_on_sigterm
 from reducio_codec.io.threads import let_waiting_threads_sleep
 
@@ -56,7 +56,7 @@ class ReducioGroup(click.Group):
             try:
                 code = super().main(args, prog_name, **extra)
             except click.ClickException as error:
-                say(f"error: {_one_line(error.format_message())}{_hint(error)}")
+                say(f"error: {one_line(error.format_message())}{_hint(error)}")
                 code = error.exit_code
             except click.Abort:
                 say("interrupted")
@@ -117,7 +117,7 @@ _MEMORY = re.compile(
 def explain(error: Exception, command: click.Command | None) -> tuple[str, int]:
     """An error in one line, in the words of the command, and the exit code for it."""
     if isinstance(error, ReducioError):
-        return spell(_one_line(str(error)), command), error.exit_code
+        return spell(str(error), command), error.exit_code
     if _is_about_memory(error):
         options = () if command is None else tuple(parameter.name for parameter in command.params)
         less = next((f"; {hint}" for name, hint in _SMALLER.items() if name in options), "")
@@ -125,7 +125,7 @@ def explain(error: Exception, command: click.Command | None) -> tuple[str, int]:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror, 1
     kind = type(error).__name__
-    return f"unexpected {kind}: {_one_line(str(error))} (a bug; --traceback shows where)", 1
+    return f"unexpected {kind}: {one_line(str(error))} (a bug; --traceback shows where)", 1
 
 
 _SMALLER = {"tile_size": "a smaller --tile-size needs less", "offload": "--offload needs less"}
@@ -137,10 +137,6 @@ def _is_about_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError | ImportError) and _MEMORY.search(str(error)) is not None
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _hint(error: click.ClickException) -> str:
@@ -157,7 +153,7 @@ def say(line: str) -> None:
 def warn(message: str) -> None:
     """A warning of the command that runs, in its words."""
     context = click.get_current_context(silent=True)
-    say(f"warning: {spell(_one_line(message), None if context is None else context.command)}")
+    say(f"warning: {spell(one_line(message), None if context is None else context.command)}")
 
 
 def _show_warning(message: Warning | str, *_args: Any, **_more: Any) -> None:
@@ -172,7 +168,7 @@ class _EchoHandler(logging.Handler):
             warn(record.getMessage())
         else:
             prefix = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
-            say(f"{prefix}{_one_line(record.getMessage())}")
+            say(f"{prefix}{one_line(record.getMessage())}")
 
 
 _messages = _EchoHandler()

@@ -21,7 +21,7 @@ import torch
 
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.coding.rdc_video import RdcVideo
-from reducio_codec.errors import FormatError, InputError, ReducioError, VideoError, WeightsError
+from reducio_codec.errors import LONGEST_MESSAGE, FormatError, InputError, ReducioError, VideoError, WeightsError
 from reducio_codec.rdc.entropy import LatentCoder
 from reducio_codec.rdc.info import describe_rdc
 from reducio_codec.rdc.outline import read_outline
@@ -46,8 +46,6 @@ _LONGEST_SIDE = 512
 """Of a video that is written: encoders take memory by the row."""
 _FLOOR, _PEAK_A_BYTE = 600_000, 150
 """Of Python's memory while a file is looked at without decoding: as in tests/rdc/test_hostile.py."""
-LONGEST_MESSAGE = 700
-"""Characters of an error's message: a clear line."""
 
 
 class Broken(Exception):
