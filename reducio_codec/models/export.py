@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.models.contract import CodecModel, Reference
-from reducio_codec.models.lite.decoders import EFFORTS
 from reducio_codec.models.lite.model import ReducioLite
 from reducio_codec.models.lite.plan import Plan, plan_references
 
@@ -144,7 +143,7 @@ def decoder_graph(model: CodecModel, name: str) -> Graph:
     plan = plan_references(places, beside=(True, False, False, True), present=((True,) * 4,))
     inputs |= {"references": torch.zeros(len(places), 3, 2 * ratio, 3 * ratio), "near": plan.near}
     axes["references"][0] = torch.export.Dim("R")
-    if EFFORTS[name].second:
+    if model.decoder(name).uses_neighbours:
         frames, pairs = torch.export.Dim("N"), torch.export.Dim("P")
         inputs |= {"between": plan.between, "far": plan.far, "pairs": plan.pairs, "pair": plan.pair, "time": plan.time}
         axes |= {key: {0: frames} for key in ("between", "far", "pair", "time")} | {"pairs": {1: pairs}}

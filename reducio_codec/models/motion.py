@@ -62,8 +62,23 @@ def warp(picture: Tensor, flow: Tensor) -> Tensor:
     # align_corners=False: pixel i sits at (2i + 1) / size - 1
     grid_x = (flow[:, 0].float() + x) * (2 / width) + (1 / width - 1)
     grid_y = (flow[:, 1].float() + y) * (2 / height) + (1 / height - 1)
-    grid = torch.stack((grid_x, grid_y), -1)  # (N, H, W, 2)
+    # x and y stay planes of their own, one after the other: to weave them takes longer than to sample by them
+    grid = torch.stack((grid_x, grid_y), 1).permute(0, 2, 3, 1)  # (N, H, W, 2)
     return F.grid_sample(picture, grid.to(picture.dtype), mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def move(pictures: Tensor, flow: Tensor) -> Tensor:
+    """``warp`` of whole pictures (N, 3, H, W) float32 by a flow (N, 2, H/8, W/8) in pixels, enlarged bilinearly."""
+    height, width = pictures.shape[-2:]
+    options = {"device": flow.device, "dtype": torch.float32}
+    x = torch.arange(width, **options) * (2 / width) + (1 / width - 1)
+    y = torch.arange(height, **options)[:, None] * (2 / height) + (1 / height - 1)
+    places = torch.stack((x.expand(height, width), y.expand(height, width)))
+    small = torch.stack(
+        (flow[:, 0] * (2 / width), flow[:, 1] * (2 / height)), 1
+    )  # (N, 2, H/8, W/8), in the grid's unit
+    grid = _resize(small, height, width).add_(places).permute(0, 2, 3, 1)
+    return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 class _Levels(NamedTuple):

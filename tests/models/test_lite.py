@@ -11,7 +11,7 @@ from reducio_codec.errors import InputError
 from reducio_codec.models.contract import Reference
 from reducio_codec.models.factory import build_model
 from reducio_codec.models.lite.blocks import upsample
-from reducio_codec.models.lite.decoders import spread
+from reducio_codec.models.lite.linear_code import spread
 from reducio_codec.models.lite.local_attention import LocalAttention
 from reducio_codec.models.lite.model import ReducioLite
 from reducio_codec.models.lite.plan import plan_references

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from safetensors.torch import save_file
+from torch import Tensor
 
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import LiteConfig
@@ -22,7 +23,8 @@ from reducio_codec.io.video import read_clip
 from reducio_codec.models.lite.model import ReducioLite
 from reducio_codec.rdc.tables import LatentTables
 from reducio_codec.train.packed.__main__ import main
-from reducio_codec.train.packed.data import LAYOUTS, Sampler, open_pack
+from reducio_codec.train.packed.batch_loss import BatchLoss, Weights
+from reducio_codec.train.packed.data import LAYOUTS, Sampler, batches, open_pack
 from reducio_codec.train.packed.evaluate import held_out, measure
 from reducio_codec.train.packed.export import main as export_command
 from reducio_codec.train.packed.pack import pack_videos
@@ -98,6 +100,74 @@ def test_twenty_steps_and_on(pack: Path, weights: Path, tmp_path: Path) -> None:
     assert any(key.startswith("decoders.linear") for key in changed) and any(key.startswith("mend") for key in changed)
     assert not any(key.startswith("encoder") for key in changed)
     assert widths.tolist() == [0.5] * 16
+
+
+def test_batches_come_again_with_the_latents_that_they_had(pack: Path, weights: Path) -> None:
+    sampler = Sampler(open_pack(pack), seed=0)
+    made = batches(sampler, first=1, size=1, side=32, workers=1, distinct=3)
+    taken = [next(made) for _ in range(7)]
+    assert [batch.number for batch in taken] == [1, 2, 0, 1, 2, 0, 1] and taken[1] is taken[4]
+    model, widths = load_weights(weights)
+    losses = {}
+    for repeats in (False, True):
+        loss_of = BatchLoss(
+            model,
+            widths=widths,
+            decoders=["linear"],
+            encoder=False,
+            weights=Weights(),
+            perceptual=None,
+            repeats=repeats,
+        )
+        losses[repeats] = [loss_of(batch, generator=torch.Generator().manual_seed(1))[0].item() for batch in taken]
+    assert losses[True] == losses[False]
+
+
+def linear_of(model: ReducioLite) -> dict[str, Tensor]:
+    return dict(model.decoders["linear"].state_dict())
+
+
+def alike(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_decoder_starts_untrained_where_the_folder_has_another_or_none(weights: Path, tmp_path: Path) -> None:
+    model, widths = load_weights(weights)
+    state = {key: value for key, value in model.state_dict().items() if not key.startswith("decoders.linear.")}
+    save_weights(tmp_path, model, {**state, "decoders.linear.in_8.weight": torch.ones(3)}, widths=widths, step=1)
+    with pytest.raises(InputError, match=r"no decoders.linear.* \(--fresh linear\)"):
+        load_weights(tmp_path)
+    fresh, _ = load_weights(tmp_path, fresh=["linear"])
+    assert not fresh.decoders["linear"].out_4.weight.any() and fresh.decoders["linear"].in_16.weight.any()
+    assert alike(dict(fresh.decoders["attention"].state_dict()), dict(model.decoders["attention"].state_dict()))
+    with pytest.raises(InputError, match="decoder is 'warp'; allowed: attention, linear"):
+        load_weights(tmp_path, fresh=["warp"])
+
+
+def test_decoders_of_two_trainings_in_one_model(weights: Path, tmp_path: Path) -> None:
+    """Over the same shared parts only."""
+    first, widths = load_weights(weights)
+    (tmp_path / "entropy.json").write_text(json.dumps(LatentTables.default(16).to_json()))
+    for name, part in (("linear", "decoders.linear."), ("other", "trunk.")):
+        state = {key: value + key.startswith(part) for key, value in first.state_dict().items()}
+        save_weights(tmp_path / name, first, state, widths=widths, step=1)
+
+    def export(*more: str) -> Result:
+        arguments = [str(weights), "--tables", str(tmp_path), "--out", str(tmp_path / "model"), *more]
+        return CliRunner().invoke(export_command, arguments)
+
+    assert export("--take", f"linear={tmp_path / 'linear'}").exit_code == 0
+    second, _ = load_weights(tmp_path / "linear")
+    joined, _ = load_weights(tmp_path / "model", config=TINY)
+    assert alike(linear_of(joined), linear_of(second)) and not alike(linear_of(first), linear_of(second))
+    assert torch.equal(joined.decoders["attention"].in_8.weight, first.decoders["attention"].in_8.weight)
+    for wrong, message in (
+        (f"linear={tmp_path / 'other'}", "has another trunk"),
+        ("linear", "'linear' must be NAME=FOLDER"),
+        (f"sharp={tmp_path / 'linear'}", "decoder is 'sharp'; allowed: attention, linear"),
+    ):
+        with pytest.raises(InputError, match=message):
+            raise export("--take", wrong).exception or AssertionError(wrong)
 
 
 def run_state(pack: Path, weights: Path, out: Path) -> None:

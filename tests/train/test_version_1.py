@@ -67,11 +67,12 @@ def test_a_training_starts_from_their_folder(tmp_path: Path) -> None:
         ("encoder.fold.weight", "encoder.fold.weight"),
         ("code.flow_out.weight", "decoders.warp.flow_out.weight"),
         ("trunk.unfold.bias", "decoders.warp.trunk.unfold.bias"),
-        ("decoders.linear.out_4.weight", "decoders.warp.out_4.weight"),
+        ("decoders.attention.out_4.weight", "decoders.warp.out_4.weight"),
         ("decoders.add.second.out_4.weight", "decoders.bidirectional.out_4.weight"),
         ("decoders.none.in_8.weight", "decoders.none.in_8.weight"),
     ):
         assert torch.equal(model.state_dict()[key], state[old]), key
+    assert not model.decoders["linear"].out_4.weight.any()  # that version had nothing like it
 
 
 @pytest.mark.parametrize("key", ["encoder.fold.weight", "decoders.warp.flow_out.weight"])

@@ -18,13 +18,24 @@ def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
 
 
-def zero_conv(inputs: int, outputs: int) -> nn.Conv2d:
+def zero_conv(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:
     """A last layer that starts at zero: what it adds to is untouched until training says otherwise."""
-    layer = conv(inputs, outputs)
+    layer = conv(inputs, outputs, kernel)
     nn.init.zeros_(layer.weight)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def idle(last: nn.Conv2d) -> bool:
+    """Whether a last layer is zero, as it started: then nothing that leads to it need be computed.
+
+    It is never asked where it would be trained, on accelerators, which take longer to answer than to compute, and of graphs.
+    """
+    weight, bias = last.weight, last.bias
+    if weight.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    return not bool(weight.any()) and (bias is None or not bool(bias.any()))
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -35,6 +46,18 @@ def channels_last(x: Tensor) -> Tensor:
 def joined(*parts: Tensor) -> Tensor:
     """(N, C1, h, w), (N, C2, h, w), ... as one of all their channels, in the first one's dtype, channels last."""
     return torch.cat([channels_last(part.to(parts[0].dtype)) for part in parts], 1)
+
+
+def blocks_to_pixels(x: Tensor) -> Tensor:
+    """``pixel_shuffle(x, 4)``: (N, 16*C, h, w), channels last, to (N, C, 4h, 4w) as planes, in half of its time."""
+    pixels: Tensor = x.contiguous().unflatten(1, (-1, 4, 4)).permute(0, 1, 4, 2, 5, 3)  # (N, C, h, 4, w, 4)
+    return pixels.flatten(4).flatten(2, 3)
+
+
+def pixels_to_blocks(x: Tensor) -> Tensor:
+    """``pixel_unshuffle(x, 4)``: planes (N, C, 4h, 4w) to (N, 16*C, h, w), channels last, likewise."""
+    blocks: Tensor = x.unflatten(3, (-1, 4)).unflatten(2, (-1, 4)).permute(0, 2, 4, 1, 3, 5)  # (N, h, w, C, 4, 4)
+    return blocks.flatten(3).permute(0, 3, 1, 2)
 
 
 def act(x: Tensor) -> Tensor:
@@ -59,6 +82,8 @@ class ResBlock(nn.Module):
             self.conv2.weight *= 0.1  # a deep stack starts near the identity
 
     def forward(self, x: Tensor) -> Tensor:  # (N, C, h, w), N = batch * 16 when temporal
+        if idle(self.conv2):
+            return x
         if self.checkpointing and torch.is_grad_enabled():
             recomputed: Tensor = checkpoint(self._forward, x, use_reentrant=False)
             return recomputed

@@ -10,32 +10,32 @@ that the flow names.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
-from reducio_codec.config import CLIP_LENGTH, LiteConfig
+from reducio_codec.config import LiteConfig
 from reducio_codec.models.lite.between import Between, disagreement, moved_small
 from reducio_codec.models.lite.blocks import (
-    SLOTS,
     KeyframePyramid,
     LatentTrunk,
     ResBlock,
     act,
+    blocks_to_pixels,
     conv,
-    fold_slots,
+    idle,
     joined,
+    pixels_to_blocks,
     upsample,
     zero_conv,
 )
+from reducio_codec.models.lite.linear_code import Clue, spread, warp_features
 from reducio_codec.models.lite.local_attention import LocalAttention
 from reducio_codec.models.lite.plan import Plan
 from reducio_codec.models.lite.second import SecondReference
-from reducio_codec.models.motion import warp
-from reducio_codec.models.precision import exact, in_float32
+from reducio_codec.models.motion import move, warp
+from reducio_codec.models.precision import exact
 
 
 class LatentOnlyDecoder(nn.Module):
@@ -61,35 +61,6 @@ class LatentOnlyDecoder(nn.Module):
         return F.pixel_shuffle(self.out_4(act(x)).float(), 4)
 
 
-class Clue(NamedTuple):
-    """What the latent says without learning."""
-
-    flow: Tensor
-    """(B*16, 2, H/8, W/8) float32: from each frame to its near reference, in pixels."""
-    residual: Tensor
-    """(B*16, 3, H/4, W/4) float32, what to add to the moved reference."""
-
-
-class LinearCode(nn.Module):
-    """The latent's hand-made part, shared by all decoders: a linear map for each of its time positions."""
-
-    def __init__(self, latent_channels: int) -> None:
-        super().__init__()
-        inputs = SLOTS * latent_channels
-        self.flow_out = nn.ConvTranspose2d(inputs, 2 * CLIP_LENGTH, 2, 2, groups=SLOTS, bias=False)
-        self.residual_out = nn.ConvTranspose2d(inputs, 3 * CLIP_LENGTH, 8, 8, groups=SLOTS, bias=False)
-        nn.init.zeros_(self.residual_out.weight)
-
-    def forward(self, raw: Tensor) -> Clue:
-        """raw: (B, z, 4, h, w), the latent before its statistics are normalised."""
-        with exact(raw.device):  # a flow of 30 px in bfloat16 is wrong by 0.1 px
-            folded = fold_slots(raw.float())
-            flow, residual = in_float32(self.flow_out, folded), in_float32(self.residual_out, folded)
-        flow = rearrange(flow, "b (t c) h w -> (b t) c h w", t=CLIP_LENGTH)  # (B*16, 2, H/16, W/16)
-        residual = rearrange(residual, "b (t c) h w -> (b t) c h w", t=CLIP_LENGTH)  # (B*16, 3, H/4, W/4)
-        return Clue(upsample(flow, 2), residual)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Effort:
     """What a decoder spends beyond the rest."""
@@ -98,17 +69,14 @@ class Effort:
     """Residual blocks at an eighth of the size."""
     blocks_4: int
     """At a quarter."""
-    second: bool
-    """Whether frames between two references use the one that is further away."""
     looks_around: bool
     """Attention over the places around those that the flow names."""
 
 
 EFFORTS = {
-    "attention": Effort(blocks_8=4, blocks_4=3, second=True, looks_around=True),
-    "sharp": Effort(blocks_8=4, blocks_4=3, second=True, looks_around=True),
-    "add": Effort(blocks_8=2, blocks_4=2, second=True, looks_around=False),
-    "linear": Effort(blocks_8=2, blocks_4=1, second=False, looks_around=False),
+    "attention": Effort(blocks_8=4, blocks_4=3, looks_around=True),
+    "sharp": Effort(blocks_8=4, blocks_4=3, looks_around=True),
+    "add": Effort(blocks_8=2, blocks_4=2, looks_around=False),
 }
 
 
@@ -127,10 +95,8 @@ class AlignedDecoder(nn.Module):
         self.blocks_4 = nn.Sequential(*(ResBlock(c4) for _ in range(effort.blocks_4)))
         self.out_4 = zero_conv(c4, 48 + 16)
         self.around_8 = LocalAttention(c8, c4) if effort.looks_around else None
-        if effort.second:
-            self.between_8 = zero_conv(_EVIDENCE, c8)
-            self.second = SecondReference(config)
-        self.uses_second = effort.second
+        self.between_8 = zero_conv(_EVIDENCE, c8)
+        self.second = SecondReference(config)
 
     def forward(self, features: Tensor, clue: Clue, pictures: Tensor, *, plan: Plan, between: Between | None) -> Tensor:
         """Frames (B*16, 3, H, W) float32.
@@ -147,7 +113,7 @@ class AlignedDecoder(nn.Module):
         moved_8 = warp_features(still_8, flow / 8)
         x = upsample(features, 2)  # (B*16, C16, H/8, W/8)
         x = self.in_8(joined(x, moved_8, still_8, flow / 8))  # (B*16, C8, H/8, W/8)
-        if self.uses_second and between is not None:
+        if between is not None and not idle(self.between_8):
             evidence = self.between_8(_evidence(pictures, flow, plan=plan, between=between).to(x.dtype))
             x = x.index_add(0, plan.between, evidence.to(x.dtype))
         if self.around_8 is not None:
@@ -155,21 +121,21 @@ class AlignedDecoder(nn.Module):
         features_8 = self.blocks_8(act(x))
         flow = flow + self.flow_8(features_8).float()
         still = pictures[own]  # (B*16, 3, H, W)
-        moved = warp(still, upsample(flow, 8))
+        moved = move(still, flow)
         moved_4 = warp_features(content_4[own], upsample(flow, 2) / 4)  # (B*16, C4/2, H/4, W/4)
         x = F.pixel_shuffle(self.up_4(features_8), 2)  # (B*16, C16, H/4, W/4)
-        pixels = F.pixel_unshuffle(moved.to(x.dtype), 4)
+        pixels = pixels_to_blocks(moved.to(x.dtype))
         x = self.in_4(joined(act(x), moved_4, pixels, clue.residual))  # (B*16, C4, H/4, W/4)
         features_4 = act(self.blocks_4(act(x)))
         x = self.out_4(features_4).float()  # (B*16, 64, H/4, W/4)
         # Whole pictures in float32 are what memory and time go to from here on: as few as can be.
-        gate = F.pixel_shuffle(
-            x[:, 48:], 4
-        )  # (B*16, 1, H, W): of the reference that isn't moved, for what doesn't move
+        # of the reference that isn't moved, for what doesn't move
+        gate = blocks_to_pixels(x[:, 48:])  # (B*16, 1, H, W)
         frames = moved.lerp(still, gate)
         del moved, still, gate
-        frames = frames.add_(F.pixel_shuffle(x[:, :48] + spread(clue.residual), 4))
-        if not self.uses_second or between is None:
+        with exact(x.device):
+            frames = frames.add_(blocks_to_pixels(x[:, :48] + spread(clue.residual)))
+        if between is None:
             return frames
         parts = (x[plan.between] for x in (frames, flow, features_8, features_4))
         return frames.index_copy_(0, plan.between, self.second(*parts, pictures=pictures, plan=plan, between=between))
@@ -189,23 +155,3 @@ def _evidence(pictures: Tensor, flow: Tensor, *, plan: Plan, between: Between) -
     by_straight = disagreement(moved_small(small, near, straight[0]), moved_small(small, plan.far, straight[1]))
     time = between.time.expand(-1, 1, *own.shape[-2:])
     return torch.cat(((between.straight_near - own) / 8, by_latent, by_straight, time), 1)
-
-
-def warp_features(features: Tensor, flow: Tensor) -> Tensor:
-    """(N, C, h, w) moved by flow (N, 2, h, w) in positions of these maps."""
-    return warp(features.float(), flow).to(features.dtype)
-
-
-def spread(x: Tensor) -> Tensor:
-    """(N, 3, h, w) four times as large, bilinearly, as (N, 48, h, w): what ``pixel_unshuffle(upsample(x, 4), 4)`` is.
-
-    Each of the 16 pixels of a block is a weighted mean of 3x3 positions, so a convolution does it without whole pictures.
-    """
-    line = torch.tensor(
-        [[0.375, 0.625, 0.0], [0.125, 0.875, 0.0], [0.0, 0.875, 0.125], [0.0, 0.625, 0.375]],
-        dtype=torch.float32,
-        device=x.device,
-    )
-    kernel = torch.einsum("ai,bj->abij", line, line).reshape(16, 1, 3, 3).repeat(3, 1, 1, 1)  # (48, 1, 3, 3)
-    with exact(x.device):
-        return F.conv2d(F.pad(x.float(), (1, 1, 1, 1), mode="replicate"), kernel, groups=3)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reducio_codec.models.lite.blocks import conv, zero_conv
+from reducio_codec.models.lite.blocks import conv, idle, zero_conv
 
 SHIFTS = tuple((row, column) for row in (0, 2, 4) for column in (0, 2, 4))
 """Corners of the shifted map in one that is padded by ``RIM``: every second position, since convolutions see those between."""
@@ -31,6 +31,8 @@ class LocalAttention(nn.Module):
 
     def forward(self, x: Tensor, moved: Tensor) -> Tensor:
         """x (N, C, h, w) and content (N, K, h, w) -> (N, C, h, w)."""
+        if idle(self.out):
+            return x
         query = self._split(self.query(x) * self.scale)  # (N, heads, K / heads, h, w)
         key, value = (self._split(self._padded(layer(moved))) for layer in (self.key, self.value))  # h + 4, w + 4
         height, width = x.shape[-2:]

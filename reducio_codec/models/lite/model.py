@@ -16,8 +16,10 @@ from reducio_codec.errors import InputError
 from reducio_codec.models.contract import Allowed, CodecModel, Decoder, Reference, Training
 from reducio_codec.models.lite.between import motion_between
 from reducio_codec.models.lite.blocks import SLOTS, LatentTrunk
-from reducio_codec.models.lite.decoders import EFFORTS, AlignedDecoder, LatentOnlyDecoder, LinearCode
+from reducio_codec.models.lite.decoders import EFFORTS, AlignedDecoder, LatentOnlyDecoder
 from reducio_codec.models.lite.encoder import MotionEncoder
+from reducio_codec.models.lite.fast import FastDecoder
+from reducio_codec.models.lite.linear_code import LinearCode
 from reducio_codec.models.lite.mend import Mend
 from reducio_codec.models.lite.plan import Plan, nearest, plan_references
 from reducio_codec.models.posterior import Posterior
@@ -59,7 +61,7 @@ class ReducioLite(CodecModel):
         """See ``CodecModel``."""
         if name == "none":
             return Decoder(name=name, inside=Allowed(), last_layer="out_4", reach=416)
-        second = EFFORTS[name].second
+        second = name in EFFORTS
         return Decoder(
             name=name,
             inside=Allowed(most=None),
@@ -156,7 +158,7 @@ class ReducioLite(CodecModel):
         raw = latent * self._per_channel(self.latent_std) + self._per_channel(self.latent_mean)
         clue, features = self.code(raw), self.trunk(latent)
         mended = self.mend(pictures)  # (B*R, 3, H, W)
-        second = any(EFFORTS[name].second for name in decoders)
+        second = any(name in EFFORTS for name in decoders)
         between = motion_between(mended.detach(), plan) if second and plan.between.numel() else None
         made = {name: self.decoders[name](features, clue, mended, plan=plan, between=between) for name in decoders}
         return made, mended
@@ -186,4 +188,5 @@ def _as_video(frames: Tensor) -> Tensor:
 
 
 def _build(config: LiteConfig, name: str) -> nn.Module:
-    return LatentOnlyDecoder(config) if name == "none" else AlignedDecoder(config, EFFORTS[name])
+    plain = {"none": LatentOnlyDecoder, "linear": FastDecoder}
+    return plain[name](config) if name in plain else AlignedDecoder(config, EFFORTS[name])

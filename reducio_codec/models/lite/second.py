@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from reducio_codec.config import LiteConfig
 from reducio_codec.models.lite.between import Between, disagreement, moved_small
-from reducio_codec.models.lite.blocks import ResBlock, act, channels_last, conv, joined, upsample, zero_conv
+from reducio_codec.models.lite.blocks import ResBlock, act, blocks_to_pixels, channels_last, conv, joined, zero_conv
 from reducio_codec.models.lite.plan import Plan
-from reducio_codec.models.motion import FLOW_STRIDE, warp
+from reducio_codec.models.motion import FLOW_STRIDE, move, warp
 from reducio_codec.models.precision import exact
 
 _SHARPNESS = 32.0
@@ -63,12 +63,12 @@ class SecondReference(nn.Module):
         found = self.flow_8(x).float()
         share = torch.softmax(found[:, :_GUESSES] - _SHARPNESS * errors, 1)
         far_flow = (flows * share[:, :, None]).sum(1) + found[:, _GUESSES:]  # (N, 2, H/8, W/8)
-        moved = warp(pictures[plan.far], upsample(far_flow, FLOW_STRIDE))  # (N, 3, H, W)
+        moved = move(pictures[plan.far], far_flow)  # (N, 3, H, W)
         x = self.features_4(channels_last(features_4)) + F.pixel_shuffle(self.up_4(x), 2)  # (N, C4, H/4, W/4)
         x = x + self.pictures_4(_compare(frames.to(x.dtype), moved.to(x.dtype)))
         x = self.out_4(act(self.blocks_4(act(x)))).float()  # (N, 64, H/4, W/4)
-        gate = F.pixel_shuffle(x[:, 48:], 4)  # (N, 1, H, W)
-        return frames.lerp(moved, gate).add_(F.pixel_shuffle(x[:, :48], 4))
+        gate = blocks_to_pixels(x[:, 48:])  # (N, 1, H, W)
+        return frames.lerp(moved, gate).add_(blocks_to_pixels(x[:, :48]))
 
     @torch.no_grad()
     def _guess(

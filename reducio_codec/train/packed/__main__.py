@@ -96,6 +96,7 @@ def chosen_parameters(model: ReducioLite, prefixes: Sequence[str]) -> tuple[list
     "--start", type=click.Path(path_type=Path), required=True, help="Folder of weights: a model or a training."
 )
 @click.option("--copy", "copies", multiple=True, help="FROM=TO: a decoder that starts as another one is.")
+@click.option("--fresh", multiple=True, help="A decoder that starts untrained, whatever --start has of it.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the training.")
 @click.option("--cache", type=click.Path(path_type=Path), default=None, help="Where decoded frames are kept.")
 @click.option("--decoder", "decoders", multiple=True, default=("attention", "add", "linear"), show_default=True)
@@ -104,6 +105,7 @@ def chosen_parameters(model: ReducioLite, prefixes: Sequence[str]) -> tuple[list
 @click.option("--steps", default=0, help="Stop after so many, whatever the minutes; 0: only they count.")
 @click.option("--side", default=128, show_default=True, help="Of the crops, in pixels.")
 @click.option("--batch", default=4, show_default=True)
+@click.option("--distinct", type=int, default=None, help="Batches that differ; then they come again, from memory.")
 @click.option("--rate", default=3e-4, show_default=True)
 @click.option("--warmup", default=100, show_default=True, help="Steps.")
 @click.option("--decay", default=0.998, show_default=True, help="Of the average.")
@@ -125,6 +127,7 @@ def train(
     *,
     start: Path,
     copies: Sequence[str],
+    fresh: Sequence[str],
     out: Path,
     cache: Path | None,
     decoders: Sequence[str],
@@ -133,6 +136,7 @@ def train(
     steps: int,
     side: int,
     batch: int,
+    distinct: int | None,
     rate: float,
     warmup: int,
     decay: float,
@@ -148,7 +152,7 @@ def train(
 ) -> None:
     out.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, widths = load_weights(start)
+    model, widths = load_weights(start, fresh=fresh)
     for copy in copies:
         source, _, target = copy.partition("=")
         copy_decoder(model, source, target)
@@ -172,9 +176,10 @@ def train(
         encoder="encoder" in prefixes,
         weights=weights,
         perceptual=Lpips(lpips).to(device) if lpips else None,
+        repeats=distinct is not None,
     ).to(device)
     sampler = Sampler(open_pack(pack, cache=cache), seed=seed)
-    made = batches(sampler, first=run.step, size=batch, side=side, workers=workers)
+    made = batches(sampler, first=run.step, size=batch, side=side, workers=workers, distinct=distinct)
     saved = time.monotonic()
     while run.seconds < 60 * minutes and not (steps and run.step >= steps):
         began = time.monotonic()

@@ -35,7 +35,7 @@ class Weights:
 
 
 class BatchLoss(nn.Module):
-    """``forward(batch)``: the loss, and its parts for the log."""
+    """``forward(batch)``: the loss, and its parts for the log. Where batches ``repeat``, a frozen encoder sees each but once."""
 
     def __init__(
         self,
@@ -46,11 +46,13 @@ class BatchLoss(nn.Module):
         encoder: bool,
         weights: Weights,
         perceptual: Lpips | None,
+        repeats: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.register_buffer("widths", widths.reshape(-1, 1, 1, 1))
         self._decoders, self._encoder, self._weights, self._perceptual = tuple(decoders), encoder, weights, perceptual
+        self._latents: dict[int, Tensor] | None = {} if repeats and not encoder else None
 
     def forward(self, batch: Batch, *, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
         video, pictures = _unit(batch.video), _unit(batch.references)
@@ -59,9 +61,7 @@ class BatchLoss(nn.Module):
             Reference(picture=pictures[:, n], place=place, beside=beside, present=tuple(batch.present[:, n].tolist()))
             for n, (place, beside) in enumerate(zip(layout.places, layout.beside, strict=True))
         ]
-        with torch.set_grad_enabled(self._encoder):
-            own = [item for item in references if not item.beside]
-            clean = self.model.latent(self.model.encode(video, references=own).mode())
+        clean = self._latent(batch.number, video, [item for item in references if not item.beside])
         decoded = self.model.decode_by(self._decoders, self._disturbed(clean, generator), references)
         parts: dict[str, Tensor] = {}
         total = clean.new_zeros((), dtype=torch.float32)
@@ -77,6 +77,15 @@ class BatchLoss(nn.Module):
             parts["bits"] = rate_loss(clean, self.get_buffer("widths"))
             total = total + weights.rate * parts["bits"]
         return total, {key: value.detach() for key, value in parts.items()}
+
+    def _latent(self, number: int, video: Tensor, references: Sequence[Reference]) -> Tensor:
+        if self._latents is not None and number in self._latents:
+            return self._latents[number]
+        with torch.set_grad_enabled(self._encoder):
+            latent = self.model.latent(self.model.encode(video, references=references).mode())
+        if self._latents is not None:
+            self._latents[number] = latent
+        return latent
 
     def _disturbed(self, latent: Tensor, generator: torch.Generator) -> Tensor:
         """Uniform noise stands for rounding, by another step for each clip."""

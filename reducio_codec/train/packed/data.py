@@ -6,7 +6,7 @@ import io
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +86,8 @@ _CODED, _QUALITY = 0.7, (15, 85)
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
+    number: int
+    """Of the sampler's."""
     video: Tensor
     """(B, 3, 16, S, S) uint8."""
     references: Tensor
@@ -96,7 +98,7 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in ("video", "references")}
-        return Batch(**moved, present=self.present, layout=self.layout)
+        return replace(self, **moved)
 
 
 class Sampler:
@@ -120,6 +122,7 @@ class Sampler:
         clips = [self._clip(rng, side=side, layout=layout) for _ in range(size)]
         video, references, present = (np.stack(parts) for parts in zip(*clips, strict=True))
         return Batch(
+            number=number,
             video=torch.from_numpy(video).permute(0, 4, 1, 2, 3).contiguous(),
             references=torch.from_numpy(references).permute(0, 1, 4, 2, 3).contiguous(),
             present=torch.from_numpy(present),
@@ -166,15 +169,21 @@ def _coded(picture: Frames, *, quality: int | None) -> Frames:
         return np.asarray(coded.convert("RGB"))
 
 
-def batches(sampler: Sampler, *, first: int, size: int, side: int, workers: int) -> Iterator[Batch]:
-    """Batches from number ``first`` on, made ahead by threads."""
+def batches(
+    sampler: Sampler, *, first: int, size: int, side: int, workers: int, distinct: int | None = None
+) -> Iterator[Batch]:
+    """Batches from number ``first`` on, made ahead by threads; after ``distinct`` of them the same ones again, from memory."""
+    kept: dict[int, Future[Batch]] = {}
     with ThreadPoolExecutor(max(1, workers)) as pool:
         waiting: deque[Future[Batch]] = deque()
         number = first
         try:
             while True:
                 while len(waiting) <= workers:
-                    waiting.append(pool.submit(sampler.batch, number, size=size, side=side))
+                    which = number if distinct is None else number % distinct
+                    waiting.append(kept.get(which) or pool.submit(sampler.batch, which, size=size, side=side))
+                    if distinct is not None:
+                        kept[which] = waiting[-1]
                     number += 1
                 yield waiting.popleft().result()
         finally:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from reducio_codec.config import LiteConfig
+from reducio_codec.config import LiteConfig, check_choice
 from reducio_codec.errors import InputError
 from reducio_codec.models.lite.model import ReducioLite
 from reducio_codec.train.packed.version_1 import from_version_1, is_version_1
@@ -32,36 +34,69 @@ def save_weights(folder: Path, model: ReducioLite, state: dict[str, Tensor], *, 
     (folder / _SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
 
 
-def load_weights(folder: Path, *, config: LiteConfig | None = None) -> tuple[ReducioLite, Tensor]:
+def load_weights(
+    folder: Path,
+    *,
+    config: LiteConfig | None = None,
+    fresh: Collection[str] = (),
+    taken: Mapping[str, Path] = MappingProxyType({}),
+) -> tuple[ReducioLite, Tensor]:
     """The model of a training, or of a model folder, and the quantiser's step (z,) of each channel.
 
     Args:
         config: of the model to be; None: the training's own, or all decoders at the folder's widths. A decoder that the
             folder doesn't have starts from ``attention``.
+        fresh: decoders that start untrained, whatever the folder has of them.
+        taken: decoders that come from another folder, whose shared parts must be the same.
     """
+    model, found, widths = _read(folder, config)
+    own = model.state_dict()
+    anew = tuple(f"decoders.{_known(name, model)}." for name in (*fresh, *taken))
+    state = {key: value if key.startswith(anew) else _found(key, found) for key, value in own.items()}
+    for name, other in taken.items():
+        _, theirs, _ = _read(other, model.config)
+        for key, value in state.items():
+            if key.startswith(f"decoders.{name}."):
+                state[key] = _found(key, theirs)
+            elif not key.startswith("decoders.") and not torch.equal(_found(key, theirs).half(), value.half()):
+                raise InputError(f"{other} has another {key} than {folder}: its decoders don't fit here")
+    model.load_state_dict({key: value.float() for key, value in state.items()})
+    return model, widths
+
+
+def _read(folder: Path, config: LiteConfig | None) -> tuple[ReducioLite, dict[str, Tensor], Tensor]:
+    """A new model, the folder's weights for it, and the quantiser's steps."""
     if (folder / _SETTINGS).is_file():
         settings = json.loads((folder / _SETTINGS).read_text())
         model = ReducioLite(config or LiteConfig.from_json(settings["config"]))
         found = {key: value for name in PARTS for key, value in load_file(folder / name).items()}
-        state = {key: _found(key, found) for key in model.state_dict()}
-        widths = torch.tensor(settings["widths"])
-    elif (folder / "model.safetensors").is_file():
+        return model, found, torch.tensor(settings["widths"])
+    if (folder / "model.safetensors").is_file():
         document = json.loads((folder / "config.json").read_text())
         if config is None:
             sizes = {key: value for key, value in document.items() if key.startswith("channels_")}
             config = LiteConfig(decoders=("attention", "add", "linear", "none", "sharp"), **sizes)
         model = ReducioLite(config)
         found = load_file(folder / "model.safetensors")
-        state = (
-            from_version_1(found, model)
-            if is_version_1(found)
-            else {key: _found(key, found) for key in model.state_dict()}
-        )
-        widths = torch.tensor(json.loads((folder / "entropy.json").read_text())["multipliers"]) / 1024
-    else:
-        raise InputError(f"{folder} has neither {_SETTINGS} nor model.safetensors")
-    model.load_state_dict({key: value.float() for key, value in state.items()})
-    return model, widths
+        if is_version_1(found):
+            found = from_version_1(found, model)
+        return model, found, torch.tensor(json.loads((folder / "entropy.json").read_text())["multipliers"]) / 1024
+    raise InputError(f"{folder} has neither {_SETTINGS} nor model.safetensors")
+
+
+def folders_by_decoder(texts: Sequence[str]) -> dict[str, Path]:
+    """``NAME=FOLDER`` as options give them."""
+    found = {}
+    for text in texts:
+        name, _, folder = text.partition("=")
+        if not name or not folder:
+            raise InputError(f"{text!r} must be NAME=FOLDER, a decoder and where it comes from")
+        found[name] = Path(folder)
+    return found
+
+
+def _known(name: str, model: ReducioLite) -> str:
+    return check_choice(name, name="decoder", allowed=model.decoder_names)
 
 
 def copy_decoder(model: ReducioLite, source: str, target: str) -> None:
@@ -69,10 +104,11 @@ def copy_decoder(model: ReducioLite, source: str, target: str) -> None:
     model.decoders[target].load_state_dict(model.decoders[source].state_dict())
 
 
-def _found(key: str, state: dict[str, Tensor]) -> Tensor:
-    if key not in state and key.startswith("decoders."):
-        _, _, rest = key.split(".", 2)
-        key = f"decoders.attention.{rest}"
-    if key not in state:
-        raise InputError(f"the weights have no {key}")
-    return state[key]
+def _found(key: str, state: Mapping[str, Tensor]) -> Tensor:
+    parts = key.split(".", 2)
+    other = f"decoders.attention.{parts[-1]}" if parts[0] == "decoders" else key
+    for name in (key, other):
+        if name in state:
+            return state[name]
+    hint = f"; a training can start without them (--fresh {parts[1]})" if parts[0] == "decoders" else ""
+    raise InputError(f"the weights have no {key}{hint}")

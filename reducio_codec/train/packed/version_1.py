@@ -19,12 +19,15 @@ def is_version_1(state: Mapping[str, Tensor]) -> bool:
 
 
 def from_version_1(state: Mapping[str, Tensor], model: ReducioLite) -> dict[str, Tensor]:
-    """A state dict for ``model``: version 1's tensors where there is the same part; what is new keeps the start that it has.
+    """A state dict for ``model``: version 1's tensors where there is the same part; what is new, as ``linear`` is, keeps the
+    start that it has.
 
     ``warp`` becomes what is done with one reference, and ``bidirectional`` what the second one adds.
     """
     result = dict(model.state_dict())
     for key, fresh in result.items():
+        if key.startswith("decoders.linear."):  # nothing in that version was built alike
+            continue
         value = _ancestor(key, state)
         if value is not None:
             result[key] = _fitted(value, fresh)

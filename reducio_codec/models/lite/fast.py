@@ -1,0 +1,46 @@
+"""The fast decoder, ``linear``: what the latent knows is worked out at a sixteenth of the size, what the picture knows at a
+quarter, and whole pictures are touched as few times as can be: moved, looked at in blocks of 4x4, added to."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reducio_codec.config import LiteConfig
+from reducio_codec.models.lite.blocks import ResBlock, act, blocks_to_pixels, conv, joined, zero_conv
+from reducio_codec.models.lite.linear_code import Clue, spread
+from reducio_codec.models.lite.plan import Plan
+from reducio_codec.models.motion import FLOW_STRIDE, move
+
+
+class FastDecoder(nn.Module):
+    """A frame from its near reference alone. Untrained it is the hand-made code, as for the others."""
+
+    def __init__(self, config: LiteConfig) -> None:
+        super().__init__()
+        c4, wide = 2 * config.channels_4 // 3, config.channels_8
+        self.in_16 = conv(config.channels_16 + 2 * 4, wide)
+        self.blocks_16 = nn.Sequential(ResBlock(wide, temporal=True), ResBlock(wide, temporal=True))
+        self.flow_16 = zero_conv(wide, 2 * 4)
+        self.up_4 = nn.ConvTranspose2d(wide, c4, 4, 4)
+        self.residual_4 = conv(3, c4)
+        self.moved_4, self.still_4 = nn.Conv2d(3, c4, 4, 4), nn.Conv2d(3, c4, 4, 4)
+        self.blocks_4 = nn.Sequential(ResBlock(c4), ResBlock(c4))
+        self.out_4 = zero_conv(c4, 48, kernel=1)
+
+    def forward(self, features: Tensor, clue: Clue, pictures: Tensor, *, plan: Plan, between: object) -> Tensor:
+        """Frames (B*16, 3, H, W) float32.
+
+        Args:
+            features: (B*16, C16, H/16, W/16), the latent unfolded to frames by the trunk that all share.
+            pictures: (B*R, 3, H, W) in [-1, 1], the references.
+        """
+        pictures, flow = pictures.float(), clue.flow
+        x = self.in_16(joined(features, F.pixel_unshuffle(flow / FLOW_STRIDE, 2)))  # (B*16, C, H/16, W/16)
+        x = self.blocks_16(act(x))
+        flow = flow + F.pixel_shuffle(self.flow_16(x).float(), 2)  # (B*16, 2, H/8, W/8)
+        frames = move(pictures[plan.near], flow)  # (B*16, 3, H, W)
+        x = self.up_4(x) + self.residual_4(clue.residual)  # (B*16, C4, H/4, W/4)
+        x = x + self.moved_4(frames.to(x.dtype, copy=True)) + self.still_4(pictures)[plan.near]  # a copy: frames change
+        x = self.out_4(act(self.blocks_4(act(x))))  # (B*16, 48, H/4, W/4)
+        return frames.add_(blocks_to_pixels(x + spread(clue.residual.to(x.dtype))))
