@@ -7,6 +7,8 @@ from importlib import import_module
 import click
 
 COMMANDS = {
+    "int8": ("bench.int8", "Time and quality of decoders in 8 bits, on the first clip of FILE."),
+    "macs": ("bench.macs", "Multiplications a pixel of every decoder."),
     "plot": ("bench.run", "Rate-distortion curves and quality over time of RESULTS as SVG and PNG."),
     "readme": ("bench.run", "Make the tables of FILE (README.md; bench/README.md has most) again from RESULTS."),
     "report": ("bench.run", "RESULTS as one HTML file: tables, curves, and with --data videos to compare."),

@@ -70,9 +70,8 @@ def warp(picture: Tensor, flow: Tensor) -> Tensor:
 def move(pictures: Tensor, flow: Tensor) -> Tensor:
     """``warp`` of whole pictures (N, 3, H, W) float32 by a flow (N, 2, H/8, W/8) in pixels, enlarged bilinearly."""
     height, width = pictures.shape[-2:]
-    options = {"device": flow.device, "dtype": torch.float32}
-    x = torch.arange(width, **options) * (2 / width) + (1 / width - 1)
-    y = torch.arange(height, **options)[:, None] * (2 / height) + (1 / height - 1)
+    x = torch.arange(width, device=flow.device, dtype=torch.float32) * (2 / width) + (1 / width - 1)
+    y = torch.arange(height, device=flow.device, dtype=torch.float32)[:, None] * (2 / height) + (1 / height - 1)
     places = torch.stack((x.expand(height, width), y.expand(height, width)))
     small = torch.stack(
         (flow[:, 0] * (2 / width), flow[:, 1] * (2 / height)), 1

@@ -202,6 +202,34 @@ def test_encoder_learns_through_the_latent() -> None:
     assert [n for n, p in model.encoder.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
+def test_layers_at_their_start_are_skipped_and_change_nothing(model: ReducioLite) -> None:
+    """Where nothing is trained; with gradients they run."""
+    shaken(model)
+    decoder = model.decoders["attention"]
+    lasts = [
+        model.mend.out_conv,
+        decoder.blocks_8[0].conv2,
+        decoder.blocks_4[1].conv2,
+        decoder.around_8.out,
+        decoder.between_8,
+    ]
+    clip, latent = moving_clip(), torch.randn(1, 16, 4, 2, 3)
+    items = references(clip, (-9, 7, 23))
+    for last in lasts:
+        torch.nn.init.zeros_(last.weight)
+        torch.nn.init.zeros_(last.bias)
+        ran: list[object] = []
+        handle = last.register_forward_hook(lambda *_: ran.append(1))  # noqa: B023
+        with torch.no_grad():
+            skipped = model.decode(latent, items)
+        assert not ran
+        assert torch.allclose(model.decode(latent, items), skipped, atol=1e-6) and ran
+        handle.remove()
+        with torch.no_grad():
+            last.bias += 0.1
+            assert not torch.allclose(model.decode(latent, items), skipped, atol=1e-3)
+
+
 @torch.no_grad()
 def test_unit_variance_leaves_the_pixels_alone() -> None:
     torch.manual_seed(3)

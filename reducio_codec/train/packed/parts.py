@@ -44,8 +44,8 @@ def load_weights(
     """The model of a training, or of a model folder, and the quantiser's step (z,) of each channel.
 
     Args:
-        config: of the model to be; None: the training's own, or all decoders at the folder's widths. A decoder that the
-            folder doesn't have starts from ``attention``.
+        config: of the model to be; None: the folder's own, or for the first version all decoders at its widths. A decoder
+            that the folder doesn't have starts from ``attention``.
         fresh: decoders that start untrained, whatever the folder has of them.
         taken: decoders that come from another folder, whose shared parts must be the same.
     """
@@ -73,11 +73,12 @@ def _read(folder: Path, config: LiteConfig | None) -> tuple[ReducioLite, dict[st
         return model, found, torch.tensor(settings["widths"])
     if (folder / "model.safetensors").is_file():
         document = json.loads((folder / "config.json").read_text())
-        if config is None:
-            sizes = {key: value for key, value in document.items() if key.startswith("channels_")}
-            config = LiteConfig(decoders=("attention", "add", "linear", "none", "sharp"), **sizes)
-        model = ReducioLite(config)
         found = load_file(folder / "model.safetensors")
+        if config is None:
+            names = ("attention", "add", "linear", "none", "sharp") if is_version_1(found) else document["decoders"]
+            sizes = {key: value for key, value in document.items() if key.startswith("channels_")}
+            config = LiteConfig(decoders=tuple(names), **sizes)
+        model = ReducioLite(config)
         if is_version_1(found):
             found = from_version_1(found, model)
         return model, found, torch.tensor(json.loads((folder / "entropy.json").read_text())["multipliers"]) / 1024
