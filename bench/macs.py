@@ -54,5 +54,5 @@ def table() -> str:
 
 @click.command()
 def macs() -> None:
-    """Multiplications a pixel of every decoder, as a Markdown table."""
+    """Multiplications a pixel of every decoder."""
     click.echo(table())

@@ -2,9 +2,9 @@
 
 The references' features and pixels are moved by that flow before anything is fused, and the last layers start at zero, so an
 untrained decoder gives the hand-made code. They differ in what they spend (Sec. 3.1, Tab. 6: the names are the paper's):
-``linear`` goes the shortest way from one reference to pixels; ``add`` goes a longer one and adds what a second reference
-shows; ``attention`` (and ``sharp``, the same network trained for the eye) is deeper and attends to the places around the one
-that the flow names.
+``linear`` goes the shortest way from one reference to pixels, see ``fast``; ``add`` goes a longer one and adds what a second
+reference shows; ``attention`` (and ``sharp``, the same network trained for the eye) is deeper and attends to the places around
+the one that the flow names.
 """
 
 from __future__ import annotations

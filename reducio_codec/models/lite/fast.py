@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reducio_codec.config import LiteConfig
+from reducio_codec.models.lite.between import Between
 from reducio_codec.models.lite.blocks import ResBlock, act, blocks_to_pixels, conv, joined, zero_conv
 from reducio_codec.models.lite.linear_code import Clue, spread
 from reducio_codec.models.lite.plan import Plan
@@ -28,12 +29,13 @@ class FastDecoder(nn.Module):
         self.blocks_4 = nn.Sequential(ResBlock(c4), ResBlock(c4))
         self.out_4 = zero_conv(c4, 48, kernel=1)
 
-    def forward(self, features: Tensor, clue: Clue, pictures: Tensor, *, plan: Plan, between: object) -> Tensor:
+    def forward(self, features: Tensor, clue: Clue, pictures: Tensor, *, plan: Plan, between: Between | None) -> Tensor:
         """Frames (B*16, 3, H, W) float32.
 
         Args:
             features: (B*16, C16, H/16, W/16), the latent unfolded to frames by the trunk that all share.
             pictures: (B*R, 3, H, W) in [-1, 1], the references.
+            between: of no use here; the call is the same for all.
         """
         pictures, flow = pictures.float(), clue.flow
         x = self.in_16(joined(features, F.pixel_unshuffle(flow / FLOW_STRIDE, 2)))  # (B*16, C, H/16, W/16)
