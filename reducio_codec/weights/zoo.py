@@ -66,7 +66,7 @@ _ENTRIES = (
         summary="the same network with hardly any channels, 0.3 MB, for tests and examples: decoders attention (default), linear",
         licence="MIT",
         paper="https://arxiv.org/abs/2411.13552",
-        sha256="8a7a67b2062c8c9632729455c1a4b886925ec6638f302d88719aa0c8f02e39ec",
+        sha256="b8ec6181df71b4078b1bf014cfe632fe6090b373db6a4718ff3767fe71ce0eac",
         version=2,
     ),
     ModelEntry(
