@@ -10,7 +10,7 @@ from reducio_codec.config import LiteConfig
 from reducio_codec.errors import InputError
 from reducio_codec.models.contract import Reference
 from reducio_codec.models.factory import build_model
-from reducio_codec.models.lite.blocks import upsample
+from reducio_codec.models.lite.blocks import blocks_to_pixels, pixels_to_blocks, upsample
 from reducio_codec.models.lite.linear_code import spread
 from reducio_codec.models.lite.local_attention import LocalAttention
 from reducio_codec.models.lite.model import ReducioLite
@@ -249,6 +249,14 @@ def test_unit_variance_leaves_the_pixels_alone() -> None:
 def test_spread_is_a_bilinear_enlargement() -> None:
     x = torch.rand(2, 3, 5, 7)
     assert torch.allclose(torch.pixel_shuffle(spread(x), 4), upsample(x, 4), atol=1e-6)
+
+
+def test_blocks_and_pixels_are_torchs() -> None:
+    pixels = torch.rand(2, 3, 8, 12)
+    blocks = pixels_to_blocks(pixels)
+    assert torch.equal(blocks, torch.pixel_unshuffle(pixels, 4))
+    assert blocks.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(blocks_to_pixels(blocks), pixels)
 
 
 @pytest.mark.parametrize("shift", [90, 160])

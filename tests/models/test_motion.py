@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from reducio_codec.models.motion import estimate_flow, warp
+from reducio_codec.models.lite.blocks import upsample
+from reducio_codec.models.motion import estimate_flow, move, warp
 from tests.models.test_lite import moving_clip
 
 
@@ -36,3 +37,8 @@ def test_zero_flow_changes_nothing() -> None:
 def test_smallest_and_flat_pictures_are_finite() -> None:
     assert torch.isfinite(estimate_flow(torch.zeros(1, 3, 16, 32, 32), torch.zeros(1, 3, 32, 32))).all()
     assert torch.isfinite(estimate_flow(torch.rand(2, 3, 16, 32, 64), torch.rand(2, 3, 32, 64))).all()
+
+
+def test_whole_pictures_move_by_a_flow_at_an_eighth_of_their_size() -> None:
+    pictures, flow = torch.rand(2, 3, 48, 64), 5 * torch.randn(2, 2, 6, 8)
+    assert torch.allclose(move(pictures, flow), warp(pictures, upsample(flow, 8)), atol=1e-4)
