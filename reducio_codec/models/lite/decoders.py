@@ -128,8 +128,8 @@ class AlignedDecoder(nn.Module):
         x = self.in_4(joined(act(x), moved_4, pixels, clue.residual))  # (B*16, C4, H/4, W/4)
         features_4 = act(self.blocks_4(act(x)))
         x = self.out_4(features_4).float()  # (B*16, 64, H/4, W/4)
-        # Whole pictures in float32 are what memory and time go to from here on: as few as can be.
-        # of the reference that isn't moved, for what doesn't move
+        # Whole pictures in float32 are what memory and time go to from here on: as few as can be. The gate lets in the
+        # reference that isn't moved, for what doesn't move.
         gate = blocks_to_pixels(x[:, 48:])  # (B*16, 1, H, W)
         frames = moved.lerp(still, gate)
         del moved, still, gate
