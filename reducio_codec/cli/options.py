@@ -92,6 +92,7 @@ _CODING = (
     ("--step", "latent_step", click.FloatRange(*STEP_RANGE)),
     ("--target-kbps", "target_kbps", float),
     ("--target-psnr", "target_psnr", float),
+    ("--target-lpips", "target_lpips", float),
     ("--effort", "effort", click.IntRange(0, MAX_EFFORT)),
     ("--keyframe", "keyframe", click.Choice(get_args(KeyframeChoice))),
     ("--keyframes", "keyframes", KeyframesType()),

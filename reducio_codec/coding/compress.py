@@ -11,14 +11,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from reducio_codec.clips.references import Reference, for_model
 from reducio_codec.clips.sources import Rate, TimedClip, open_source
-from reducio_codec.clips.streams import encode_clip
-from reducio_codec.coding.decision import Decider, Decision
+from reducio_codec.coding.decision import Decider
 from reducio_codec.coding.engine import Engine
 from reducio_codec.coding.options import EncodeOptions
 from reducio_codec.coding.output import Output
-from reducio_codec.coding.pictures import PictureCoder
 from reducio_codec.coding.report import CompressReport
 from reducio_codec.config import check_choice
 from reducio_codec.errors import InputError, VideoError
@@ -66,21 +63,19 @@ def compress(
         first = next(clips, None)
         if first is None:
             raise VideoError(f"{src} has no frames")
-        codec, references = options.keyframe_codec, decider.references
         output = Output(
             file,
             engine=engine,
             source=source,
             first=first,
             step=decider.step,
-            codec=codec,
-            references=references,
+            codec=options.keyframe_codec,
+            references=decider.references,
         )
-        coder = PictureCoder(codec=codec)
         groups = decider.groups(chain([first], clips), time_base=source.time_base)
         del first
         for group in groups:
-            for done in _write_group(group, output, engine=engine, decider=decider, coder=coder):
+            for done in _write_group(group, output, decider=decider):
                 if progress is not None:
                     progress(done, source.expected_frames)
             del group  # its frames, before the next ones are read
@@ -92,35 +87,16 @@ def compress(
     return replace(report, missed=decider.missed(report.kbits_per_second))
 
 
-def _write_group(
-    group: Sequence[TimedClip], output: Output, *, engine: Engine, decider: Decider, coder: PictureCoder
-) -> Iterator[int]:
+def _write_group(group: Sequence[TimedClip], output: Output, *, decider: Decider) -> Iterator[int]:
     """Clips that are decided on together; gives the frames in the file after each."""
     before = output.size
     seconds = float((group[-1].end - group[0].times[0]) * output.header.time_base)
-    decision = decider.decide([item.clip for item in group], seconds=seconds)
-    pictures = coder.code(decision.clips, quality=decision.quality)
-    for number, (item, clip) in enumerate(zip(group, decision.clips, strict=True)):
-        own = [pictures.seen[place] for place in pictures.inside(number)]
-        beside = pictures.beside(number) if decider.references == 2 else []
-        # a latent of zeros takes no bytes
-        latent = _code_latent(engine, decision, number, own=own, beside=beside) if clip.needs_latent else b""
-        output.write(replace(item, clip=clip), number, pictures=pictures, latent=latent, step=decision.step)
+    coded = decider.code([item.clip for item in group], seconds=seconds)
+    for number, (item, clip) in enumerate(zip(group, coded.clips, strict=True)):
+        latent = coded.latents[number]
+        output.write(replace(item, clip=clip), number, pictures=coded.pictures, latent=latent, step=coded.step)
         yield output.frames
     decider.spend(output.size - before, seconds=seconds)
-
-
-def _code_latent(
-    engine: Engine, decision: Decision, number: int, *, own: Sequence[Reference], beside: Sequence[Reference]
-) -> bytes:
-    """The latent of clip ``number`` of a group."""
-    clip = decision.clips[number]
-    # closed loop: the encoder sees the key frame that the decoder will have, so the latent can mend it
-    references = for_model(own, beside, span=clip.span)
-    latent = encode_clip(
-        engine.runner, clip.padded(), references=references, span=clip.span, refinement=decision.refinement
-    )[0]
-    return engine.coder.encode(engine.coder.quantize(latent.numpy(), step=decision.step), step=decision.step)
 
 
 def _check_audio(audio: bool | None, src: object) -> None:

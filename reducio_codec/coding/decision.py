@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 
 from reducio_codec.clips.inputs import check_keyframe_index
-from reducio_codec.clips.refine import Refinement
 from reducio_codec.clips.sources import TimedClip
 from reducio_codec.clips.spans import clip_span
 from reducio_codec.clips.streams import FrameClip
 from reducio_codec.coding.effort import plan_refinement
 from reducio_codec.coding.engine import Engine
+from reducio_codec.coding.group import CodedGroup, GroupCoder
 from reducio_codec.coding.keyframes import KeyframePlanner, Plan
 from reducio_codec.coding.options import AUTO_QUALITY, EncodeOptions, Keyframes
 from reducio_codec.coding.rate_control import RateControl, step_for
@@ -54,20 +54,6 @@ def _is_full(group: Sequence[TimedClip], clip: TimedClip, *, options: EncodeOpti
     )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Decision:
-    """How the clips of one group are coded."""
-
-    clips: Sequence[FrameClip]
-    """Each with its key frame where it is to be."""
-    quality: int
-    """Of their key frames, 0 to 100."""
-    step: float
-    """Of their latents' quantiser, a multiple of 1/1024 unless a target chose it."""
-    refinement: Refinement | None
-    """Of their latents."""
-
-
 class Decider:
     """Decides for one group of clips after another.
 
@@ -93,10 +79,8 @@ class Decider:
         """The file's own quantiser step, in units; clips may have another."""
         self._engine, self._options = engine, options
         self._planner = KeyframePlanner()
-        self._control: RateControl | None = None
-        if options.targeted:
-            kbps, psnr = options.target_kbps, options.target_psnr
-            self._control = RateControl(target_kbps=kbps, target_psnr=psnr, decoder=self.decoder)
+        self._coder = GroupCoder(engine, codec=options.keyframe_codec, references=self.references, decoder=self.decoder)
+        self._control = RateControl(options, coder=self._coder) if options.targeted else None
         self._refinement = plan_refinement(
             options.effort,
             runner=engine.runner,
@@ -109,25 +93,28 @@ class Decider:
         """Clips that are decided on, and their key frames coded, together."""
         return grouped(clips, options=self._options, time_base=time_base)
 
-    def decide(self, clips: Sequence[FrameClip], *, seconds: float) -> Decision:
-        """For a group that lasts so many ``seconds``."""
-        quality, step = self._quality, self._step
-        if self._control is not None:
-            quality = self._control.choose(
-                self._engine,
+    def code(self, clips: Sequence[FrameClip], *, seconds: float) -> CodedGroup:
+        """A group that lasts so many ``seconds``, as it is written; the next one comes then."""
+        if self._control is None:
+            plan = self._plan(clips, quality=self._quality)
+            group = self._code(plan, step_for(plan.quality) if self._step is None else self._step)
+        else:
+            group = self._control.choose(
                 lambda quality: self._plan(clips, quality=quality),
-                codec=self._options.keyframe_codec,
+                self._planner.foretell,
+                self._code,
                 seconds=seconds,
             )
-        plan = self._plan(clips, quality=quality)
-        if step is None:
-            step = step_for(plan.quality)
+        self._planner.follow(group.clips)
+        self._coder.follow(group)
+        return group
+
+    def _code(self, plan: Plan, step: float) -> CodedGroup:
         if self._options.keyframe == "best":
-            clips = [self._best_keyframe(clip, quality=quality, step=step) for clip in clips]
-            plan = replace(plan, clips=clips)
-        self._planner.follow(plan)
+            best = [self._best_keyframe(clip, quality=plan.quality, step=step) for clip in plan.clips]
+            plan = replace(plan, clips=best)
         refinement = self._refinement and self._refinement.at(self._engine.coder.steps(step))
-        return Decision(clips=plan.clips, quality=plan.quality, step=step, refinement=refinement)
+        return self._coder.code(plan, step=step, refinement=refinement)
 
     def _plan(self, clips: Sequence[FrameClip], *, quality: int) -> Plan:
         """The clips with their key frames."""

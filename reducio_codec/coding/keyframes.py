@@ -85,6 +85,21 @@ class Plan:
     quality: int
     """Of those."""
 
+    @property
+    def keyframes(self) -> tuple[tuple[int, ...], ...]:
+        """Of each clip."""
+        return tuple(clip.keyframes for clip in self.clips)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foretold:
+    """Of a group of clips, before anything is coded."""
+
+    error: float
+    """Mean squared, in grey levels."""
+    bits: float
+    """Per pixel of the video."""
+
 
 class KeyframePlanner:
     """Gives the clips of one group after another as many key frames as pay: none where a clip shows what the last key frame
@@ -108,9 +123,17 @@ class KeyframePlanner:
             planned = self._plan(clips, replace(Costs.of(better), slope=costs.slope))
         return Plan(clips=planned, quality=better)
 
-    def follow(self, plan: Plan) -> None:
-        """The group is coded as planned, and the next one comes."""
-        before = _last_picture(plan.clips, self._before)
+    def foretell(self, plan: Plan) -> Foretold:
+        """What a group's key frames and latents will cost and show, about."""
+        costs = Costs.of(plan.quality)
+        frames = sum(clip.span.frames for clip in plan.clips)
+        error = sum(clip.span.frames * (costs.error + self._missed(clip)) for clip in plan.clips) / frames
+        bits = sum(clip.span.frames * self._rate(clip, costs=costs) for clip in plan.clips) / frames
+        return Foretold(error=error, bits=bits)
+
+    def follow(self, clips: Sequence[FrameClip]) -> None:
+        """The group is coded with these key frames, and the next one comes."""
+        before = _last_picture(clips, self._before)
         self._before = None if before is None else before.copy()  # a view would keep its clip alive
         self._motion.clear()
 
@@ -147,18 +170,26 @@ class KeyframePlanner:
         apart = clip.span.frames / len(clip.keyframes)
         return len(clip.keyframes) * float(costs.bits * self._left(clip, apart) ** _BITS_POWER + _RECORD_BITS / pixels)
 
-    def _cost(self, clip: FrameClip, *, costs: Costs) -> float:
-        """Foretold mean squared error of a clip, and what its bits are worth."""
+    def _missed(self, clip: FrameClip) -> float:
+        """Foretold squared error that motion from its key frames leaves in a clip."""
         frames, keys = clip.span.frames, clip.keyframes
         factor, power = _MISSED
-        apart = [min(abs(frame - key) for key in keys) for frame in range(frames)]
-        missed = sum(factor * self._left(clip, distance) ** power for distance in apart if distance) / frames
-        bits = self._bits(clip, costs=costs) / frames
+        apart = [min(abs(frame - key) for key in keys) for frame in range(frames)] if keys else []
+        missed: float = sum(factor * self._left(clip, distance) ** power for distance in apart if distance)
+        return missed / frames
+
+    def _rate(self, clip: FrameClip, *, costs: Costs) -> float:
+        """Foretold bits per pixel of a clip."""
+        bits: float = self._bits(clip, costs=costs) / clip.span.frames
         if clip.needs_latent:
             factor, power = _LATENT_BITS
-            share = 1 - _LATENT_SAVED * np.log2(len(keys))
+            share = 1 - _LATENT_SAVED * float(np.log2(len(clip.keyframes)))
             bits += share * factor * self._left(clip, _DISTANCES[-1]) ** power
-        return float(costs.error + missed + costs.slope * bits)
+        return bits
+
+    def _cost(self, clip: FrameClip, *, costs: Costs) -> float:
+        """Foretold mean squared error of a clip, and what its bits are worth."""
+        return costs.error + self._missed(clip) + costs.slope * self._rate(clip, costs=costs)
 
 
 def _last_picture(clips: Sequence[FrameClip], before: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:

@@ -74,6 +74,7 @@ def write_latent(
             for number, item in enumerate(group):
                 data = engine.coder.encode(symbols[output.clips], step=step)
                 output.write(item, number, pictures=pictures, latent=data, step=step)
+            coder.follow(pictures)
         output.close()
         file.flush()
     return output.report(began=began)

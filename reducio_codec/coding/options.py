@@ -58,7 +58,10 @@ class EncodeOptions:
     target_kbps: float | None = None
     """Wanted rate without sound, in kbit/s: quality and step are searched for. Bits that show nothing are not spent."""
     target_psnr: float | None = None
-    """Wanted PSNR of each clip in dB, pooled over its frames, up to 60: likewise."""
+    """Wanted PSNR in dB, up to 60, pooled over the frames of each sequence of key frames (seek_every): likewise."""
+    target_lpips: float | None = None
+    """Wanted LPIPS (AlexNet), up to 1, mean over those frames; less is better:
+    likewise."""
     effort: int = 0
     """Gradient steps, up to 1000, that refine each clip's latent: better at about equal bits, slower to write. By default 0;
     try 4."""
@@ -91,13 +94,15 @@ class EncodeOptions:
         _check_positive(self.seek_every, name="seek_every", most=60.0)
         _check_positive(self.target_kbps, name="target_kbps", most=1e6)
         _check_positive(self.target_psnr, name="target_psnr", most=60.0)
+        _check_positive(self.target_lpips, name="target_lpips", most=1.0)
         check_whole(self.effort, name="effort", most=MAX_EFFORT)
 
     def _check_effects(self) -> None:
-        target = next((name for name in ("target_kbps", "target_psnr") if getattr(self, name) is not None), None)
-        if self.target_kbps is not None and self.target_psnr is not None:
-            raise InputError(f"target_kbps is {self.target_kbps} and target_psnr {self.target_psnr}; give one of them")
-        if target is not None:
+        targets = self._targets
+        if len(targets) > 1:
+            given = " and ".join(f"{name}={getattr(self, name):g}" for name in targets)
+            raise InputError(f"{given} are given; give one of them")
+        for target in targets:
             value = getattr(self, target)
             if self.keyframe_codec == "png":
                 raise InputError(
@@ -129,7 +134,12 @@ class EncodeOptions:
     @property
     def targeted(self) -> bool:
         """Whether quality and step are searched for."""
-        return self.target_kbps is not None or self.target_psnr is not None
+        return bool(self._targets)
+
+    @property
+    def _targets(self) -> list[str]:
+        names = ("target_kbps", "target_psnr", "target_lpips")
+        return [name for name in names if getattr(self, name) is not None]
 
     @property
     def searches(self) -> bool:
@@ -164,6 +174,7 @@ class EncodeKeywords(TypedDict, total=False):
     seek_every: float | None
     target_kbps: float | None
     target_psnr: float | None
+    target_lpips: float | None
     effort: int
     decoder: str | None
     references: int | None

@@ -68,18 +68,18 @@ class CodedPictures:
 
 
 class PictureCoder:
-    """Codes one group after another."""
+    """Codes one group after another; trials of the next one change nothing until one of them is followed."""
 
     def __init__(self, *, codec: KeyframeCodec) -> None:
         self._codec = codec
         self._before: CodedPictures | None = None
 
     def code(self, clips: Sequence[FrameClip], *, quality: int) -> CodedPictures:
-        """The key frames of clips that follow those of the last call."""
+        """The key frames of clips that follow those of the last group."""
         pictures = [picture for clip in clips for picture in clip.pictures]
         coded, seen = code_keyframes([item.picture for item in pictures], codec=self._codec, quality=quality)
         before = self._before
-        self._before = found = CodedPictures(
+        return CodedPictures(
             coded=coded,
             together=self._codec == "avif",
             seen=[Reference(frame=item.frame, picture=shown) for item, shown in zip(pictures, seen, strict=True)],
@@ -87,7 +87,10 @@ class PictureCoder:
             cuts=self._cuts(clips),
             before=None if before is None else before.last,
         )
-        return found
+
+    def follow(self, pictures: CodedPictures) -> None:
+        """These are written, and the next group comes."""
+        self._before = pictures
 
     def _cuts(self, clips: Sequence[FrameClip]) -> list[Cut]:
         cuts = [Cut.BACKWARD | Cut.FORWARD if clip.begins_scene else Cut.NONE for clip in clips]

@@ -1,48 +1,39 @@
-"""Files of a wanted rate or quality: what clips are coded with, found by trying (``target_kbps``, ``target_psnr``).
+"""Files of a wanted rate or quality: what groups of clips are coded with (``target_kbps``, ``target_psnr``, ``target_lpips``).
 
-The clips of a group, whose key frames are coded together, get one key-frame quality, and ``latent_step`` follows from it, so
-one number is searched for. For a rate the clips' latents are computed once, since the motion hardly depends on how well the
-key frame is coded, and only key frames are coded again; where much may be spent, one clip is decoded twice to see whether
-that helps. For a quality every trial is what would be written, decoded, so that what it promises holds.
+The clips of a group, whose key frames are coded together, get one quality, and ``latent_step`` follows from it, so one number is
+looked for. What it gives is foretold, as for the choice of key frames, then the group is coded and what was foretold corrected
+by what came out, a few times. Errors are those of what a reader will see, so that what is promised holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
-from itertools import islice
-from math import log2
+from math import log10
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from reducio_codec.clips.references import Reference
-from reducio_codec.clips.streams import FrameClip
-from reducio_codec.coding.engine import Engine
-from reducio_codec.coding.keyframes import BEST_QUALITY, Plan
-from reducio_codec.coding.trial import coded_error, encode_alone, motion
-from reducio_codec.rdc.keyframe import code_keyframes
+from reducio_codec.coding.group import CodedGroup, GroupCoder
+from reducio_codec.coding.keyframes import BEST_QUALITY, Foretold, Plan
+from reducio_codec.coding.options import EncodeOptions
+from reducio_codec.coding.search import Law, Search, Setting
 
-_FIRST = 45
-"""Quality that the first group's search starts from; the others start where the group before ended."""
-_DOUBLING = 16
-"""With so many steps of quality a key frame's bits double and its error halves, about. Only guesses rest on it."""
+_CODINGS = 6
+"""How often a group is coded, at most."""
 _PLENTY = 70
 """Quality above which bits are only spent where that is worth it."""
 _WORTH = 0.01
-"""Part of its error that a clip has to lose for the bits of a higher quality to be spent: 0.04 dB."""
-_NEAR = 0.02
-"""A search ends so near what is wanted; one step of quality changes bits by about twice as much."""
-_PATIENCE = 5
-"""Trials after which a search halves what is left instead of guessing."""
-_CLIP_BITS = 8 * 12
-"""What the container adds to a clip, about."""
-_PICTURE_BITS = 8 * 12
-"""Likewise to a key frame."""
-_TOLERANCE = 0.05
-"""A rate this close to ``target_kbps`` is a hit."""
+"""Part of its error that a group has to lose for the bits of a higher quality to be spent: 0.04 dB."""
+_RATE_TOLERANCE, _ERROR_TOLERANCE = 0.05, 10**0.02 - 1
+"""So close to what is wanted is a hit: 5% of a rate, 0.2 dB of PSNR, as much of LPIPS."""
 _LARGEST_DEBT = 4
 """A group may cost so many times its share, or that much less: what earlier ones saved or overspent."""
+_LEAST = 1e-6
+"""Errors below this are none."""
+_LPIPS_OF_ERROR = Law(0.0065, 0.7)
+"""From a mean squared error, about: where a search begins."""
 
 
 def step_for(quality: int) -> float:
@@ -54,162 +45,151 @@ def step_for(quality: int) -> float:
     return float(2 ** np.interp(quality, (0, 10, 65), (2.0, 0.7, -2.0)))
 
 
-Planned = Callable[[int], Plan]
-"""The clips of a group with the key frames that they have at a quality."""
+class Measure(Protocol):
+    """How far what a reader sees of a group is from its frames: above 0."""
+
+    def __call__(self, coder: GroupCoder, group: CodedGroup, /) -> float: ...
+
+
+def squared_error(coder: GroupCoder, group: CodedGroup) -> float:
+    """Mean over all frames, in grey levels."""
+    errors = [
+        np.square(shown.astype(np.int16) - clip.frames, dtype=np.int32).mean((1, 2, 3))
+        for clip, shown in zip(group.clips, coder.shown(group), strict=True)
+    ]
+    return max(float(np.concatenate(errors).mean()), _LEAST)
+
+
+class LpipsMeasure:
+    """Mean LPIPS (AlexNet) over all frames."""
+
+    def __init__(self) -> None:
+        from reducio_codec.metrics.lpips import Lpips  # its import takes a second
+
+        self._lpips = Lpips()
+
+    def __call__(self, coder: GroupCoder, group: CodedGroup) -> float:
+        found = [self._lpips(clip.frames, shown) for clip, shown in zip(group.clips, coder.shown(group), strict=True)]
+        return max(float(np.concatenate(found).mean()), _LEAST)
 
 
 class RateControl:
-    """Chooses for one group of clips after another. Give exactly one target.
+    """Chooses for one group of clips after another.
 
     Args:
-        target_kbps: thousands of bits a second, key frames, latent and container; no sound.
-        target_psnr: dB, pooled over the frames of each clip.
-        decoder: whose error counts. It gets no neighbours' key frames here: the next key frame isn't
-            coded yet.
+        options: with one target.
     """
 
-    def __init__(self, *, target_kbps: float | None, target_psnr: float | None, decoder: str) -> None:
-        assert (target_kbps is None) != (target_psnr is None)
-        self._kbps, self._psnr, self._decoder = target_kbps, target_psnr, decoder
-        self._quality = _FIRST  # of the last group
-        self._saved = 0.0  # bits that earlier clips left over; below 0 what they overspent
-        self._clips = self._short = 0  # in all, and those whose best setting doesn't reach target_psnr
-        self._full = 0  # clips that no setting shows better, however many bits it takes
+    def __init__(self, options: EncodeOptions, *, coder: GroupCoder) -> None:
+        self._kbps, self._psnr, self._lpips = options.target_kbps, options.target_psnr, options.target_lpips
+        self._coder = coder
+        self._measure: Measure = squared_error if self._lpips is None else LpipsMeasure()
+        self._law: Law | None = None  # of what was foretold, by the last group
+        self._saved = 0.0  # bits that earlier groups left over; below 0 what they overspent
+        self._short = False  # whether a group is worse than it should be
+        self._seconds = self._full = self._error = (
+            0.0  # in all; of groups that more bits make no better; times their error
+        )
 
-    def choose(self, engine: Engine, plan: Planned, *, codec: str, seconds: float) -> int:
-        """Quality for a group of clips that lasts ``seconds``."""
-        plan = cache(plan)
-        if self._kbps is None:
-            self._quality = self._find_psnr(engine, plan, codec=codec)
-        else:
+    def choose(
+        self,
+        plan: Callable[[int], Plan],
+        foretell: Callable[[Plan], Foretold],
+        code: Callable[[Plan, float], CodedGroup],
+        *,
+        seconds: float,
+    ) -> CodedGroup:
+        """A group of clips that lasts ``seconds``, coded.
+
+        Args:
+            plan: its clips with the key frames that they have at a quality.
+            foretell: what comes of a plan.
+            code: as it is written, by a plan and a step.
+        """
+        planned, rising = cache(plan), self._kbps is not None
+
+        def chosen(setting: Setting) -> Plan:
+            return replace(planned(setting.quality), quality=setting.pictures)
+
+        def expected(setting: Setting) -> float:
+            found = foretell(chosen(setting))
+            return max(found.bits if rising else found.error, _LEAST)
+
+        @cache
+        def coded(setting: Setting) -> tuple[float, CodedGroup]:
+            plan = chosen(setting)
+            group = code(plan, step_for(plan.quality))
+            return self._value(group), group
+
+        wanted = self._wanted(seconds)
+        search = Search(
+            cache(expected),
+            planned=lambda quality: (planned(quality).keyframes, planned(quality).quality),
+            wanted=wanted,
+            rising=rising,
+            law=self._law or self._first_law(planned(0)),
+        )
+        while len(search.tried) < _CODINGS and (setting := search.next()) is not None:
+            search.found(setting, coded(setting)[0])
+        setting, self._law = search.best, search.law
+        setting, full = self._worth(setting, lambda item: coded(item)[1], wanted=wanted)
+        value, group = coded(setting)
+        self._seconds += seconds
+        self._full += seconds * full
+        self._error += seconds * value
+        self._short |= not rising and value > wanted * (1 + _ERROR_TOLERANCE)
+        return group
+
+    def _worth(
+        self, setting: Setting, coded: Callable[[Setting], CodedGroup], *, wanted: float
+    ) -> tuple[Setting, bool]:
+        """The setting, or one of fewer bits that shows as much, and whether more bits would show no more."""
+        if min(setting) <= _PLENTY:
+            return setting, False
+        plenty = Setting(_PLENTY, _PLENTY)
+        group, less = coded(setting), coded(plenty)
+        value = self._value(group)
+        if self._kbps is None and value <= wanted * (1 + _ERROR_TOLERANCE):
+            return setting, False
+        if self._measure(self._coder, group) > (1 - _WORTH) * self._measure(self._coder, less):
+            return plenty, True
+        return setting, setting.quality == BEST_QUALITY and (self._kbps is None or value < wanted)
+
+    def _first_law(self, plan: Plan) -> Law:
+        """Bits of a group from bits per pixel; LPIPS from a squared error."""
+        if self._kbps is not None:
+            return Law(float(sum(clip.frames.size // 3 for clip in plan.clips)))
+        return Law(1.0) if self._lpips is None else _LPIPS_OF_ERROR
+
+    def _value(self, group: CodedGroup) -> float:
+        return float(group.bits) if self._kbps is not None else self._measure(self._coder, group)
+
+    def _wanted(self, seconds: float) -> float:
+        """Bits or error of the next group."""
+        if self._kbps is not None:
             share = 1000 * self._kbps * seconds
-            allowed = min(max(share + self._saved, share / _LARGEST_DEBT), share * _LARGEST_DEBT)
-            self._quality = self._find_rate(engine, plan, codec=codec, allowed=allowed)
-        self._clips += len(plan(self._quality).clips)
-        return self._quality
-
-    def _find_rate(self, engine: Engine, plan: Planned, *, codec: str, allowed: float) -> int:
-        """The quality whose bits come nearest to ``allowed``, unless a lower one shows as much."""
-        latents: dict[tuple[int, tuple[int, ...]], NDArray[np.float32]] = {}
-
-        def latent(number: int, clip: FrameClip, own: Sequence[Reference]) -> NDArray[np.float32]:
-            key = number, clip.keyframes
-            if key not in latents:
-                latents[key] = encode_alone(engine, clip, own)
-            return latents[key]
-
-        def bits(quality: int) -> float:
-            planned = plan(quality)
-            clips = planned.clips
-            coded, seen = _code(planned, codec=codec)
-            latent_bytes = sum(
-                len(engine.coder.code(latent(number, clip, own), step=step_for(planned.quality))[0])
-                for number, (clip, own) in enumerate(zip(clips, seen, strict=True))
-                if clip.needs_latent
-            )
-            return 8 * (sum(map(len, coded)) + latent_bytes) + len(clips) * _CLIP_BITS + len(coded) * _PICTURE_BITS
-
-        tried = search_quality(bits, allowed, start=self._quality, rising=True)
-        quality = min(tried, key=lambda quality: abs(tried[quality] - allowed))
-        clips = plan(quality).clips
-        # of one key frame each the clip of least motion gains most, of as many as pay that of most
-        many = any(len(clip.keyframes) != 1 for clip in clips)
-        judged = (max if many else min)(range(len(clips)), key=lambda number: motion(clips[number]))
-
-        def error(quality: int) -> float:
-            planned = plan(quality)
-            clip, seen = planned.clips[judged], _code(planned, codec=codec)[1][judged]
-            if not seen:
-                return 0.0
-            read = latent(judged, clip, seen)
-            return coded_error(engine, clip, seen, read, step=step_for(planned.quality), decoder=self._decoder)
-
-        wasted = quality > _PLENTY and error(quality) > (1 - _WORTH) * error(_PLENTY)
-        self._full += len(clips) if wasted or tried.get(BEST_QUALITY, allowed) < allowed else 0
-        return _PLENTY if wasted else quality
-
-    def _find_psnr(self, engine: Engine, plan: Planned, *, codec: str) -> int:
-        """The lowest quality found with which every clip reaches the target, or is about as good as it gets."""
-        assert self._psnr is not None
-        limit = 255**2 / 10 ** (self._psnr / 10)
-        seen = cache(lambda quality: _code(plan(quality), codec=codec)[1])
-        quality, lowest = self._quality, 0
-        clips = plan(quality).clips
-        # the hardest clip comes first: the others mostly show at once that its quality will do
-        for number in sorted(range(len(clips)), key=lambda number: motion(clips[number]), reverse=True):
-
-            def error(tried: int, number: int = number) -> float:
-                clip, own = plan(tried).clips[number], seen(tried)[number]
-                if not own:  # it shows the last key frame before it, which is another clip's concern
-                    return 0.0
-                latent = encode_alone(engine, clip, own)
-                return coded_error(engine, clip, own, latent, step=step_for(plan(tried).quality), decoder=self._decoder)
-
-            errors = search_quality(error, limit * (1 - _NEAR), start=quality, lowest=lowest, rising=False)
-            least = min(errors.values())
-            if least > limit and lowest < _PLENTY:  # out of reach: then this is mostly as good
-                errors[_PLENTY] = error(_PLENTY)
-            self._short += least > limit
-            enough = limit if least <= limit else least / (1 - _WORTH)
-            quality = lowest = min(tried for tried, value in errors.items() if value <= enough)
-        return quality
+            return min(max(share + self._saved, share / _LARGEST_DEBT), share * _LARGEST_DEBT)
+        if self._psnr is not None:
+            return 255.0**2 / 10 ** (self._psnr / 10)
+        assert self._lpips is not None
+        return self._lpips
 
     def spend(self, size: int, *, seconds: float) -> None:
         """A group was written: its bytes, and how long it lasts."""
         if self._kbps is not None:
             self._saved += 1000 * self._kbps * seconds - 8 * size
 
-    def missed(self, reached: float) -> str | None:
-        """What to tell the user of a file of ``reached`` kbit/s that isn't what was asked for."""
-        if self._psnr is not None and self._short:
-            return f"target_psnr {self._psnr:g} is out of reach for {self._short} of {self._clips} clips"
-        if self._kbps is not None and abs(reached / self._kbps - 1) > _TOLERANCE:
-            full = f"; {self._full} of {self._clips} clips don't get better with more bits"
-            more = full if reached < self._kbps and self._full else ""
-            return f"target_kbps {self._kbps:g} was missed: the file has {reached:.1f} kbit/s{more}"
-        return None
-
-
-def _code(plan: Plan, *, codec: str) -> tuple[Sequence[bytes], Sequence[Sequence[Reference]]]:
-    """The bytes of the clips' key frames, and for each clip what a reader has of its own."""
-    given = [item.picture for clip in plan.clips for item in clip.pictures]
-    coded, seen = code_keyframes(given, codec=codec, quality=plan.quality)
-    pictures = iter(seen)
-    return coded, [clip.seen(list(islice(pictures, len(clip.keyframes)))) for clip in plan.clips]
-
-
-def search_quality(
-    measure: Callable[[int], float], wanted: float, *, start: int, rising: bool, lowest: int = 0
-) -> dict[int, float]:
-    """What ``measure`` says of the qualities tried: the last is within 2% of ``wanted``, or the value lies between those of
-    two neighbours among them, or beyond that of the last quality there is.
-
-    Args:
-        measure: of a quality from ``lowest`` to 95; ``rising`` with it, or falling.
-        wanted: above 0.
-        start: the first quality to try.
-    """
-    doubling = _DOUBLING if rising else -_DOUBLING
-    tried: dict[int, float] = {}
-    low, high = lowest - 1, BEST_QUALITY + 1
-    quality = start
-    while True:
-        value = tried[quality] = measure(quality)
-        if (value >= wanted) == rising:
-            high = quality
-        else:
-            low = quality
-        if high - low == 1 or abs(value / wanted - 1) <= _NEAR:
-            return tried
-        guess = (low + high) // 2 if len(tried) >= _PATIENCE else _guess(tried, wanted, doubling=doubling)
-        quality = min(max(guess, low + 1), high - 1)
-
-
-def _guess(tried: dict[int, float], wanted: float, *, doubling: int) -> int:
-    """Where the line through the two nearest values reaches ``wanted``; it is straight over 2 ** (quality / doubling)."""
-    points = sorted(
-        ((2 ** (quality / doubling), value) for quality, value in tried.items()), key=lambda p: abs(p[1] - wanted)
-    )
-    (x, y), (other_x, other_y) = [*points, (0.0, 0.0)][:2]
-    found = x + (wanted - y) * (other_x - x) / ((other_y - y) or 1e-9)
-    return round(doubling * log2(max(found, 1e-9)))
+    def missed(self, kbps: float) -> str | None:
+        """What to tell the user of a file of so many kbit/s that isn't what was asked for."""
+        if self._kbps is not None:
+            if abs(kbps / self._kbps - 1) <= _RATE_TOLERANCE:
+                return None
+            full = f"; more bits make {self._full:.1f} of {self._seconds:.1f} s no better"
+            more = full if kbps < self._kbps and self._full else ""
+            return f"target_kbps {self._kbps:g} was missed: the file has {kbps:.1f} kbit/s{more}"
+        if not self._short:
+            return None
+        error = self._error / self._seconds
+        if self._psnr is not None:
+            return f"target_psnr {self._psnr:g} was missed: the file has {10 * log10(255**2 / error):.1f} dB"
+        return f"target_lpips {self._lpips:g} was missed: the file has {error:.3f}"

@@ -13,13 +13,6 @@ from reducio_codec.clips.streams import FrameClip
 from reducio_codec.coding.engine import Engine
 
 
-def motion(clip: FrameClip) -> float:
-    """How much the frames differ from the middle one: mean squared error, grey levels, of every fourth row and column."""
-    points = clip.frames[:, ::4, ::4].astype(np.int32)
-    difference = points - points[(len(points) - 1) // 2]
-    return float(np.square(difference).mean())
-
-
 def encode_alone(engine: Engine, clip: FrameClip, seen: Sequence[Reference]) -> NDArray[np.float32]:
     """Latent (z, t, h, w) of a clip whose key frames a reader has as ``seen``."""
     own = for_model(seen, [], span=clip.span)

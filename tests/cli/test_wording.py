@@ -27,7 +27,7 @@ SAID = {
         "keyframe_quality is 101; allowed: 0 to 100": "--quality is 101; allowed: 0 to 100",
         "latent_step is 20.5": "--step is 20.5",
         "no effect without effort, a target or keyframe='best'": "no effect without effort, a target or --keyframe best",
-        "target_psnr 60 is out of reach": "--target-psnr 60 is out of reach",
+        "target_psnr 60 was missed": "--target-psnr 60 was missed",
         "give target_kbps= or less": "give --target-kbps or less",
         "rate=24 is for folders": "rate=24 is for folders",
     },
