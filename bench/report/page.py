@@ -46,8 +46,9 @@ def build(
     sections.append(("over-time", "Quality over time", _over_time(results)))
     shown = "".join(_player(number, player) for number, player in enumerate(players))
     words = (
-        "<p>Source, this codec at its defaults, and x264 at about as many bytes, frame by frame. Below them a wipe between "
-        "the source (left) and one of the two, and four times their difference. Bytes: ours is the whole file; x264 is "
+        "<p>Source, this codec at its defaults, with one key frame a clip instead, and x264 at about as many bytes as the "
+        "first, frame by frame. Below them a wipe between the source (left) and one of the others, and four times their "
+        "difference. Bytes: ours is the whole file; x264 is "
         "packets and headers, without a container. PSNR is that of each frame, and its mean. What plays here went through "
         "VP9 once more to fit the page; every number was measured before that.</p>"
     )

@@ -1,6 +1,7 @@
-"""What the page plays: a video through this codec and through x264 at about the same bytes, beside its source.
+"""What the page plays: a video through this codec, with key frames by content and with one a clip, and through x264 at about
+the same bytes, beside its source.
 
-The three lie side by side in one small VP9 file, so they can't run apart; the page cuts them out again. VP9 changes what is
+They lie side by side in one small VP9 file, so they can't run apart; the page cuts them out again. VP9 changes what is
 seen a little; every number is taken from the frames before it.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import base64
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -22,15 +23,16 @@ from numpy.typing import NDArray
 from bench.codecs import ours
 from bench.codecs.anchors import X264
 from bench.codecs.conventional import Conventional
-from bench.methods import Coded, Frames, NotRunError
+from bench.methods import Coded, Frames, NotRunError, VideoCodec
 from bench.protocol import Sample, SampleSet
 from bench.rd import protocol
+from reducio_codec.coding.options import AUTO_QUALITY, QUALITY, STEP
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError
 from reducio_codec.metrics.psnr import psnr
 
-_QUALITY, _STEP, _GROUP = 50, 0.5, 4
-"""The codec's defaults."""
+_ONE = {"qualities": (QUALITY,), "steps": (STEP,), "group": 4}
+"""The codec's defaults with one key frame a clip."""
 
 _VP9_CRF = 12
 
@@ -67,7 +69,7 @@ class Player:
     rate: float
     size: int
     tracks: list[Track]
-    """The source, this codec, x264."""
+    """The source, this codec by content and with one key frame a clip, x264 at about the bytes of the first."""
     video: bytes
     """WebM, the tracks side by side."""
 
@@ -93,23 +95,28 @@ def make_players(data: Path, *, model: str, decoder: str | None, count: int) -> 
     samples = SampleSet(folder=data, protocol=protocol("video"))
     places = np.unique(np.linspace(0, len(samples.videos) - 1, min(count, len(samples.videos))).round().astype(int))
     wanted = {"__".join(samples.videos[i].relative_to(data).parts) for i in places}
-    candidate = ours.files(model, decoder=decoder, qualities=(_QUALITY,), steps=(_STEP,), group=_GROUP)
-    codec = next(iter(candidate.points.values()))()
-    players = [_player(sample, codec=codec, name=candidate.name) for sample in samples.of_videos(wanted)]
+    candidates = [
+        ours.files_by_content(model, decoder=decoder, qualities=(AUTO_QUALITY,)),
+        ours.files(model, decoder=decoder, **_ONE),
+    ]
+    codecs = {candidate.name: next(iter(candidate.points.values()))() for candidate in candidates}
+    players = [_player(sample, codecs=codecs) for sample in samples.of_videos(wanted)]
     if not players:
         raise InputError(f"{data} has no usable video: {'; '.join(samples.skipped.values())}")
     return players, samples.skipped
 
 
-def _player(sample: Sample, *, codec: Any, name: str) -> Player:
-    coded = codec(sample.pixels, rate=sample.rate)
-    crf, other = nearest_x264(sample.pixels, rate=sample.rate, size=coded.bytes)
+def _player(sample: Sample, *, codecs: Mapping[str, VideoCodec]) -> Player:
+    coded = {name: codec(sample.pixels, rate=sample.rate) for name, codec in codecs.items()}
+    size = next(iter(coded.values())).bytes
+    crf, other = nearest_x264(sample.pixels, rate=sample.rate, size=size)
+    coded[f"x264 veryslow, GOP {CLIP_LENGTH}, CRF {crf:g}"] = other
     tracks = [
         Track(name="source", bytes=0, parts={}, psnr=[]),
-        _track(name, coded, sample.pixels),
-        _track(f"x264 veryslow, GOP {CLIP_LENGTH}, CRF {crf:g}", other, sample.pixels),
+        *(_track(name, item, sample.pixels) for name, item in coded.items()),
     ]
-    side_by_side = np.concatenate((sample.pixels, coded.frames, other.frames), axis=2)  # (T, H, 3 W, 3)
+    # (T, H, tracks * W, 3)
+    side_by_side = np.concatenate((sample.pixels, *(item.frames for item in coded.values())), axis=2)
     return Player(
         title=sample.name,
         rate=float(sample.rate),
