@@ -11,6 +11,8 @@ from typing import Any
 import av
 import torch
 
+from reducio_codec.errors import MissingDependencyError
+
 PACKAGES = ("torch", "numpy", "av", "Pillow", "constriction", "scipy", "lpips", "diffusers", "reducio-codec")
 
 _OWN_CHOICE = torch.get_num_threads()
@@ -26,7 +28,7 @@ def describe() -> dict[str, Any]:
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
-        "ffmpeg": {name: ".".join(map(str, version)) for name, version in av.library_versions.items()},
+        "ffmpeg": _libraries(),
     }
 
 
@@ -56,6 +58,13 @@ def _cpu_name() -> str:
         return platform.processor() or platform.machine()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def _libraries() -> dict[str, str]:
+    try:
+        return {name: ".".join(map(str, version)) for name, version in av.library_versions.items()}
+    except MissingDependencyError:  # a stand-in: see bench.stand_ins
+        return {}
 
 
 def _version(name: str) -> str:

@@ -31,6 +31,8 @@ def _list(_context: click.Context, _option: click.Parameter, value: str | None) 
 
 _ONLY_GENERATE = ("presets", "encoders", "devices")
 """Options without a meaning elsewhere."""
+_ALONE_DEVICE = ("devices", "minutes", "videos", "presets", "quick", "results")
+"""Options of ``--device`` without ``--generate``; the others mean nothing with it."""
 _ALSO_GENERATE = ("quick", "batch", "rounds", "most_seconds", "memory", "threads", "fresh", "results", "generate")
 """Options that ``--generate`` takes too; the others mean nothing with it."""
 
@@ -44,8 +46,14 @@ _ALSO_GENERATE = ("quick", "batch", "rounds", "most_seconds", "memory", "threads
 )
 @click.option("--encoders", is_flag=True, help="With --generate: Flan-T5-XXL and ViT-H at full size, random weights.")
 @click.option(
-    "--device", "devices", multiple=True, help="With --generate; repeatable.  [default: cpu, and cuda if there]"
+    "--device",
+    "devices",
+    multiple=True,
+    help="Alone: everything that a device is for, in --minutes. With --generate; repeatable.  "
+    "[default there: cpu, and cuda if there]",
 )
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Of --device alone.  [default: 6]")
+@click.option("--videos", type=click.Path(path_type=Path, exists=True), help="Of --device alone: files to decode.")
 @click.option("--quick", is_flag=True, help="Small clips, one round, no compiling: does it work? Minutes.")
 @click.option("--compare/--no-compare", default=True, show_default=True, help="The paper's model against lite.")
 @click.option(
@@ -111,27 +119,44 @@ def speed(
     fresh: bool,
     results: Path,
     generate: bool,
+    minutes: float | None,
+    videos: Path | None,
     **generation: Any,
 ) -> None:
     """Time this package's models, image VAEs and conventional encoders in turns, and measure memory.
 
     Two parts: the paper's model (plain and in bfloat16) against lite at one size, and sweeps over size, length, threads,
     batch and number type for everything. What is measured is skipped, so an interrupted run is simply started again.
-    With --generate: what making a clip costs, in speed-generate.json.
+    With --generate: what making a clip costs, in speed-generate.json. With --device alone: the codecs, the generator,
+    extraction and training there, a file a method below device/.
     """
     console = Console()
     suffix = "-quick" if quick else ""
     given_options = [
         name for name in context.params if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
     ]
+    alone = bool(generation["devices"]) and not generate
     inert = [
         name
         for name in given_options
-        if (name not in (*_ALSO_GENERATE, *_ONLY_GENERATE) if generate else name in _ONLY_GENERATE)
+        if (
+            name not in _ALONE_DEVICE
+            if alone
+            else name not in (*_ALSO_GENERATE, *_ONLY_GENERATE)
+            if generate
+            else name in (*_ONLY_GENERATE, "minutes", "videos")
+        )
     ]
     if inert:
         option = next(parameter.opts[0] for parameter in context.command.params if parameter.name == inert[0])
-        raise click.UsageError(f"{option} means nothing {'with' if generate else 'without'} --generate")
+        where = "with --device alone" if alone else f"{'with' if generate else 'without'} --generate"
+        if inert[0] in ("minutes", "videos"):
+            where = "without --device alone"
+        raise click.UsageError(f"{option} means nothing {where}")
+    if alone:
+        _device(generation["devices"], minutes or 6.0, videos=videos, presets=generation["presets"], tiny=quick,
+                folder=results / f"device{suffix}", console=console)  # fmt: skip
+        return
     if generate:
         config = GenerationConfig(
             batches=_batches(batch or ("1",)),
@@ -198,6 +223,52 @@ def _batches(values: tuple[str, ...]) -> tuple[int, ...]:
     return tuple(map(int, values))
 
 
+def _device(
+    devices: tuple[str, ...],
+    minutes: float,
+    *,
+    videos: Path | None,
+    presets: tuple[str, ...] | None,
+    tiny: bool,
+    folder: Path,
+    console: Console,
+) -> None:
+    """Everything that a device is for; then the table."""
+    from bench.device.codec_rows import codec_methods
+    from bench.device.rows import Budget, DeviceRun, table
+    from bench.device.work_rows import work_methods
+
+    if len(devices) > 1:
+        raise click.BadParameter("one device at a time without --generate", param_hint="--device")
+    (device,) = devices
+    _check_choices(presets, devices)
+    said = Console(file=sys.stderr)
+    run = DeviceRun(
+        device=device,
+        folder=folder,
+        budget=Budget(seconds=60 * minutes),
+        say=lambda line: said.print(line, markup=False, soft_wrap=True),
+        tiny=tiny,
+    )
+    codecs, work = (
+        codec_methods(device, tiny=tiny),
+        work_methods(device, tiny=tiny, videos=videos, presets=presets or ()),
+    )
+    paths = run.run([*codecs[:-3], *work, *codecs[-3:]])  # compilers last
+    console.print(_as_table(table(paths), title=f"{run.name}, {minutes:g} minutes"))
+    console.print(f"written to {folder}")
+
+
+def _check_choices(presets: tuple[str, ...] | None, devices: tuple[str, ...]) -> None:
+    if unknown := [name for name in presets or () if name not in PRESETS]:
+        raise click.BadParameter(f"{unknown[0]!r}; allowed: {', '.join(PRESETS)}", param_hint="--presets")
+    for device in devices:
+        try:
+            resolve_device(device)
+        except InputError as error:
+            raise click.BadParameter(str(error), param_hint="--device") from error
+
+
 def _generate(
     config: GenerationConfig,
     path: Path,
@@ -210,14 +281,8 @@ def _generate(
     devices: tuple[str, ...],
 ) -> None:
     """Making clips, on each device in turn; then the tables."""
-    if unknown := [name for name in presets or () if name not in PRESETS]:
-        raise click.BadParameter(f"{unknown[0]!r}; allowed: {', '.join(PRESETS)}", param_hint="--presets")
     here = devices or (("cpu", "cuda") if torch.cuda.is_available() else ("cpu",))
-    for device in here:
-        try:
-            resolve_device(device)
-        except InputError as error:
-            raise click.BadParameter(str(error), param_hint="--device") from error
+    _check_choices(presets, here)
     run = GenerationRun.start(config, path=path, console=Console(file=sys.stderr), memory=memory, fresh=fresh)
     for device in here:
         default = ("lite",) if device == "cpu" else tuple(sorted(PRESETS, key=lambda name: name != "lite"))

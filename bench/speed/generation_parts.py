@@ -275,7 +275,7 @@ class Opened:
             picture: Any = np.ascontiguousarray(clip_at(side, side)[7])
             pipeline, seeds = self.pipeline, list(range(batch))
             return lambda: pipeline(image=picture, seed=seeds, steps=steps, guidance=part.guidance)
-        model, conditions = self.transformer, self._conditions(batch)
+        model, conditions = self.transformer, self.conditions(batch)
         if part.role == "conditions":
             return _without_gradients(lambda: model.context(conditions))
         with torch.inference_mode():
@@ -320,7 +320,7 @@ class Opened:
         keyframe = self._picture(side, batch)[:, :, None]  # (B, 3, 1, H, W)
         return lambda: codec.decode(latent, keyframe, output="uint8")
 
-    def _conditions(self, batch: int) -> Conditions:
+    def conditions(self, batch: int) -> Conditions:
         """Of the kinds and sizes that the model gets: pictures, and tokens as the encoders would give them."""
         config, side = self.config, self.config.sample_size
         random = torch.Generator().manual_seed(0)

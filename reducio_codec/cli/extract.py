@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,12 @@ from reducio_codec.cli.progress import progress_bar
 )
 @click.option("--cache", metavar="DIR", type=STORED, help="Decoded videos.  [default: OUT/cache]")
 @click.option("--workers", type=click.IntRange(0), default=0, help="Processes; 0 works in this one.  [default: 0]")
+@click.option("--batch", type=click.IntRange(1), help="Clips encoded at a time.  [default: 1 on a CPU, 16 elsewhere]")
+@click.option(
+    "--loaders",
+    type=click.IntRange(0),
+    help="Processes that prepare clips for each that encodes.  [default: 0 on a CPU and with ray, else the cores]",
+)
 @click.option(
     "--runner",
     type=click.Choice(["local", "ray"]),
@@ -47,6 +54,8 @@ def command(
     workers: int,
     runner: Any,
     dtype: Any,
+    batch: int | None,
+    loaders: int | None,
     **names: Any,
 ) -> int:
     """Write latents, key pictures and conditions of VIDEOS (a folder, or a .csv or .jsonl list) to tar shards.
@@ -58,6 +67,8 @@ def command(
     from reducio_codec.generate.train.recipe import read_dit_recipe
     from reducio_codec.models.precision import resolve_device, resolve_dtype
 
+    device = resolve_device(names["device"])
+    ahead = device.type != "cpu"  # there the CPU has nothing else to do
     plan = read_dit_recipe(recipe, changes=[f"extract.{change}" for change in changes])
     with progress_bar("shards") as (progress,):
         report = extract(
@@ -65,7 +76,9 @@ def command(
             out=out,
             options=plan.extract,
             encoders=Encoders(
-                dtype=resolve_dtype(dtype, device=resolve_device(names["device"])),
+                dtype=resolve_dtype(dtype, device=device),
+                batch=batch or (16 if ahead else 1),
+                loaders=_cores(workers) if loaders is None and ahead and runner == "local" else loaders or 0,
                 text_tokens=max(1, plan.model.text_tokens),
                 **names,
             ),
@@ -80,3 +93,8 @@ def command(
         f"{out}: {report.samples - len(report.failures)} samples in {report.shards} shards, {report.written} new"
     )
     return 0
+
+
+def _cores(workers: int) -> int:
+    """For each of the processes that encode."""
+    return (os.cpu_count() or 1) // max(1, workers)

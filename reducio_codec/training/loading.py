@@ -71,14 +71,39 @@ def load_batches(
     pinned: bool,
     collate: Callable[[list[Any]], Any],
 ) -> Iterator[Any]:
-    """Batches in their order, of items that ``collate`` joins.
+    """Batches of a training in their order; see ``load_items``."""
+    return load_items(
+        dataset,
+        batches,
+        workers=workers,
+        pinned=pinned,
+        collate=collate,
+        advice="the last checkpoint is kept, the same command goes on from it; data.workers = 0 does without such processes",
+    )
+
+
+def load_items(
+    dataset: Dataset[Any],
+    keys: Sampler[Any],
+    *,
+    workers: int,
+    pinned: bool,
+    collate: Callable[[list[Any]], Any],
+    advice: str,
+) -> Iterator[Any]:
+    """What ``collate`` makes of the items of each list of keys, in their order.
+
+    Args:
+        workers: processes that make items ahead; 0 makes them here.
+        pinned: in memory that an accelerator reads by itself.
+        advice: the end of the error's text.
 
     Raises:
         ReducioError: a worker died. It is noticed within seconds.
     """
     loader = DataLoader(
         dataset,
-        batch_sampler=batches,
+        batch_sampler=keys,
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pinned,
@@ -93,10 +118,7 @@ def load_batches(
         if isinstance(error, RuntimeError) and "DataLoader" not in str(error):
             raise
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ReducioError(
-            f"a process that prepares clips has died ({reason}); "
-            "the last checkpoint is kept, the same command goes on from it; data.workers = 0 does without such processes"
-        ) from error
+        raise ReducioError(f"a process that prepares clips has died ({reason}); {advice}") from error
 
 
 def _quiet_worker(_number: int) -> None:

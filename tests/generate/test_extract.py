@@ -22,10 +22,12 @@ from reducio_codec.codec import ReducioCodec
 from reducio_codec.errors import InputError, ReducioError
 from reducio_codec.generate import latent_space_id
 from reducio_codec.generate.buckets import buckets
+from reducio_codec.generate.extract import clips as clips_module
 from reducio_codec.generate.extract import extraction
 from reducio_codec.generate.extract.extraction import ExtractReport, extract
 from reducio_codec.generate.extract.maker import Encoders
 from reducio_codec.generate.extract.options import ExtractOptions
+from reducio_codec.training.store import StreamStore
 from tests.generate.conftest import SEMANTIC_CHANNELS, TEXT_CHANNELS
 from tests.helpers import moving_video
 from tests.train.conftest import write_video
@@ -51,7 +53,8 @@ def make(codec_folder: Path, clips: Path, tmp_path: Path) -> Extract:
 
     def call(name: str = "shards", *, source: Path | None = None, **changes: Any) -> ExtractReport:
         fields = {key: changes.pop(key) for key in ("workers", "runner", "encoders") if key in changes}
-        encoders = fields.pop("encoders", Encoders(codec=str(codec_folder), threads=1))
+        speed = {key: changes.pop(key) for key in ("batch", "loaders") if key in changes}
+        encoders = fields.pop("encoders", Encoders(codec=str(codec_folder), threads=1, **speed))
         options = ExtractOptions(**{"size": 64, "keyframe": "png", **changes})
         cache = tmp_path / "cache"
         return extract(source or clips, out=tmp_path / name, options=options, encoders=encoders, cache=cache, **fields)
@@ -63,11 +66,19 @@ def read(folder: Path) -> dict[str, dict[str, bytes]]:
     """Samples by key, with plain tarfile."""
     found: dict[str, dict[str, bytes]] = {}
     for path in sorted(folder.glob("*.tar")):
-        with tarfile.open(path) as tar:
-            for member in tar:
-                key, _, suffix = member.name.partition(".")
-                assert suffix not in found.setdefault(key, {}), member.name
-                found[key][suffix] = tar.extractfile(member).read()  # type: ignore[union-attr]
+        for key, parts in read_one(path).items():
+            assert key not in found, key
+            found[key] = parts
+    return found
+
+
+def read_one(path: Path) -> dict[str, dict[str, bytes]]:
+    found: dict[str, dict[str, bytes]] = {}
+    with tarfile.open(path) as tar:
+        for member in tar:
+            key, _, suffix = member.name.partition(".")
+            assert suffix not in found.setdefault(key, {}), member.name
+            found[key][suffix] = tar.extractfile(member).read()  # type: ignore[union-attr]
     return found
 
 
@@ -206,6 +217,66 @@ def test_processes_give_the_same_bytes(make: Extract, tmp_path: Path) -> None:
     make("two", shard_samples=2, workers=2)
     for path in (tmp_path / "one").glob("*.tar"):
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("storage", ["disk", "stream"])
+def test_loaders_and_batches_change_nothing_but_the_time(make: Extract, tmp_path: Path, storage: str) -> None:
+    options = {"shard_samples": 5, "distance": 2, "crop": "random", "crop_range": (0.7, 1.0), "storage": storage}
+    make("one", **options)
+    make("two", **options, loaders=1, batch=3)
+    for path in (tmp_path / "one").glob("*.tar"):
+        one, two = read_one(path), read_one(tmp_path / "two" / path.name)
+        assert list(one) == list(two), "in the order of the plan"
+        for key, parts in one.items():
+            assert parts["png"] == two[key]["png"] and parts["json"] == two[key]["json"]
+            latents = [np.load(io.BytesIO(which[key]["latent.npy"])).astype(np.float32) for which in (one, two)]
+            assert np.abs(latents[0] - latents[1]).max() < 0.01  # other kernels for other batches
+
+
+def test_sizes_are_not_mixed_and_frames_are_read_once(
+    make: Extract, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "shapes"
+    folder.mkdir()
+    for name, (height, width) in {"a": (64, 128), "b": (96, 96), "c": (64, 128)}.items():
+        write_video(folder / f"{name}.mkv", moving_video(24, height, width, seed=ord(name)))
+    batches: list[tuple[int, ...]] = []
+    reads: list[list[int]] = []
+    encode, frames = ReducioCodec.encode, StreamStore.frames
+
+    def noted(self: ReducioCodec, video: Any, **words: Any) -> Any:
+        batches.append(tuple(video.shape))
+        return encode(self, video, **words)
+
+    def counted(self: StreamStore, video: int, numbers: Any) -> Any:
+        reads.append(list(numbers))
+        return frames(self, video, numbers)
+
+    monkeypatch.setattr(ReducioCodec, "encode", noted)
+    monkeypatch.setattr(StreamStore, "frames", counted)
+    make(source=folder, buckets=True, size=128, distance=8, batch=4, storage="stream")
+    assert sorted(shape[0] for shape in batches) == [2, 4] and len({shape[3:] for shape in batches}) == 2
+    assert reads == [list(range(24))] * 3, "two clips of a video that overlap are read together"
+
+
+def test_a_large_picture_is_read_in_parts(make: Extract, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    make("one", batch=8, distance=4)
+    monkeypatch.setattr(clips_module, "_READ_BYTES", 1)
+    make("two", batch=8, distance=4)
+    for path in (tmp_path / "one").glob("*.tar"):
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def test_a_dead_loader_is_an_error(make: Extract, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(clips_module, "ClipDataset", _Dying)
+    with pytest.raises(ReducioError, match=r"prepares clips has died.*finished shards are kept.*--loaders 0"):
+        make(loaders=1)
+    assert not list((tmp_path / "shards").glob("*.tar"))
+
+
+class _Dying(clips_module.ClipDataset):
+    def __getitem__(self, work: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_dead_worker_is_an_error(make: Extract, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def _results(
 
         yield from run_on_ray(shards, setup=setup, workers=max(1, workers))
     elif workers == 0:
-        yield from map(ShardMaker(**setup), shards)
+        yield from ShardMaker(**setup).make(shards)
     else:
         yield from _in_processes(shards, setup=setup, workers=workers)
 

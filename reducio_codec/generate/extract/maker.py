@@ -1,9 +1,10 @@
-"""A sample's pixels to what a shard holds of it."""
+"""Clips to what a shard holds of them."""
 
 from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reducio_codec.clips.scenes import clip_motion, sample_points
 from reducio_codec.codec import ReducioCodec
-from reducio_codec.errors import ReducioError
+from reducio_codec.errors import InputError, ReducioError
+from reducio_codec.generate.extract.clips import Clips, load_clips, plan_work
 from reducio_codec.generate.extract.options import ExtractOptions
 from reducio_codec.generate.extract.plan import Sample, Shard
 from reducio_codec.generate.extract.shards import SUFFIXES, write_shard
@@ -22,10 +23,7 @@ from reducio_codec.generate.semantic import ImageEncoder
 from reducio_codec.generate.text import TextEncoder
 from reducio_codec.io.pixels import to_unit
 from reducio_codec.models.precision import Dtype
-from reducio_codec.rdc.keyframe import encode_keyframe
-from reducio_codec.training.crops import resize
-from reducio_codec.training.scan import Video
-from reducio_codec.training.store import FrameStore, open_store
+from reducio_codec.training.transfer import to_device
 from reducio_codec.weights.zoo import load_pretrained
 
 
@@ -44,6 +42,15 @@ class Encoders:
     """OpenCLIP model for semantic tokens of the key pictures."""
     threads: int | None = None
     """Of torch, in each process."""
+    batch: int = 1
+    """Clips that are encoded at a time; all are of one size."""
+    loaders: int = 0
+    """Processes that read, cut and resize clips ahead and code their key pictures; 0 does it between the encodings."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch", 1), ("loaders", 0)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least {least}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,15 +63,38 @@ class ShardResult:
     """Samples that are missing in it since their video couldn't be read, with the reason."""
 
 
-class ShardMaker:
-    """Loads the encoders once, then makes one shard a call."""
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """Tensors of some clips on their way from the device."""
 
-    def __init__(self, *, out: Path, options: ExtractOptions, encoders: Encoders) -> None:
+    latent: Tensor
+    """(B, z, t, h, w) in main memory, once ``wait`` is over."""
+    semantic: Tensor | None
+    """(B, S, C), likewise."""
+    copied: torch.cuda.Event | None
+
+    def wait(self) -> None:
+        if self.copied is not None:
+            self.copied.synchronize()
+
+
+class ShardMaker:
+    """Loads the encoders once, then makes shards.
+
+    Args:
+        codec: in place of the one that ``encoders`` names, on its device.
+    """
+
+    def __init__(
+        self, *, out: Path, options: ExtractOptions, encoders: Encoders, codec: ReducioCodec | None = None
+    ) -> None:
         if encoders.threads is not None:
             torch.set_num_threads(encoders.threads)
-        self._out, self._options = out, options
-        model, info = load_pretrained(encoders.codec)
-        self._codec = ReducioCodec(model, model_id=info.id, device=encoders.device, dtype=encoders.dtype)
+        self._out, self._options, self._encoders = out, options, encoders
+        if codec is None:
+            model, info = load_pretrained(encoders.codec)
+            codec = ReducioCodec(model, model_id=info.id, device=encoders.device, dtype=encoders.dtype)
+        self.codec = codec
         where: dict[str, Any] = {"device": encoders.device, "dtype": encoders.dtype}
         self._text = self._image = None
         if encoders.text_encoder is not None:
@@ -75,47 +105,82 @@ class ShardMaker:
         self._captions: dict[str, Tensor] = {}
 
     def __call__(self, shard: Shard) -> ShardResult:
-        """Write the shard under its name.
+        """Write one shard; see ``make``."""
+        (result,) = self.make([shard])
+        return result
+
+    def make(self, shards: Sequence[Shard]) -> Iterator[ShardResult]:
+        """Write shards under their names, one after another; those after it are being read meanwhile.
 
         Raises:
-            ReducioError: it can't be written, or a latent isn't finite; there is no half of it then.
+            ReducioError: one can't be written, or a latent isn't finite; there is no half of it then.
         """
-        store = open_store(shard.videos, storage=self._options.storage, device=torch.device("cpu"))
-        self._captions = {}
-        failures: list[str] = []
+        work = plan_work(shards, batch=self._encoders.batch)
+        left = [0] * len(shards)
+        for piece in work:
+            left[piece.shard] += 1
+        parts: dict[int, dict[str, bytes]] = {}
+        failures: dict[int, str] = {}
+        for clips, encoded in _one_behind(self._encoded(self._loaded(work))):
+            encoded.wait()
+            number = clips.work.shard
+            for index, place in enumerate(clips.work.places):
+                parts[place] = self._parts(clips, encoded, index, shards[number])
+            failures.update(clips.failures)
+            left[number] -= 1
+            if not left[number]:
+                yield self._write(shards[number], parts, failures)
+                parts, failures, self._captions = {}, {}, {}
 
-        def members() -> Any:
-            for sample in shard.samples:
-                video = shard.videos[sample.video]
-                try:
-                    clip = _pixels(store, sample)
-                except (ReducioError, OSError) as error:
-                    failures.append(f"{video.name}, frame {sample.frames[0]}: {error}")
-                    continue
-                yield sample.key, self._parts(clip, sample, video)
+    def _loaded(self, work: Sequence[Any]) -> Iterator[Clips]:
+        return load_clips(
+            work,
+            self._options,
+            keyframe_index=self.codec.model.default_keyframe_index,
+            loaders=self._encoders.loaders,
+            pinned=self.codec.device.type == "cuda",
+        )
 
-        count = write_shard(self._out / shard.name, members())
-        return ShardResult(name=shard.name, samples=count, failures=tuple(failures))
+    def _encoded(self, batches: Iterable[Clips]) -> Iterator[tuple[Clips, Encoded]]:
+        """Queued on the device: nothing here waits for it."""
+        for clips in batches:
+            if not len(clips.video):
+                yield clips, Encoded(latent=clips.video, semantic=None, copied=None)
+                continue
+            video = to_device(clips.video, self.codec.device)
+            latent, _ = self.codec.encode(video)  # (B, z, t, h, w)
+            semantic = None
+            if self._image is not None:
+                keyframes = video[:, :, self.codec.model.default_keyframe_index]  # (B, 3, h, w)
+                semantic = self._image.encode(to_unit(keyframes)).to("cpu", non_blocking=True)
+            copied = None
+            home = latent.detach().as_subclass(Tensor).to("cpu", non_blocking=True)
+            if self.codec.device.type == "cuda":
+                copied = torch.cuda.Event()
+                copied.record(torch.cuda.current_stream(self.codec.device))
+            yield clips, Encoded(latent=home, semantic=semantic, copied=copied)
 
-    def _parts(self, clip: Tensor, sample: Sample, video: Video) -> dict[str, bytes]:
-        """``clip``: (3, 16, h, w) uint8."""
-        options = self._options
-        index = self._codec.model.default_keyframe_index
-        frames = clip.permute(1, 2, 3, 0).contiguous()  # (16, h, w, 3)
-        latent, _ = self._codec.encode(frames.to(self._codec.device))
-        keyframe = clip[:, index]  # (3, h, w)
-        picture = np.ascontiguousarray(frames[index].numpy())
-        motion = clip_motion(np.stack([sample_points(frame) for frame in frames.numpy()]))[0]
+    def _write(self, shard: Shard, parts: dict[int, dict[str, bytes]], failures: dict[int, str]) -> ShardResult:
+        members = ((shard.samples[place].key, parts[place]) for place in sorted(parts))
+        count = write_shard(self._out / shard.name, members)
+        return ShardResult(
+            name=shard.name, samples=count, failures=tuple(failures[place] for place in sorted(failures))
+        )
+
+    def _parts(self, clips: Clips, encoded: Encoded, index: int, shard: Shard) -> dict[str, bytes]:
+        """Of the clip at ``index`` of its batch."""
+        sample: Sample = clips.work.samples[index]
+        video = shard.videos[sample.video]
         facts = {
             "video": video.name,
             "frames": list(sample.frames),
             "crop": [sample.top, sample.left, sample.height, sample.width],
             "size": list(sample.size),
             "flip": sample.flip,
-            "keyframe_index": index,
-            "motion": round(float(motion), 3),
+            "keyframe_index": self.codec.model.default_keyframe_index,
+            "motion": round(clips.motion[index], 3),
         }
-        parts = {"latent.npy": self._array(latent[0], what=f"the latent of {sample.key} ({video.name})")}
+        parts = {"latent.npy": self._array(encoded.latent[index], what=f"the latent of {sample.key} ({video.name})")}
         if self._text is not None:
             caption = read_caption(video.path)
             if caption:
@@ -123,21 +188,30 @@ class ShardMaker:
                 if caption not in self._captions:
                     self._captions[caption] = self._text.encode([caption])[0][0]  # (L, C)
                 parts["text.npy"] = self._array(self._captions[caption], what=f"the text tokens of {video.name}")
-        if self._image is not None:
-            tokens = self._image.encode(to_unit(keyframe)[None])[0]  # (S, C)
+        if encoded.semantic is not None:
+            tokens = encoded.semantic[index]  # (S, C)
             parts["semantic.npy"] = self._array(tokens, what=f"the semantic tokens of {sample.key} ({video.name})")
-        parts[SUFFIXES[options.keyframe]] = encode_keyframe(picture, codec=options.keyframe, quality=options.quality)
+        parts[SUFFIXES[self._options.keyframe]] = clips.pictures[index]
         parts["json"] = json.dumps(facts, sort_keys=True).encode()
         return parts
 
     def _array(self, values: Tensor, *, what: str) -> bytes:
         """A .npy file."""
-        stored = values.detach().as_subclass(Tensor).cpu().to(getattr(torch, self._options.dtype))
+        stored = values.detach().cpu().to(getattr(torch, self._options.dtype))
         if not bool(torch.isfinite(stored).all()):
             raise ReducioError(f"{what} isn't finite as {self._options.dtype}")
         file = io.BytesIO()
         np.save(file, stored.numpy(), allow_pickle=False)
         return file.getvalue()
+
+
+def _one_behind(items: Iterator[tuple[Clips, Encoded]]) -> Iterator[tuple[Clips, Encoded]]:
+    """The same items; each comes when the next one is under way on the device."""
+    waiting = next(items, None)
+    while waiting is not None:
+        following = next(items, None)
+        yield waiting
+        waiting = following
 
 
 def read_caption(path: Path) -> str:
@@ -148,11 +222,3 @@ def read_caption(path: Path) -> str:
         return ""
     except (OSError, UnicodeDecodeError) as error:
         raise ReducioError(f"{path.with_suffix('.txt')} can't be read: {error}") from error
-
-
-def _pixels(store: FrameStore, sample: Sample) -> Tensor:
-    """(3, 16, h, w) uint8."""
-    frames = store.frames(sample.video, sample.frames)  # (16, H, W, 3)
-    frames = frames[:, sample.top : sample.top + sample.height, sample.left : sample.left + sample.width]
-    clip = resize(frames, height=sample.size[0], width=sample.size[1])
-    return clip.flip(3) if sample.flip else clip

@@ -19,14 +19,18 @@ HEAD_CHANNELS = 64
 """Channels of a head of the cross-attention: 8 heads at 512 channels, 4 at 256."""
 
 
-def time_embedding(frames: int, channels: int) -> Tensor:
-    """The fixed sinusoid over time: (1, T, 1, C) float32, sine at even channels, cosine at odd ones, base 10000.
+def time_embedding(frames: int, channels: int, *, device: torch.device | str = "cpu") -> Tensor:
+    """The fixed sinusoid over time: (1, T, 1, C) float32, sine at even channels, cosine at odd ones, base 10000. Made on the
+    device: nothing has to be waited for, and it can be a part of a graph there.
 
     Position t and channel i have the angle t / 10000 ** (2 * (i // 2) / C).
     """
-    pair = torch.arange(channels, dtype=torch.float64) // 2
-    angle = torch.arange(frames, dtype=torch.float64)[:, None] / 10000.0 ** (2 * pair / channels)  # (T, C)
-    odd = torch.arange(channels) % 2 == 1
+    channel = torch.arange(channels, device=device)
+    pair = channel.double() // 2
+    angle = torch.arange(frames, dtype=torch.float64, device=device)[:, None] / 10000.0 ** (
+        2 * pair / channels
+    )  # (T, C)
+    odd = channel % 2 == 1
     return torch.where(odd, angle.cos(), angle.sin()).float()[None, :, None, :]
 
 
@@ -55,7 +59,7 @@ class AttentionFusion(nn.Module):
 
     def _forward(self, x: Tensor, context: Tensor) -> Tensor:
         batch, channels, time, height, width = x.shape
-        embedding = time_embedding(time, channels).to(device=x.device, dtype=x.dtype)
+        embedding = time_embedding(time, channels, device=x.device).to(x.dtype)
         tokens = rearrange(x, "b c t h w -> b t (h w) c") + embedding  # (B, T, H W, C)
         tokens = tokens.reshape(batch, -1, channels)  # (B, T H W, C)
         content = rearrange(context.to(x.dtype), "b c h w -> b (h w) c")  # (B, h w, C_ctx)

@@ -29,8 +29,11 @@ from reducio_codec.models.reducio.windows import TimeConv, clip_frames, convolve
 FLOAT_FROM_LEVEL = 4
 """Levels i from here on (maps of H / 2**i) compute in float32: 3% of the multiplications, half of the error."""
 
-MOMENT_ELEMENTS = 1 << 21
-"""Values that are converted to float32 at a time for the norm's statistics."""
+CPU_MOMENT_ELEMENTS = 1 << 19
+"""Values that are added up at a time for the norm's statistics: one after another, so few enough to keep the digits."""
+
+ACCELERATOR_MOMENT_ELEMENTS = 1 << 26
+"""There they are added up in a tree, but as float32: 256 MB."""
 
 
 class ClipNorm(nn.Module):
@@ -43,19 +46,17 @@ class ClipNorm(nn.Module):
     def statistics(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance for each channel (those of its group), from (C, T, H, W): (C,) float32 each."""
         values = clip.permute(1, 2, 3, 0).reshape(-1, clip.shape[0])  # (T H W, C), a view in channels-last order
-        size = max(1, MOMENT_ELEMENTS // clip.shape[0])
-        pieces = []
-        for piece in values.split(size):
-            piece = piece.to(torch.float32, copy=True)
-            mean = piece.mean(dim=0)
-            pieces.append((mean.new_full(mean.shape, len(piece)), mean, piece.sub_(mean).square_().sum(dim=0)))
+        elements = CPU_MOMENT_ELEMENTS if clip.device.type == "cpu" else ACCELERATOR_MOMENT_ELEMENTS
+        pieces = values.split(max(1, elements // clip.shape[0]))
+        moments = [_moments(piece) for piece in pieces]
         # Pieces and the channels of a group are combined by how far each mean is from the group's (Chan's formula).
         groups = self.norm.num_groups
-        count, mean, spread = (torch.stack(item).unflatten(1, (groups, -1)) for item in zip(*pieces, strict=True))
-        total = count.sum(dim=(0, 2), keepdim=True)  # (1, G, 1)
-        centre = (count * mean).sum(dim=(0, 2), keepdim=True) / total
-        variance = (spread + count * (mean - centre).square()).sum(dim=(0, 2), keepdim=True) / total
-        return tuple(item.expand(1, groups, clip.shape[0] // groups).flatten() for item in (centre, variance))
+        mean, variance = (torch.stack(item).unflatten(1, (groups, -1)) for item in zip(*moments, strict=True))
+        count = mean.new_tensor([len(piece) for piece in pieces])[:, None, None]  # (pieces, 1, 1)
+        centre = (count * mean).sum(dim=(0, 2), keepdim=True) / (len(values) * mean.shape[2])  # (1, G, 1)
+        spread = (count * (variance + (mean - centre).square())).sum(dim=(0, 2), keepdim=True)
+        variance = spread / (len(values) * mean.shape[2])
+        return tuple(item.expand(1, groups, mean.shape[2]).flatten() for item in (centre, variance))
 
     def activate(self, frames: Tensor, statistics: tuple[Tensor, Tensor], *, out: Tensor) -> None:
         """silu(norm(frames)), (n, C, H, W), written into ``out``."""
@@ -66,6 +67,17 @@ class ClipNorm(nn.Module):
             frames, mean, variance, self.norm.weight, self.norm.bias, training=False, eps=self.norm.eps
         )
         torch.ops.aten.silu.out(normed, out=out)
+
+
+def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel, (C,) float32, from (n, C)."""
+    if values.device.type != "cpu":
+        variance, mean = torch.var_mean(values.float(), dim=0, correction=0)
+        return mean, variance
+    # batch norm has the one kernel that reads any type without a copy and adds up in float32
+    zero, one = (values.new_full(values.shape[1:], value, dtype=torch.float32) for value in (0.0, 1.0))
+    mean, variance = torch.ops.aten.batch_norm_update_stats(values, zero, one, 0.0)
+    return mean, variance
 
 
 class FastResidualBlock(nn.Module):

@@ -1,0 +1,1 @@
+"""``python -m bench run speed --device cuda``: what an accelerator makes of this package, in minutes."""
