@@ -61,8 +61,9 @@ def measure(codec: ReducioCodec, frames: Frames, *, quality: int, step: float, e
 
     def decode(latent: Tensor, references: list[Reference]) -> Tensor:
         size = (keyframe.shape[-2], keyframe.shape[-1])
-        bands = codec.runner.decode_bands(latent, references, decoder=DECODER, size=size)
-        whole = torch.cat([band.clone() for band in bands], -2)
+        whole = torch.empty(1, 3, CLIP_LENGTH, *size)
+        for piece in codec.runner.decode_pieces(latent, references, decoder=DECODER, size=size):
+            piece.place(whole)
         return to_unit(to_bytes(whole))[0].transpose(0, 1)[rest]
 
     found: dict[str, float] = {"copy": psnr((keyframe - source).square())}

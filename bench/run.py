@@ -16,6 +16,7 @@ from bench import rd as rd_bench
 from bench import reconstruction as reconstruction_bench
 from bench.ablation_table import ablation as ablation_table
 from bench.codecs import ours
+from bench.commands import commands
 from bench.json_files import RESULTS
 from bench.methods import Candidate, NotRunError
 from bench.over_time_plot import plot_over_time, read_over_time
@@ -235,6 +236,7 @@ def ablation(
 
 
 run.add_command(speed)
+run.add_command(commands)
 
 
 @click.command()

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reducio_codec import ReducioCodec
-from reducio_codec.coding.decompress import Damage, decoded_frames
+from reducio_codec.coding.decompress import Damage, decoded_clips
 from reducio_codec.errors import FormatError, InputError, ReducioError, VideoError, WeightsError
 from reducio_codec.io.video import open_video, read_clip
 from reducio_codec.models.contract import Reference
@@ -56,7 +56,8 @@ def shown(data: bytes, *, conceal: bool = False) -> tuple[np.ndarray, Damage]:
     with CODEC.open_file(io.BytesIO(data)) as video:
         for message in video.damage:
             damage.report(message)
-        return np.stack([f for f, _, _ in decoded_frames(video, decoder="mean", damage=damage)]), damage
+        clips = decoded_clips(video, decoder="mean", damage=damage)
+        return np.stack([frame for clip in clips for frame, _, _ in clip]), damage
 
 
 def payload_of(data: bytes, *, clip: int, part: str) -> bytes:
@@ -491,7 +492,7 @@ def test_variable_times_that_are_lost_still_increase() -> None:
         video.times = lambda _: next(times)  # type: ignore[method-assign]
         video.end = lambda _: 117  # type: ignore[method-assign]
         damage = Damage(conceal=True)
-        found = [when for _, when, _ in decoded_frames(video, decoder="mean", damage=damage)]
+        found = [when for clip in decoded_clips(video, decoder="mean", damage=damage) for _, when, _ in clip]
     assert found == list(range(100, 132))
 
 

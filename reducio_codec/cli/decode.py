@@ -31,6 +31,7 @@ from reducio_codec.cli.paths import (
     standard_input,
     standard_output,
 )
+from reducio_codec.cli.profile import profile_option, profiled
 from reducio_codec.cli.progress import progress_bar
 from reducio_codec.errors import InputError
 from reducio_codec.io.files import VIDEO_SUFFIXES
@@ -73,6 +74,7 @@ logger = logging.getLogger(__name__)
 )
 @references_option
 @codec_options
+@profile_option
 @jobs_option
 @force_option
 @traceback_option
@@ -86,6 +88,7 @@ def command(
     lossless: bool,
     pixel_format: Any,
     on_error: Any,
+    profile: bool,
     jobs: int | None,
     force: bool,
     **run: Any,
@@ -98,7 +101,7 @@ def command(
     """
     options = {"decoder": decoder, "references": references, "lossless": lossless, "on_error": on_error}
     if source.is_dir():
-        for name, value in (("frames", frames), ("pixel_format", pixel_format)):
+        for name, value in (("frames", frames), ("pixel_format", pixel_format), ("profile", profile or None)):
             if value is not None:
                 raise InputError(f"{name}={str(value)!r} has no effect on a folder")
         return _decode_folder(source, output, jobs=jobs, force=force, model=model, options=options, run=run)
@@ -111,7 +114,7 @@ def command(
     destination = standard_output() if target == STANDARD else target
     with standard_input() if source == STANDARD else nullcontext(source) as origin:
         codec = open_codec(model_of(origin) if model is None else model, decoders=needed_decoders(decoder), **run)
-        with progress_bar("decoding") as (progress,):
+        with profiled(profile, err=target == STANDARD) as show, progress_bar("decoding") as (progress,):
             report = codec.decompress(
                 origin,
                 destination,
@@ -120,6 +123,7 @@ def command(
                 progress=progress,
                 **options,
             )
+        show(report.frames)
     for problem in report.problems:
         warn(problem)
     click.echo(f"{shown}: {_summary(report)}", err=target == STANDARD)

@@ -20,6 +20,7 @@ from reducio_codec.cli.options import (
     references_option,
 )
 from reducio_codec.cli.paths import PIPED, RDC, STANDARD, beside, check_new, open_standard_input, standard_output
+from reducio_codec.cli.profile import profile_option, profiled
 from reducio_codec.cli.progress import progress_bar
 from reducio_codec.errors import InputError
 from reducio_codec.io.files import VIDEO_SUFFIXES
@@ -46,6 +47,7 @@ logger = logging.getLogger(__name__)
 @click.option("--decoder", help="The decoder that --effort, targets and --keyframe best are for.")
 @references_option
 @codec_options
+@profile_option
 @jobs_option
 @force_option
 @traceback_option
@@ -56,6 +58,7 @@ def command(
     coding: dict[str, Any],
     decoder: str | None,
     references: int | None,
+    profile: bool,
     jobs: int | None,
     force: bool,
     **run: Any,
@@ -69,6 +72,8 @@ def command(
     how = {"model": model, "decoder": decoder, "references": references, "coding": coding}
     videos = _videos(source, output) if source.is_dir() else None
     if videos is not None:
+        if profile:
+            raise InputError("profile=True has no effect on a folder of videos")
         return _encode_folder(videos, output, jobs=jobs, force=force, how=how, run=run)
     if jobs is not None:
         raise InputError(f"jobs={jobs} has no effect on one video")
@@ -79,8 +84,9 @@ def command(
     origin = open_standard_input(what="a video") if source == STANDARD else source
     destination = standard_output() if target == STANDARD else target
     codec = open_codec(model, **run)
-    with progress_bar("encoding") as (report,):
+    with profiled(profile, err=target == STANDARD) as show, progress_bar("encoding") as (report,):
         result = codec.compress(origin, destination, decoder=decoder, references=references, progress=report, **coding)
+    show(result.frames)
     click.echo(f"{target}: {_summary(result)}", err=target == STANDARD)
     if result.missed is not None:
         warn(result.missed)

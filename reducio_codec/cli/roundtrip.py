@@ -18,6 +18,7 @@ from reducio_codec.cli.options import (
     references_option,
 )
 from reducio_codec.cli.paths import STORED, VIDEO, check_new
+from reducio_codec.cli.profile import profile_option, profiled
 from reducio_codec.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ FOLDER = Path("roundtrip")
 @coding_options
 @references_option
 @codec_options
+@profile_option
 @force_option
 @traceback_option
 def command(
@@ -54,6 +56,7 @@ def command(
     decoder: str | None,
     references: int | None,
     coding: dict[str, Any],
+    profile: bool,
     force: bool,
     **run: Any,
 ) -> None:
@@ -68,10 +71,11 @@ def command(
     folder = FOLDER if output is None else output
     check_new(*output_paths(folder, source=video), force=force or output is None)
     codec = open_codec(model, decoders=needed_decoders(decoder), **run)
-    with progress_bar("encoding", "decoding") as (encoding, decoding):
+    with profiled(profile) as show, progress_bar("encoding", "decoding") as (encoding, decoding):
         result = roundtrip(
             codec, video, folder, decoder=decoder, references=references, progress=encoding, decoding=decoding, **coding
         )
+    show(result.file.frames)
     _show(result, title=video.name, model=codec.model_id)
 
 

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from reducio_codec.clips.padding import padded_length, window
 from reducio_codec.clips.spans import ClipSpan
-from reducio_codec.clips.tiling import TilePlan, blend_tiles, plan_tiles
+from reducio_codec.clips.tiling import Piece, TilePlan, blend_tiles, plan_tiles
 from reducio_codec.config import CLIP_LENGTH, PIXEL_MULTIPLE, TilingConfig
 from reducio_codec.errors import InputError
 from reducio_codec.io.pixels import to_bytes, to_unit
+from reducio_codec.io.stages import stage, timed
 from reducio_codec.models.contract import CodecModel, Reference
 from reducio_codec.models.posterior import Posterior
 
@@ -104,8 +105,12 @@ class ClipRunner:
             torch.cat([part.mean, part.logvar], dim=1).to(torch.float32)  # (B, 2z, t, tile h, tile w)
             for part in self._encoded_tiles(clip, given, plan=plan)
         )
-        bands = [band.clone() for band in blend_tiles(moments, plan.divided(self.ratio))]
-        mean, logvar = torch.cat(bands, dim=-2).to(clip.device).chunk(2, dim=1)  # 2 x (B, z, t, h, w)
+        grid = plan.divided(self.ratio)
+        shape = (clip.shape[0], 2 * self.latent_channels, self.latent_frames, grid.rows.length, grid.columns.length)
+        whole = torch.empty(shape, device=self.device)
+        for piece in timed(blend_tiles(moments, grid), "blending"):
+            piece.place(whole)
+        mean, logvar = whole.to(clip.device).chunk(2, dim=1)  # 2 x (B, z, t, h, w)
         return Posterior(mean, logvar)
 
     def encode(self, clip: Tensor, *, references: Sequence[Reference]) -> Tensor:
@@ -118,10 +123,10 @@ class ClipRunner:
             latent = self.model.latent(mean.to(self.device))
         return latent.to(mean.device, torch.float32).clone()
 
-    def decode_bands(
+    def decode_pieces(
         self, latent: Tensor, references: Sequence[Reference], *, decoder: str, size: tuple[int, int]
-    ) -> Iterator[Tensor]:
-        """The clip's pixels from the top down, a band of rows at a time; each is valid until the next.
+    ) -> Iterator[Piece]:
+        """The clip's pixels, piece by piece, where the model is.
 
         Args:
             latent: ``(B, z, t, h, w)``.
@@ -130,7 +135,7 @@ class ClipRunner:
             size: H and W.
 
         Yields:
-            ``(B, 3, 16, rows, W)`` float32, not clipped, where the model is.
+            Pieces ``(B, 3, 16, rows, columns)`` float32, not clipped, which cover H x W.
         """
         height, width = size
         for item in references:
@@ -139,14 +144,9 @@ class ClipRunner:
                 raise InputError(f"a reference is {found}, its clip {width}x{height}; they must have one size")
         plan = self.plan(height, width)
         tiles = self._decoded_tiles(latent, references, plan=plan, decoder=decoder)
-        top = 0
-        for band in blend_tiles(tiles, plan):
-            rows = min(band.shape[-2], height - top)
-            if rows <= 0:  # padding alone
-                return
-            shown = band[..., :rows, :width]
-            yield shown.clone() if self.gradients else shown  # the way back needs it as it is
-            top += rows
+        for top, left, values in blend_tiles(tiles, plan):
+            if top < height and left < width:  # else padding alone
+                yield Piece(top, left, values[..., : height - top, : width - left])
 
     def decode(
         self, latent: Tensor, references: Sequence[Reference], *, decoder: str, span: ClipSpan, out: Tensor
@@ -155,19 +155,24 @@ class ClipRunner:
 
         Tiles are blended and rounded where the model is; what is copied to ``out`` is the finished pixels, once.
         """
-        top = 0
         size = (out.shape[-2], out.shape[-1])
-        for band in self.decode_bands(latent, references, decoder=decoder, size=size):
-            real = band[:, :, span.keep]  # (B, 3, n, rows, W)
-            pixels = to_bytes(real) if out.dtype == torch.uint8 else real.clamp(-1, 1)
-            out[..., top : top + band.shape[-2], :] = pixels
-            top += band.shape[-2]
+        pieces = self.decode_pieces(latent, references, decoder=decoder, size=size)
+        for top, left, values in timed(pieces, "blending"):
+            with stage("blending"):
+                real = values[:, :, span.keep]  # (B, 3, n, rows, columns)
+                if out.dtype != torch.uint8:
+                    Piece(top, left, real.clamp(-1, 1)).place(out)
+                    continue
+                for number, frame in enumerate(
+                    real.unbind(2)
+                ):  # one by one: what is between floats and bytes stays small
+                    Piece(top, left, to_bytes(frame)).place(out[:, :, number])
 
     def _encoded_tiles(self, clip: Tensor, references: Sequence[Reference], *, plan: TilePlan) -> Iterator[Posterior]:
         for places in self.batches(plan, batch=clip.shape[0]):
             video = self.cut(clip, places, plan=plan)  # (n*B, 3, 16, tile, tile)
             pictures = self.cut_references(references, places, plan=plan)
-            with self._inference(), self.autocast():
+            with stage("network"), self._inference(), self.autocast():
                 found = self._encode(video, references=pictures)
             for mean, logvar in zip(found.mean.chunk(len(places)), found.logvar.chunk(len(places)), strict=True):
                 yield Posterior(mean, logvar)
@@ -181,7 +186,7 @@ class ClipRunner:
             corners = [(y // self.ratio, x // self.ratio) for y, x in places]
             motion = self.cut(latent, corners, plan=latent_plan)  # (n*B, z, t, tile h, tile w)
             pictures = self.cut_references(used, places, plan=plan)
-            with self._inference(), self.autocast():
+            with stage("network"), self._inference(), self.autocast():
                 video = self._decode(motion, pictures, decoder=decoder)
             yield from video.to(torch.float32).chunk(len(places))
 

@@ -22,6 +22,7 @@ from reducio_codec.clips.spans import ClipSpan, clip_span, group_frames, spread,
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError
 from reducio_codec.io.pixels import to_unit
+from reducio_codec.io.stages import stage
 from reducio_codec.models import contract
 from reducio_codec.rdc.layers.cuts import Cut
 
@@ -159,7 +160,8 @@ def encode_clip(
     latent = runner.encode(clip, references=references)
     if refinement is None:
         return latent
-    return refine(runner, latent, clip, references=references, frames=span.keep, refinement=refinement)
+    with stage("network"):
+        return refine(runner, latent, clip, references=references, frames=span.keep, refinement=refinement)
 
 
 def encode_stream(

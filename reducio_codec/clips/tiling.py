@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +26,11 @@ class AxisPlan:
     overlap: int
     starts: tuple[int, ...]
 
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Where what a tile and those before it cover is finished: where the next one starts, for the last one the length."""
+        return (*self.starts[1:], self.length)
+
     def divided(self, ratio: int) -> AxisPlan:
         """The same plan on a grid ``ratio`` times coarser; every number must divide."""
         assert not any(number % ratio for number in (self.length, self.tile, self.overlap, *self.starts)), self
@@ -38,16 +44,21 @@ class AxisPlan:
     def weights(self) -> list[Tensor]:
         """One ``(tile,)`` float32 vector a tile; those that cover a place sum to 1 there.
 
-        Without neighbours the ramp at the picture's own border cancels in the division, so a single tile has weight
-        exactly 1 everywhere.
+        A tile fades where a neighbour takes over, never towards the picture's own border: the division would undo that, and
+        where a tile that was shifted back ends just before the border it would make a step of what is left of both.
         """
         # float64 until the end: the sum over tiles is then 1 to the last float32 bit
-        rise = torch.arange(1, self.tile + 1, dtype=torch.float64) / (self.overlap + 1)
-        ramp = torch.minimum(rise, rise.flip(0)).clamp_(max=1.0)  # (tile,)
+        rise = (torch.arange(1, self.tile + 1, dtype=torch.float64) / (self.overlap + 1)).clamp_(max=1.0)  # (tile,)
+        flat, last = torch.ones_like(rise), self.length - self.tile
+        ramps = [
+            torch.minimum(rise if start > 0 else flat, rise.flip(0) if start < last else flat) for start in self.starts
+        ]
         total = torch.zeros(self.length, dtype=torch.float64)
-        for start in self.starts:
+        for start, ramp in zip(self.starts, ramps, strict=True):
             total[start : start + self.tile] += ramp
-        return [(ramp / total[start : start + self.tile]).float() for start in self.starts]
+        return [
+            (ramp / total[start : start + self.tile]).float() for start, ramp in zip(self.starts, ramps, strict=True)
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,37 +103,54 @@ def plan_tiles(height: int, width: int, *, tile_size: int, tile_overlap: int, sh
     )
 
 
-def blend_tiles(tiles: Iterable[Tensor], plan: TilePlan) -> Iterator[Tensor]:
-    """Join tiles into bands of finished rows; one band of one tile's height is held, never all tiles.
+class Piece(NamedTuple):
+    """A finished part of a picture."""
+
+    top: int
+    left: int
+    values: Tensor
+    """``(..., rows, columns)`` float32."""
+
+    def place(self, whole: Tensor) -> None:
+        """Write it where it belongs in the picture ``(..., H, W)``."""
+        rows, columns = self.values.shape[-2:]
+        whole[..., self.top : self.top + rows, self.left : self.left + columns] = self.values
+
+
+def blend_tiles(tiles: Iterable[Tensor], plan: TilePlan) -> Iterator[Piece]:
+    """Join tiles into pieces that cover the picture, each once. Held are a tile, what it shares with the next one, and what its
+    row shares with the next row: never the picture, nor a band of it.
 
     Args:
         tiles: ``(..., tile height, tile width)`` float, in the plan's reading order.
         plan: where they lie.
-
-    Yields:
-        ``(..., rows, W)`` float32 from the top down; concatenated along rows they are the whole picture. A band may
-        be written over once the next one is asked for.
     """
     rows, columns = plan.rows, plan.columns
     source = iter(tiles)
     if len(rows.starts) == 1 and len(columns.starts) == 1:
-        yield next(source).float()
+        yield Piece(0, 0, next(source).float())
         return
-    band: Tensor | None = None
     column_weights = columns.weights()
-    # a band is final down to where the next row of tiles starts
-    ends = (*rows.starts[1:], rows.length)
-    for start, end, row_weight in zip(rows.starts, ends, rows.weights(), strict=True):
-        for left, column_weight in zip(columns.starts, column_weights, strict=True):
+    row_above: Tensor | None = None  # (..., rows shared, W): of what begins at this row's start, the sum so far
+    for top, below, row_weight in zip(rows.starts, rows.ends, rows.weights(), strict=True):
+        shared = top + rows.tile - below  # rows that the next row of tiles adds to; 0 behind the last
+        next_above: Tensor | None = None
+        begun: Tensor | None = (
+            None  # (..., tile height, columns shared): of what begins at this tile's left, the sum so far
+        )
+        for left, right, column_weight in zip(columns.starts, columns.ends, column_weights, strict=True):
             tile = next(source)
-            if band is None:
-                band = tile.new_zeros((*tile.shape[:-1], columns.length), dtype=torch.float32)
             weight = (row_weight[:, None] * column_weight).to(tile.device)  # (tile height, tile width)
-            band[..., left : left + columns.tile].addcmul_(tile.float(), weight)
-        assert band is not None
-        done = end - start
-        yield band[..., :done, :]
-        if end < rows.length:
-            rest = band[..., done:, :].clone()
-            band[..., : rest.shape[-2], :] = rest
-            band[..., rest.shape[-2] :, :] = 0
+            values = tile.float() * weight
+            known = 0 if begun is None else begun.shape[-1]
+            if begun is not None:
+                values[..., :known] += begun
+            if row_above is not None:  # what is begun has it already
+                values[..., : row_above.shape[-2], known:] += row_above[..., left + known : left + columns.tile]
+            done, begun = values[..., : right - left], values[..., right - left :].clone()
+            if shared:
+                if next_above is None:
+                    next_above = values.new_empty((*values.shape[:-2], shared, columns.length))
+                next_above[..., left:right] = done[..., below - top :, :]
+            yield Piece(top, left, done[..., : below - top, :])
+        row_above = next_above

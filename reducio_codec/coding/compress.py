@@ -20,6 +20,7 @@ from reducio_codec.coding.report import CompressReport
 from reducio_codec.config import check_choice
 from reducio_codec.errors import InputError, VideoError
 from reducio_codec.io.files import atomic_write, writing_errors
+from reducio_codec.io.stages import stage, timed
 from reducio_codec.rdc.keyframe import check_keyframe_codec
 
 
@@ -60,7 +61,8 @@ def compress(
     inputs = [Path(src)] if isinstance(src, str | os.PathLike) else []
     with open_source(src, rate=rate, audio=audio is not False) as source, open_target(dst, inputs=inputs) as file:
         clips = source.clips(keyframe_index=decider.keyframe_index)
-        first = next(clips, None)
+        with stage("reading"):
+            first = next(clips, None)
         if first is None:
             raise VideoError(f"{src} has no frames")
         output = Output(
@@ -74,15 +76,16 @@ def compress(
         )
         groups = decider.groups(chain([first], clips), time_base=source.time_base)
         del first
-        for group in groups:
+        for group in timed(groups, "reading"):
             for done in _write_group(group, output, decider=decider):
                 if progress is not None:
                     progress(done, source.expected_frames)
             del group  # its frames, before the next ones are read
-        if source.audio is not None:
-            output.write_audio(source.audio)
-        output.close()
-        file.flush()
+        with stage("writing"):
+            if source.audio is not None:
+                output.write_audio(source.audio)
+            output.close()
+            file.flush()
     report = output.report(began=began, audio_codec=None if source.audio is None else source.audio.codec)
     return replace(report, missed=decider.missed(report.kbits_per_second))
 
@@ -91,10 +94,12 @@ def _write_group(group: Sequence[TimedClip], output: Output, *, decider: Decider
     """Clips that are decided on together; gives the frames in the file after each."""
     before = output.size
     seconds = float((group[-1].end - group[0].times[0]) * output.header.time_base)
-    coded = decider.code([item.clip for item in group], seconds=seconds)
+    with stage("key frames"):
+        coded = decider.code([item.clip for item in group], seconds=seconds)
     for number, (item, clip) in enumerate(zip(group, coded.clips, strict=True)):
         latent = coded.latents[number]
-        output.write(replace(item, clip=clip), number, pictures=coded.pictures, latent=latent, step=coded.step)
+        with stage("writing"):
+            output.write(replace(item, clip=clip), number, pictures=coded.pictures, latent=latent, step=coded.step)
         yield output.frames
     decider.spend(output.size - before, seconds=seconds)
 

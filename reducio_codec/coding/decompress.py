@@ -13,12 +13,13 @@ from typing import BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from reducio_codec.coding.beside import Beside
 from reducio_codec.coding.compress import Progress
 from reducio_codec.coding.engine import Engine
 from reducio_codec.coding.open_rdc import open_rdc
 from reducio_codec.coding.rdc_video import RdcVideo, as_whole
 from reducio_codec.coding.report import DecompressReport
-from reducio_codec.config import CLIP_LENGTH, check_choice
+from reducio_codec.config import check_choice
 from reducio_codec.errors import FormatError, InputError, VideoError
 from reducio_codec.io.audio import AudioTrack
 from reducio_codec.io.writer import VideoWriter
@@ -46,7 +47,11 @@ class Damage:
         self.problems.append(message)
 
 
-def decoded_frames(
+TimedFrame = tuple[NDArray[np.uint8], int, int]
+"""A frame ``(H, W, 3)``, its time and how long it is shown."""
+
+
+def decoded_clips(
     video: RdcVideo,
     *,
     decoder: str | None = None,
@@ -54,13 +59,15 @@ def decoded_frames(
     damage: Damage,
     start: int = 0,
     frames: int | None = None,
-) -> Iterator[tuple[NDArray[np.uint8], int, int]]:
-    """Frames ``(H, W, 3)`` uint8, each with its time and how long it is shown, from frame ``start`` on; holds one clip."""
+) -> Iterator[list[TimedFrame]]:
+    """The frames of one clip after another, from frame ``start`` on; holds one clip."""
     last_time: int | None = None
     left = video.frames - start if frames is None else frames
     first = video.clip_at(start)
     skip = start - video.record(first).start
     for index in range(first, video.clips):
+        if left <= 0:
+            return
         record = video.record(index)
         try:
             pictures = video.decode_clip(
@@ -73,13 +80,13 @@ def decoded_frames(
             damage.report(f"{error}; {shown} is shown")
             damage.clips.append(index)
         times = video.times(record)
+        found: list[TimedFrame] = []
         for picture, when, until in list(zip(pictures, times, [*times[1:], video.end(record)], strict=True))[skip:]:
-            if left <= 0:
-                return
             # lost times are guessed, and a guess may fall behind what was shown
             last_time = when if last_time is None else max(when, last_time + 1)
-            yield picture, last_time, max(1, until - last_time)
-            left -= 1
+            found.append((picture, last_time, max(1, until - last_time)))
+        yield found[:left]
+        left -= len(found)
         skip = 0
 
 
@@ -126,13 +133,8 @@ def decompress(
                 replace=replace,
             )
         )
-        pictures = decoded_frames(video, **chosen._asdict(), damage=damage, start=start, frames=total)
-        begin: int | None = None
-        for done, (picture, when, duration) in enumerate(pictures, start=1):
-            begin = when if begin is None else begin  # a broadcast's clock began long ago; a file's begins with it
-            writer.write(picture, when - begin, duration=duration)
-            if progress is not None and (done % CLIP_LENGTH == 0 or done == total):
-                progress(done, total)
+        clips = decoded_clips(video, **chosen._asdict(), damage=damage, start=start, frames=total)
+        _write(clips, writer, total=total, progress=progress)
     return DecompressReport(
         width=video.header.width,
         height=video.header.height,
@@ -143,6 +145,32 @@ def decompress(
         problems=tuple(damage.problems),
         concealed_clips=tuple(damage.clips),
     )
+
+
+def _write(clips: Iterator[list[TimedFrame]], writer: VideoWriter, *, total: int, progress: Progress | None) -> None:
+    """A clip is written while the next is decoded, where writing it is work."""
+    begin: int | None = None
+
+    def write(frame: TimedFrame) -> None:
+        nonlocal begin
+        picture, when, duration = frame
+        begin = when if begin is None else begin  # a broadcast's clock began long ago; a file's begins with it
+        writer.write(picture, when - begin, duration=duration)
+
+    done = 0
+    with Beside(write) as beside:
+        for clip in clips:
+            if writer.encodes:
+                beside.start(clip)  # those before it are written now
+            if progress is not None and done:
+                progress(done, total)
+            if not writer.encodes:
+                for frame in clip:
+                    write(frame)
+            done += len(clip)
+        beside.finish()
+    if progress is not None:
+        progress(done, total)
 
 
 def _check_length(video: RdcVideo) -> None:

@@ -25,6 +25,7 @@ from reducio_codec.coding.gallery import Gallery
 from reducio_codec.errors import FormatError, FrameIndexError, InputError
 from reducio_codec.io.audio import AudioTrack
 from reducio_codec.io.files import temporary_file
+from reducio_codec.io.stages import stage
 from reducio_codec.models.contract import Chosen, choose_decoder
 from reducio_codec.rdc.ranges import UNIT
 from reducio_codec.rdc.reader import ClipRecord, RdcReader
@@ -212,7 +213,8 @@ class RdcVideo:
 
     def _picture(self, index: int, frame: int) -> NDArray[np.uint8]:
         try:
-            return self._gallery.picture(frame)
+            with stage("key frames"):
+                return self._gallery.picture(frame)
         except FormatError as error:
             raise FormatError(f"clip {index}: {error}") from error
 
@@ -281,7 +283,8 @@ class RdcVideo:
             FormatError: the clip is damaged, or, without ``lost``, a key frame beside it that it would use.
         """
         name, taken = self.choose_decoder(decoder, references)
-        clip = self.clip(self.record(index))
+        with stage("reading"):
+            clip = self.clip(self.record(index))
         beside = []
         if taken == 2 or not clip.references:
             beside = self._beside(index, lost)

@@ -296,9 +296,10 @@ def _decode(
     clips = []
     for part, given, span in zip(latent.split(runner.latent_frames, 2), references, spans, strict=True):
         size = (keyframe.shape[-2], keyframe.shape[-1])
-        bands = runner.decode_bands(part, given, decoder=decoder, size=size)
-        # the next band may be written over this one
-        clips.append(torch.cat([band[:, :, span.keep].clone() for band in bands], -2))  # (B, 3, n, H, W)
+        clip = torch.empty((latent.shape[0], 3, CLIP_LENGTH, *size), device=runner.device)
+        for piece in runner.decode_pieces(part, given, decoder=decoder, size=size):
+            piece.place(clip)
+        clips.append(clip[:, :, span.keep])  # (B, 3, n, H, W)
     return torch.cat(clips, 2).to(latent.device)
 
 

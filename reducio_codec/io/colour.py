@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reducio_codec.errors import VideoError
+from reducio_codec.io.stages import stage
 
 logger = logging.getLogger(__name__)
 
@@ -169,8 +170,9 @@ def _scaler(form: av.VideoFormat, target: str, *, width: int, height: int, optio
 
 
 def _scaled(graph: av.filter.Graph, frame: av.VideoFrame) -> av.VideoFrame:
-    graph.push(frame)
-    scaled = graph.pull()
+    with stage("colour"):
+        graph.push(frame)
+        scaled = graph.pull()
     if not isinstance(scaled, av.VideoFrame):
         raise VideoError(f"FFmpeg's scaler gave {type(scaled).__name__}, not a picture")
     return scaled

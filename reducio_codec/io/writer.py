@@ -18,6 +18,7 @@ from reducio_codec.io.files import PendingFile
 from reducio_codec.io.images import PictureSink, names_pictures
 from reducio_codec.io.mux import MuxSink, check_fractions, choose_encoding
 from reducio_codec.io.pipe import stream_name
+from reducio_codec.io.stages import stage
 from reducio_codec.io.y4m import PixelFormat, Y4mSink
 
 logger = logging.getLogger(__name__)
@@ -115,6 +116,11 @@ class VideoWriter:
             audio=audio,
         )
 
+    @property
+    def encodes(self) -> bool:
+        """Whether frames are compressed, which takes a while, rather than passed on as they are."""
+        return not isinstance(self._sink, Y4mSink)
+
     def write(self, rgb: npt.NDArray[np.uint8], pts: int, *, duration: int | None = None) -> None:
         """``rgb``: (height, width, 3) uint8, an array or a CPU tensor; ``pts``: in time_base, larger than the last.
 
@@ -133,7 +139,8 @@ class VideoWriter:
             raise InputError(f"duration is {duration}; it must be at least 1")
         if not isinstance(self._sink, MuxSink):
             self._watch_spacing(pts)
-        self._sink.write(picture, int(pts))
+        with stage("writing"):
+            self._sink.write(picture, int(pts))
         self._pts = [*self._pts[-1:], pts]
         self._end = pts + (max(1, round(self._step)) if duration is None else duration)
         self.frames += 1
@@ -147,10 +154,11 @@ class VideoWriter:
             raise VideoError(f"{self._name}: no frames were written, so there is no file")
         self._closed = True
         try:
-            if isinstance(self._sink, PictureSink):
-                self._sink.close()
-            else:
-                self._sink.close(end=self._end)
+            with stage("writing"):
+                if isinstance(self._sink, PictureSink):
+                    self._sink.close()
+                else:
+                    self._sink.close(end=self._end)
         except BaseException:
             self._sink.abort()
             raise

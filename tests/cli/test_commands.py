@@ -370,3 +370,22 @@ def test_sigterm_leaves_nothing_behind(model: str, make_video: MakeVideo, tmp_pa
     process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
     assert names(tmp_path) == ["clip.mp4"]
+
+
+def test_profile_shows_where_the_time_goes(model: str, make_video: MakeVideo, tmp_path: Path) -> None:
+    source, rdc = make_video("clip.mp4", frames=20), tmp_path / "clip.rdc"
+    for arguments in (
+        ("encode", source, "-o", "-"),  # the file goes to standard output, so the table doesn't
+        ("encode", source, "-o", rdc),
+        ("decode", rdc, "-o", tmp_path / "a.mp4"),
+        ("roundtrip", source, "-o", tmp_path / "trip"),
+    ):
+        done = run(*arguments, "-m", model, "--profile")
+        assert done.exit_code == 0, done.stderr
+        lines = (done.stderr if "-" in arguments else done.stdout).splitlines()
+        rows = {line[:12].strip(): line[12:].split() for line in lines if line[12:].count(".") == 2}
+        assert {"reading", "network", "blending", "key frames", "colour", "writing", "waiting", "together"} <= set(rows)
+        seconds, share, apart = rows["together"]
+        assert share == "100%" and float(apart) == pytest.approx(1000 * float(seconds) / 20, abs=0.6)
+    refused(run("encode", tmp_path, "-o", tmp_path / "out", "-m", model, "--profile"), "--profile", "folder", code=2)
+    refused(run("decode", tmp_path, "-o", tmp_path / "out", "-m", model, "--profile"), "--profile", "folder", code=2)

@@ -248,8 +248,8 @@ def test_on_a_pretended_accelerator(model: str, decoder: str, monkeypatch: pytes
         out = torch.empty(video.shape, dtype=torch.uint8)
         span = ClipSpan(start=0, frames=16, lead=0)
         run.decode(latent, given, decoder=decoder, span=span, out=out)
-        for band in run.decode_bands(latent, given, decoder=decoder, size=(96, 96)):
-            assert band.device.type == "cuda", "tiles are blended where they are made"
+        for piece in run.decode_pieces(latent, given, decoder=decoder, size=(96, 96)):
+            assert piece.values.device.type == "cuda", "tiles are blended where they are made"
         plan = Refinement(steps=1, decoder=decoder, widths=torch.ones(network.config.latent_channels, 1, 1, 1))
         refined = refine(run, latent, video, references=given, frames=slice(16), refinement=plan)
         assert refined.device.type == "cpu" and refined.shape == latent.shape

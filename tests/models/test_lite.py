@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from reducio_codec.cli.roundtrip import EXAMPLE
 from reducio_codec.config import LiteConfig
 from reducio_codec.errors import InputError
+from reducio_codec.io.pixels import to_unit
+from reducio_codec.io.video import read_clip
 from reducio_codec.models.contract import Reference
 from reducio_codec.models.factory import build_model
 from reducio_codec.models.lite.blocks import blocks_to_pixels, pixels_to_blocks, upsample
@@ -277,6 +280,22 @@ def test_motion_beyond_48_pixels_is_found_where_there_is_any(shift: int) -> None
     assert (far[0][inside] - shift).abs().median() < 1
     assert (near[0][inside] - shift).abs().median() > 20
     assert torch.equal(near[1], far[1])
+
+
+@pytest.mark.parametrize("shift", [64, 96])
+def test_a_pan_of_a_large_picture_is_found_where_it_is_plain_too(shift: int) -> None:
+    """A tile of 720p or 1080p that moves by a twentieth of the picture: a real one, enlarged so that it is soft."""
+    picture = to_unit(torch.from_numpy(read_clip(EXAMPLE)[0])).permute(2, 0, 1)[None]  # (1, 3, H, W)
+    height, width = 288 // 3, (384 + shift) // 3
+    top, left = (picture.shape[2] - height) // 2, (picture.shape[3] - width) // 2
+    part = picture[..., top : top + height, left : left + width]
+    wide = torch.nn.functional.interpolate(part, (288, 384 + shift), mode="bicubic").clamp(-1, 1)
+    key, frame = wide[..., :384], wide[..., shift:]
+    still = torch.stack((frame, key), 2)  # the second frame doesn't move
+    flow = estimate_flow(still, key, far=True)[0]  # (2, 2, 36, 48)
+    inside = flow[0, :, 2:-2, 2 : (384 - shift) // 8 - 2]
+    assert ((inside[0] - shift).abs() < 2).float().mean() > 0.9 and inside[1].abs().median() < 1
+    assert flow[1].abs().max() < 0.5
 
 
 def test_the_name_in_a_configuration_builds_it() -> None:

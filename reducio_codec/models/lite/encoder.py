@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from reducio_codec.config import CLIP_LENGTH, LiteConfig
 from reducio_codec.models.lite.blocks import SLOTS, ResBlock, act, conv, unfold_slots, upsample, zero_conv
-from reducio_codec.models.motion import estimate_flow, warp
+from reducio_codec.models.motion import estimate_flow, halved, warp
 from reducio_codec.models.precision import exact, in_float32
 
 
@@ -59,9 +59,9 @@ class MotionEncoder(nn.Module):
             for frame in shown:
                 flow[:, frame] = 0
             coarse = rearrange(F.avg_pool2d(flow.flatten(0, 1), 2), "(b t) c h w -> b (t c) h w", t=CLIP_LENGTH)
-            frames = F.avg_pool2d(rearrange(video, "b c t h w -> (b t) c h w"), 2)  # (B*16, 3, H/2, W/2)
+            frames = halved(rearrange(video, "b c t h w -> (b t) c h w"))  # (B*16, 3, H/2, W/2)
             linear = self.linear_flow(coarse)  # (B*16, 2, H/16, W/16)
-            half = F.avg_pool2d(pictures.flatten(0, 1).float(), 2).unflatten(0, (len(pictures), -1))
+            half = halved(pictures.flatten(0, 1).float()).unflatten(0, (len(pictures), -1))
             residual = frames - warp(
                 torch.stack([half[:, number] for number in near], 1).flatten(0, 1), upsample(linear, 8) / 2
             )

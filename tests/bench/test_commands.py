@@ -1,0 +1,41 @@
+"""Whole commands beside bare calls, at toy size: what runs, what is weighed, how it is shown. Nothing is timed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from bench.commands import STARTS, CommandConfig, Spent, cells, measure, spent_by
+from reducio_codec.cli import main
+from tests.bench.fakes import quiet
+
+
+def test_a_process_is_timed_and_weighed() -> None:
+    small = spent_by(("-c", "pass"))
+    large = spent_by(("-c", "import time; x = b'x' * 100_000_000; time.sleep(0.3)"))
+    assert large.seconds > 0.3
+    assert 90e6 < large.peak_bytes - small.peak_bytes < 140e6
+    with pytest.raises(RuntimeError, match="no such thing"):
+        spent_by(("-c", "raise SystemExit('no such thing')"))
+
+
+def test_every_row_is_there_and_both_ways_do_the_same() -> None:
+    ran: list[Sequence[str]] = []
+
+    def spend(arguments: Sequence[str]) -> Spent:
+        ran.append(arguments)
+        if "-o" in arguments:
+            with pytest.raises(SystemExit) as end:
+                main(list(arguments[2:]))
+            assert end.value.code in (0, None)
+            assert Path(arguments[arguments.index("-o") + 1]).stat().st_size
+        return Spent(seconds=2.0, peak_bytes=500_000_000)
+
+    config = CommandConfig(sizes=("64x48",), seconds=1, rounds=1, model="reducio-test", decoders=("linear",))
+    data = measure(config, console=quiet(), spend=spend)
+    names = [row["name"] for row in data["rows"]]
+    assert names == [*STARTS, "64x48 encode", "64x48 decode, linear"] and len(ran) == len(names)
+    assert cells({**data["rows"][-1], "bare_seconds": 1.0})[1:] == ["2.00", "500 MB", "8.0", "16.0", "50%"]
+    assert cells(data["rows"][0])[3:] == ["", "", ""]
