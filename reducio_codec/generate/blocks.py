@@ -62,7 +62,7 @@ class CrossAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention, cross-attention, MLP, each added to its input.
+    """Self-attention, cross-attention where there are condition tokens, MLP, each added to its input.
 
     AdaLN-single: shift, scale and gate of both modulated parts are one vector for the whole network plus a learned
     offset of the block (Sec. 3.2, PixArt-alpha). With factorised attention the first part sees the tokens of one time,
@@ -78,19 +78,19 @@ class Block(nn.Module):
         if config.attention == "factorised":
             self.norm_time = nn.LayerNorm(width, eps=NORM_EPS)
             self.attn_time = SelfAttention(width, heads=config.heads)
-        self.cross = CrossAttention(width, heads=config.heads)
+        self.cross = CrossAttention(width, heads=config.heads) if config.content_at == "attention" else None
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPS, elementwise_affine=False)
         hidden = config.mlp_ratio * width
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width))
         self.offset = nn.Parameter(torch.zeros(6, width))
 
-    def forward(self, x: Tensor, modulation: Tensor, key_value: KeyValue, mask: Tensor, *, times: int) -> Tensor:
+    def forward(self, x: Tensor, modulation: Tensor, key_value: KeyValue | None, mask: Tensor, *, times: int) -> Tensor:
         """One block.
 
         Args:
             x: (B, N, C), the N tokens time by time.
             modulation: (B, 6, C), the network's.
-            key_value, mask: of the condition tokens.
+            key_value, mask: of the condition tokens; None for blocks without cross-attention.
             times: positions in time among the tokens.
 
         Returns:
@@ -105,6 +105,7 @@ class Block(nn.Module):
             x = x + gate1 * rearrange(h, "(b t) s c -> b (t s) c", t=times)
             h = self.attn_time(rearrange(self.norm_time(x), "b (t s) c -> (b s) t c", t=times))
             x = x + rearrange(h, "(b s) t c -> b (t s) c", b=x.shape[0])
-        x = x + self.cross(x, key_value, mask)  # (B, N, C)
+        if self.cross is not None and key_value is not None:
+            x = x + self.cross(x, key_value, mask)  # (B, N, C)
         result: Tensor = x + gate2 * self.mlp(modulate(self.norm2(x), shift2, scale2))
         return result

@@ -29,6 +29,14 @@ class Conditions:
     """(B, 3, H, W) in [-1, 1]: the key picture, for the model's own content encoder. Alternative to ``content``."""
     content: Tensor | None = None
     """(B, C, H / 16, W / 16): what that encoder gave. It changes when the model is trained on."""
+    motion: Tensor | None = None
+    """(B,): how much moves, over the model's ``motion_unit``; NaN: not told. For models that take it."""
+    camera: Tensor | None = None
+    """(B, 4): what the camera does, see ``controls.Camera``; NaN: not told. For models that take it."""
+    known: Tensor | None = None
+    """(B, z, t, h, w): latents that are given in part. For models that go on."""
+    is_known: Tensor | None = None
+    """(B, t) bool: where in time they are."""
     keep_text: Tensor | None = None
     """(B,) bool: False leaves this clip's text out. None keeps all."""
     keep_image: Tensor | None = None
@@ -39,6 +47,8 @@ class Conditions:
             raise InputError(f"size has shape {tuple(self.size.shape)}; it must be (B, 2)")
         if (self.text is None) != (self.text_mask is None):
             raise InputError("text and text_mask belong together; one of them is None")
+        if (self.known is None) != (self.is_known is None):
+            raise InputError("known and is_known belong together; one of them is None")
         for name, value in self.tensors().items():
             if value.shape[0] != self.batch:
                 raise InputError(f"{name} has shape {tuple(value.shape)}, but there are {self.batch} clips")
@@ -108,6 +118,10 @@ def for_model(conditions: Conditions, *, config: DiTConfig) -> Conditions:
         text_mask=conditions.text_mask if config.text_channels else None,
         semantic=conditions.semantic if config.uses_semantic else None,
         keyframe=conditions.keyframe if config.uses_content else None,
+        motion=conditions.motion if config.motion_unit else None,
+        camera=conditions.camera if config.motion_unit else None,
+        known=conditions.known if config.goes_on else None,
+        is_known=conditions.is_known if config.goes_on else None,
     )
 
 
@@ -138,7 +152,27 @@ def check_conditions(conditions: Conditions, *, config: DiTConfig) -> None:
         raise InputError("conditions hold both keyframe and content; give one of them")
     if conditions.size.numel() and (conditions.size % config.pixel_multiple).any():
         raise InputError(f"size is {conditions.size.tolist()}; sides must be multiples of {config.pixel_multiple}")
+    _check_controls(conditions, config=config)
     _check_picture(conditions)
+
+
+def _check_controls(conditions: Conditions, *, config: DiTConfig) -> None:
+    for name, given, shape in (("motion", conditions.motion, ()), ("camera", conditions.camera, (4,))):
+        if given is None:
+            continue
+        if not config.motion_unit:
+            raise InputError(f"conditions hold {name}, but this model takes none (motion_unit is 0)")
+        if tuple(given.shape[1:]) != shape:
+            raise InputError(f"{name} has shape {tuple(given.shape)}; it must be {(conditions.batch, *shape)}")
+    known = conditions.known
+    if known is None:
+        return
+    if not config.goes_on:
+        raise InputError("conditions hold known latents, but this model takes none (goes_on is False)")
+    sides = [side // config.spatial_compression_ratio for side in conditions.sides]
+    needed = (conditions.batch, config.latent_channels, config.latent_frames, *sides)
+    if tuple(known.shape) != needed:
+        raise InputError(f"known has shape {tuple(known.shape)}; these conditions need {needed}")
 
 
 def _check_picture(conditions: Conditions) -> None:

@@ -14,8 +14,12 @@ AttentionKind = Literal["joint", "factorised"]
 ImageCondition = Literal["both", "semantic", "content"]
 """What the model is told of the key picture (Tab. 8)."""
 
-ContentKind = Literal["sd", "conv"]
-"""Where content tokens come from: the SD2.1-VAE's encoder, continued in training, or a small one trained from nothing."""
+ContentKind = Literal["sd", "conv", "alexnet"]
+"""Where content tokens come from: the SD2.1-VAE's encoder, continued in training; a small one trained from nothing; or
+AlexNet's layers as they were trained on ImageNet, which don't learn."""
+
+ContentAt = Literal["attention", "place"]
+"""How content tokens reach the latent's: blocks attend to them, or each is added to the token at its own place."""
 
 EmbeddingKind = Literal["pixart", "first"]
 """How places, times and sizes are told: as PixArt-alpha does (times by learned codes), or as to the first models here."""
@@ -85,13 +89,31 @@ class DiTConfig(JsonConfig):
     content: ContentKind = "sd"
     """The content encoder. Without a meaning for ``semantic`` alone."""
     content_base: int = 128
-    """Channels of the content encoder at full resolution, a multiple of 32."""
+    """Channels of the content encoder at full resolution, a multiple of 32. Without a meaning for ``alexnet``."""
+    content_at: ContentAt = "attention"
+    """How content reaches the latent. At their ``place``, blocks have no cross-attention: for models that are told nothing
+    else in tokens."""
     content_groups: Literal[1, 4] = 1
     """4: the grid of content tokens is divided into 4 interleaved ones that layers take in turn (Fig. 11)."""
+    motion_unit: float = 0.0
+    """Mean flow in pixels of clips that ``motion=1`` asks for; 0: the model takes neither motion nor camera."""
+    goes_on: bool = False
+    """Whether parts of a clip's latent can be given, as when it goes on after another."""
     objective: Objective = "noise"
     """What the network predicts."""
     condition_dropout: float = 0.1
     """Probability, in training, that a clip's text is left out, and apart from it that its picture is (Sec. 4.1)."""
+    control_dropout: float = 0.5
+    """Probability, in training, that a clip's motion isn't told, and apart from it that its camera isn't: most users give
+    neither. Without a meaning where ``motion_unit`` is 0."""
+    default_steps: int = DEFAULT_STEPS
+    """Steps of the sampler unless a user says otherwise."""
+    default_guidance: float = DEFAULT_GUIDANCE
+    """Guidance unless a user says otherwise."""
+    shift: float = 1.0
+    """Steps of the sampler where there is much noise, over those where there is little; 1: equal steps. Flow matching only."""
+    channel_gain: tuple[float, ...] = ()
+    """What each channel of a generated latent is multiplied by before it is decoded. Empty: nothing."""
     distilled_steps: int = 0
     """Steps of the sampler that this student was distilled for, and the only number it knows. 0: not distilled."""
     distilled_guidance: float = 1.0
@@ -123,6 +145,7 @@ class DiTConfig(JsonConfig):
             ("content", ContentKind),
             ("objective", Objective),
             ("embeddings", EmbeddingKind),
+            ("content_at", ContentAt),
         ):
             _one_of(name, getattr(self, name), get_args(kind))
         _one_of("content_groups", self.content_groups, (1, 4))
@@ -144,6 +167,9 @@ class DiTConfig(JsonConfig):
             raise InputError(f"sample_size is {self.sample_size}; it must be a multiple of {self.pixel_multiple}")
         if not 0 <= self.condition_dropout < 1:
             raise InputError(f"condition_dropout is {self.condition_dropout}; it must be in [0, 1)")
+        self._check_place()
+        self._check_controls()
+        self._check_sampling()
         _at_least("distilled_steps", self.distilled_steps, 0)
         if self.distilled_steps and self.objective != "flow":
             raise InputError(f"distilled_steps is {self.distilled_steps}; objective is 'noise', it must be 'flow'")
@@ -158,10 +184,46 @@ class DiTConfig(JsonConfig):
         if self.text_channels and not self.text_tokens:
             raise InputError("text_tokens is 0; a model that takes text needs at least 1")
 
+    def _check_place(self) -> None:
+        if self.content_at == "place":
+            if self.image_condition != "content" or self.text_channels:
+                raise InputError(
+                    f"content_at is 'place'; image_condition is {self.image_condition!r} and text_channels "
+                    f"{self.text_channels}: they must be 'content' and 0, since blocks have no cross-attention then"
+                )
+            if self.content_groups != 1:
+                raise InputError(f"content_groups is {self.content_groups}; with content_at 'place' it must be 1")
+        if self.content == "alexnet" and self.content_base != 128:
+            raise InputError(f"content_base is {self.content_base}; with content 'alexnet' it has no effect")
+
+    def _check_controls(self) -> None:
+        if not 0 <= self.motion_unit < float("inf"):
+            raise InputError(f"motion_unit is {self.motion_unit}; it must be a number of 0 or more")
+        if not 0 <= self.control_dropout < 1:
+            raise InputError(f"control_dropout is {self.control_dropout}; it must be in [0, 1)")
+        if not self.motion_unit and self.control_dropout != DiTConfig.control_dropout:
+            raise InputError(f"control_dropout is {self.control_dropout}, but motion_unit is 0; it has no effect")
+
+    def _check_sampling(self) -> None:
+        _at_least("default_steps", self.default_steps, 1)
+        if not 0 <= self.default_guidance < float("inf"):
+            raise InputError(f"default_guidance is {self.default_guidance}; it must be a number of 0 or more")
+        if not 0 < self.shift < float("inf"):
+            raise InputError(f"shift is {self.shift}; it must be a number above 0")
+        if self.shift != 1 and (self.objective != "flow" or self.distilled_steps):
+            raise InputError(f"shift is {self.shift}; it must be 1 unless objective is 'flow' and distilled_steps 0")
+        if self.channel_gain and len(self.channel_gain) != self.latent_channels:
+            raise InputError(
+                f"channel_gain has {len(self.channel_gain)} numbers; it must be empty, or have {self.latent_channels}"
+            )
+        for gain in self.channel_gain:
+            if type(gain) not in (int, float) or not abs(gain) < float("inf"):
+                raise InputError(f"channel_gain has {gain!r:.40}; it must be numbers")
+
     def sampling_steps(self, steps: int | None) -> int:
         """``steps``, or where it is None what the model was made for. InputError for what it can't."""
         if steps is None:
-            return self.distilled_steps or DEFAULT_STEPS
+            return self.distilled_steps or self.default_steps
         _at_least("steps", steps, 1)
         if self.distilled_steps and steps != self.distilled_steps:
             raise InputError(
@@ -172,7 +234,7 @@ class DiTConfig(JsonConfig):
     def sampling_guidance(self, guidance: float | None) -> float:
         """``guidance``, or where it is None the default. InputError for what the model can't."""
         if guidance is None:
-            return 1.0 if self.distilled_steps else DEFAULT_GUIDANCE
+            return 1.0 if self.distilled_steps else self.default_guidance
         if not guidance >= 0:
             raise InputError(f"guidance is {guidance}; it must be 0 or more (1: none)")
         if self.distilled_steps and guidance != 1:
@@ -231,8 +293,27 @@ PRESETS: dict[str, DiTConfig] = {
         objective="flow",
         codec="reducio-lite",
     ),
+    # what is in a picture is learned from photographs, not from a few hundred videos, and reaches the token at its place: half
+    # of the work of "lite" for a step, and no attention to content
+    "small": DiTConfig(
+        depth=7,
+        width=336,
+        heads=6,
+        patch_time=4,
+        image_condition="content",
+        text_channels=0,
+        text_tokens=0,
+        semantic_channels=0,
+        content="alexnet",
+        content_at="place",
+        motion_unit=5.0,
+        goes_on=True,
+        default_guidance=1.5,
+        objective="flow",
+        codec="reducio-lite",
+    ),
 }
-"""Configurations with a name: the paper's three training stages, and the small model."""
+"""Configurations with a name: the paper's three training stages, and the small models."""
 
 
 def preset(name: str, **changes: object) -> DiTConfig:

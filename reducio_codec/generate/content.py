@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -72,6 +73,60 @@ class ConvContent(nn.Module):
         return h
 
 
-def content_encoder(config: DiTConfig) -> ImageVaeContent | ConvContent:
+class AlexNetContent(nn.Module):
+    """Two layers of AlexNet, each position's values scaled to unit mean square, and the logarithms of what they were divided by.
+
+    A few hundred videos don't teach what is in a picture; a million photographs did. Nothing here learns: ``take_trunk``
+    gives a new model its weights, and a model's file has them.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            (
+                nn.Conv2d(3, 64, 11, stride=4),
+                nn.Conv2d(64, 192, 5, padding=2),
+                nn.Conv2d(192, 384, 3, padding=1),
+                nn.Conv2d(384, 256, 3, padding=1),
+                nn.Conv2d(256, 256, 3, padding=1),
+            )
+        )
+        self.register_buffer("mean", torch.tensor([-0.030, -0.088, -0.188])[:, None, None])  # of ImageNet, in [-1, 1]
+        self.register_buffer("std", torch.tensor([0.458, 0.448, 0.450])[:, None, None])
+        self.channels = 192 + 256 + 2
+        self.requires_grad_(False)
+
+    def take_trunk(self) -> None:
+        """The weights that this package's LPIPS has."""
+        from reducio_codec.metrics.lpips import Lpips
+
+        names = [f"{number}.{kind}" for number in range(len(self.layers)) for kind in ("weight", "bias")]
+        found = [value for name, value in Lpips("alex").model.net.state_dict().items() if name.startswith("slice")]
+        self.layers.load_state_dict(dict(zip(names, found, strict=True)))
+
+    def forward(self, keyframe: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] to (B, C, H / 16, W / 16)."""
+        # so much that a position at the end lies in the middle of its 16 x 16 pixels
+        x = functional.pad((keyframe - self.mean) / self.std, (9, 10, 9, 10), mode="replicate")
+        x = functional.max_pool2d(functional.relu(self.layers[0](x)), 3, 2)  # (B, 64, H / 8 + 1, W / 8 + 1)
+        x = early = functional.max_pool2d(functional.relu(self.layers[1](x)), 3, 2)  # (B, 192, H / 16, W / 16)
+        for layer in self.layers[2:]:
+            x = functional.relu(layer(x))  # (B, 256, H / 16, W / 16) at last
+        parts = [_unit(part.float()) for part in (early, x)]
+        return torch.cat([part for pair in parts for part in pair], dim=1).to(keyframe.dtype)
+
+
+def _unit(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, C, h, w) with unit mean square at each position, and the logarithm of its size (B, 1, h, w)."""
+    size = x.square().mean(1, keepdim=True).add(1e-4).sqrt()
+    return x / size, size.log()
+
+
+def content_encoder(config: DiTConfig) -> ImageVaeContent | ConvContent | AlexNetContent:
     """The encoder that ``config`` names."""
+    if config.content == "alexnet":
+        return AlexNetContent()
     return ImageVaeContent(config.content_base) if config.content == "sd" else ConvContent(config.content_base)

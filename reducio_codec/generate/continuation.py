@@ -1,12 +1,14 @@
 """Longer than a clip: the last frame of a clip becomes the key picture of the next (Sec. 4.3).
 
 The paper's key frame is a clip's middle one (index k = 7), and the next clip is made around it: what it shows of the time
-before its key picture has been told already and is left out, so a clip adds its last 15 - k = 8 frames. Two things keep
+before its key picture has been told already and is left out, so a clip adds its last 15 - k = 8 frames. Three things keep
 the join from being seen:
 
 - motion: the frames before the join are encoded around the new key picture, and the positions in time of the latent
   that they fill are given to the sampler instead of being made up. The new clip then goes on as the old one moved, where
   a key picture alone says where things are and not where they go;
+- sharpness: every clip is a little softer than its key picture, so that after a few nothing would be left. A new key picture
+  is sharpened until it has as much detail as the first one had;
 - brightness: what the decoder makes of the key picture's mean colour, against that picture, is taken off the whole clip.
   It is nothing for decoders that show the key frame itself, and else would add up from clip to clip.
 """
@@ -17,10 +19,12 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError
+from reducio_codec.generate.measure import detail, grey
 from reducio_codec.generate.sampling import Known
 
 FRAME_RATE = 16
@@ -77,3 +81,32 @@ def without_offset(video: Tensor, keyframe: Tensor, *, keyframe_index: int) -> T
     """
     offset = (video[:, :, keyframe_index] - keyframe).mean(dim=(-2, -1))  # (B, 3)
     return (video - offset[:, :, None, None, None]).clamp(-1, 1)
+
+
+def forth_and_back(frames: Tensor) -> Tensor:
+    """Frames (B, T, H, W, 3), then those between the last and the first backwards: (B, 2 T - 2, H, W, 3)."""
+    return torch.cat([frames, frames[:, 1:-1].flip(1)], dim=1)
+
+
+def picture_detail(picture: Tensor) -> Tensor:
+    """Mean ``measure.detail`` of pictures (B, 3, H, W): (B,)."""
+    return detail(grey(picture.movedim(0, 1)[None])).mean((1, 2))
+
+
+_SHARPEST = 1.0
+"""At most so many times is added what a blur takes away; more rings."""
+
+
+def sharpened(picture: Tensor, *, to: Tensor) -> Tensor:
+    """Pictures (B, 3, H, W) in [-1, 1] with as much detail as ``to`` (B,), where they have less and as far as it can be had
+    by adding what a small blur takes away."""
+    padded = functional.pad(picture, (1, 1, 1, 1), mode="replicate")
+    line = torch.tensor([0.25, 0.5, 0.25])
+    blurred = functional.conv2d(padded, (line[:, None] * line).expand(3, 1, 3, 3), groups=3)
+    lost = picture - blurred
+    low, high = torch.zeros(len(picture)), torch.full((len(picture),), _SHARPEST)
+    for _ in range(12):  # detail grows with what is added
+        middle = (low + high) / 2
+        short = picture_detail(picture + middle[:, None, None, None] * lost) < to
+        low, high = torch.where(short, middle, low), torch.where(short, high, middle)
+    return (picture + low[:, None, None, None] * lost).clamp(-1, 1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -12,10 +10,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from reducio_codec.errors import InputError
-from reducio_codec.generate.blocks import NORM_EPS, Block, KeyValue, modulate
+from reducio_codec.generate.block_cache import BlockCache
+from reducio_codec.generate.blocks import NORM_EPS, Block, modulate
 from reducio_codec.generate.conditioning import Conditions, check_conditions
-from reducio_codec.generate.config import DiTConfig, GuidanceOf
+from reducio_codec.generate.config import DiTConfig
 from reducio_codec.generate.content import STRIDE, content_encoder
+from reducio_codec.generate.context import Context, Told
+from reducio_codec.generate.controls import ControlEmbedding
 from reducio_codec.generate.embeddings import TimeEmbedding, first_place_codes, place_codes, sinusoids
 from reducio_codec.models.reducio.layers import ResidualBlock
 
@@ -23,66 +24,6 @@ INIT_STD = 0.02
 
 _FIRST_GRID = 8
 """Positions of a latent along a side of 256 pixels: what the first models' places are counted in."""
-
-
-@dataclass(frozen=True)
-class Context:
-    """Conditions as the blocks take them: made once for a clip, used at each step."""
-
-    key_values: tuple[KeyValue, ...]
-    """Of each block."""
-    mask: Tensor
-    """(B, S) bool: which condition tokens count."""
-    nothing: Tensor
-    """(B, S) bool: the same for a clip of which nothing is told."""
-    wordless: Tensor
-    """(B, S) bool: the same for a clip of which all but the text is told."""
-    size: Tensor
-    """(B, 2)."""
-    sides: tuple[int, int]
-    """That of each clip, height and width in pixels, as the host knows it."""
-
-    def guided(self, guidance_of: GuidanceOf = "all") -> Context:
-        """Twice the batch: the clips with their conditions, then the same with none, or with all but the text
-        (classifier-free guidance)."""
-        other = self.nothing if guidance_of == "all" else self.wordless
-        return Context(
-            key_values=tuple((torch.cat([k, k]), torch.cat([v, v])) for k, v in self.key_values),
-            mask=torch.cat([self.mask, other]),
-            nothing=torch.cat([self.nothing, self.nothing]),
-            wordless=torch.cat([self.wordless, self.wordless]),
-            size=torch.cat([self.size, self.size]),
-            sides=self.sides,
-        )
-
-
-class BlockCache:
-    """What the middle blocks add, kept from one evaluation for the next: they run at every second one only.
-
-    Between neighbouring steps it changes little, least in the middle of the network (Delta-DiT, Chen et al. 2024; "Cache
-    Me if You Can", Wimbauer et al. 2024). One object serves one run of a sampler.
-
-    Args:
-        blocks: how many, 1 to depth - 2.
-    """
-
-    def __init__(self, blocks: int, *, depth: int) -> None:
-        if not 1 <= blocks <= depth - 2:
-            raise InputError(
-                f"cache_blocks is {blocks}; a model of {depth} blocks allows 0 (off) to {max(0, depth - 2)}"
-            )
-        self.first = (depth - blocks + 1) // 2
-        self.end = self.first + blocks
-        self._added: Tensor | None = None
-
-    def __call__(self, x: Tensor, middle: Callable[[Tensor], Tensor]) -> Tensor:
-        """``middle(x)``, or what stands for it."""
-        if self._added is not None:
-            out, self._added = x + self._added, None
-            return out
-        out = middle(x)
-        self._added = out - x
-        return out
 
 
 class ReducioDiT(nn.Module):
@@ -111,7 +52,13 @@ class ReducioDiT(nn.Module):
             self.semantic_in = _mlp(config.semantic_channels, width)
         if config.uses_content:
             self.content = content_encoder(config)
-            self.content_in = nn.Linear(self.content.channels, width)
+            channels = self.content.channels
+            at_place = config.content_at == "place"
+            self.content_in = _mlp(channels * self._cells**2, width) if at_place else nn.Linear(channels, width)
+        if config.motion_unit:
+            self.controls = ControlEmbedding(width)
+        if config.goes_on:
+            self.known_in = nn.Linear(config.latent_frames, width)
         self._start()
 
     def _start(self) -> None:
@@ -125,9 +72,15 @@ class ReducioDiT(nn.Module):
                 if isinstance(module, nn.Linear):
                     nn.init.normal_(module.weight, std=INIT_STD)
         self.time.start()
+        if self.config.motion_unit:
+            self.controls.start()
+        if self.config.goes_on:
+            nn.init.zeros_(self.known_in.weight)
         for block in self.blocks:
             nn.init.normal_(cast(Block, block).offset, std=self.config.width**-0.5)
-            nn.init.zeros_(cast(Block, block).cross.proj.weight)
+            cross = cast(Block, block).cross
+            if cross is not None:
+                nn.init.zeros_(cross.proj.weight)
             attn_time = cast(Block, block).attn_time
             if attn_time is not None:
                 nn.init.zeros_(attn_time.proj.weight)
@@ -163,7 +116,7 @@ class ReducioDiT(nn.Module):
         for name, parameter in self.named_parameters():
             if name.startswith("content."):
                 part = "content_encoder"
-            elif name.startswith(("text_in.", "semantic_in.", "content_in.", "null_")):
+            elif name.startswith(("text_in.", "semantic_in.", "content_in.", "null_", "controls.", "known_in.")):
                 part = "condition_layers"
             else:
                 part = "transformer"
@@ -205,9 +158,11 @@ class ReducioDiT(nn.Module):
         tail = [part.expand(batch, -1, -1) for part in nulls]
         sequences = [torch.cat([*shared, group, *tail], dim=1) for group in groups]  # (B, S, C) each
         sequences = sequences or [torch.cat([*shared, *tail], dim=1)]
+        crosses = [cast(Block, block).cross for block in self.blocks]
         key_values = tuple(
-            cast(Block, block).cross.project(sequences[number % len(sequences)])
-            for number, block in enumerate(self.blocks)
+            cross.project(sequences[number % len(sequences)])
+            for number, cross in enumerate(crosses)
+            if cross is not None
         )
         return Context(
             key_values=key_values,
@@ -216,6 +171,10 @@ class ReducioDiT(nn.Module):
             wordless=told(keep_image, ~always),
             size=conditions.size.to(self.device, non_blocking=self.device.type != "cpu"),
             sides=conditions.sides,
+            places=self._content_places(conditions, keep=keep_image),
+            controls=self._controls(conditions),
+            known=conditions.known,
+            is_known=None if conditions.is_known is None else conditions.is_known[:, None, :, None, None],
         )
 
     def forward(self, latent: Tensor, timestep: Tensor, context: Context, *, cache: BlockCache | None = None) -> Tensor:
@@ -233,17 +192,26 @@ class ReducioDiT(nn.Module):
         config = self.config
         self._check_latent(latent, context)
         p_t, p_s = config.patch_time, config.patch_space
+        if context.known is not None and context.is_known is not None:
+            latent = torch.where(context.is_known, context.known.to(latent), latent)
         patches = rearrange(
             latent.to(self.dtype), "b z (t p) (h q) (w r) -> b t h w (z p q r)", p=p_t, q=p_s, r=p_s
         )  # (B, t, h, w, patch)
         _, t, h, w, _ = patches.shape
         x = self.patch_in(patches.flatten(1, 3)) + self._positions(t, h, w)  # (B, N, C)
+        if context.places is not None:
+            x = x + context.places.told.repeat(1, t, 1)
+        if context.is_known is not None:
+            x = x + self.known_in(context.is_known.flatten(1).to(self.dtype))[:, None]
         vector = self.time(timestep.to(self.device), context.size)  # (B, C)
+        if context.controls is not None:
+            vector = vector + context.controls.told
         modulation = rearrange(self.modulation(vector), "b (six c) -> b six c", six=6)  # (B, 6, C)
 
         def run(x: Tensor, first: int, end: int) -> Tensor:
             for number in range(first, end):
-                inputs = (x, modulation, context.key_values[number], context.mask)
+                key_value = context.key_values[number] if context.key_values else None
+                inputs = (x, modulation, key_value, context.mask)
                 if self.gradient_checkpointing and torch.is_grad_enabled():
                     x = checkpoint(self.blocks[number], *inputs, times=t, use_reentrant=False)
                 else:
@@ -283,11 +251,9 @@ class ReducioDiT(nn.Module):
 
     def _content_groups(self, conditions: Conditions) -> list[Tensor]:
         """Content tokens (B, S_c, C): all of them, or four interleaved grids of a quarter each (Fig. 11)."""
-        if not self._has_picture(conditions):
+        if not self._has_picture(conditions) or self.config.content_at == "place":
             return []
-        features = conditions.content
-        if features is None:
-            features = self.content(cast(Tensor, conditions.keyframe))
+        features = self._features(conditions)
         rows, columns = features.shape[-2:]
         place = self._places(rows, columns, pixels=STRIDE)
         tokens = self.content_in(features.flatten(2).transpose(1, 2)) + place.to(self.dtype)  # (B, rows * columns, C)
@@ -295,6 +261,38 @@ class ReducioDiT(nn.Module):
             return [tokens]
         grid = rearrange(tokens, "b (h y w x) c -> y x b (h w) c", w=columns // 2, y=2, x=2)
         return [grid[y, x] for y in range(2) for x in range(2)]
+
+    def _features(self, conditions: Conditions) -> Tensor:
+        """(B, C, H / 16, W / 16)."""
+        if conditions.content is not None:
+            return conditions.content
+        return cast(Tensor, self.content(cast(Tensor, conditions.keyframe)))
+
+    @property
+    def _cells(self) -> int:
+        """Content tokens for each latent token, along a side."""
+        return self.config.spatial_compression_ratio * self.config.patch_space // STRIDE
+
+    def _content_places(self, conditions: Conditions, *, keep: Tensor) -> Told | None:
+        """Content (B, places, C) at the place of each latent token, where ``keep`` (B,) says so."""
+        if self.config.content_at != "place":
+            return None
+        rows, columns = (side // STRIDE // self._cells for side in conditions.sides)
+        nothing = self.null_image.expand(conditions.batch, rows * columns, -1)
+        if not self._has_picture(conditions):
+            return Told(nothing, nothing)
+        tokens = rearrange(
+            self._features(conditions), "b c (h y) (w x) -> b (h w) (c y x)", y=self._cells, x=self._cells
+        )  # (B, places, C * cells^2)
+        return Told(torch.where(keep[:, None, None], self.content_in(tokens.to(self.dtype)), nothing), nothing)
+
+    def _controls(self, conditions: Conditions) -> Told | None:
+        if not self.config.motion_unit:
+            return None
+        unsaid = torch.full((conditions.batch, 5), float("nan"), device=self.device)
+        motion = unsaid[:, 0] if conditions.motion is None else conditions.motion
+        camera = unsaid[:, 1:] if conditions.camera is None else conditions.camera
+        return Told(self.controls(motion, camera), self.controls(unsaid[:, 0], unsaid[:, 1:]))
 
     @staticmethod
     def _has_picture(conditions: Conditions) -> bool:

@@ -14,6 +14,9 @@ gets nearer), the key frame repeated, and, for the distance alone, one half of t
 ``--setting steps=4 --setting model=runs/student/model`` and so on: several settings take turns at each clip, so that
 their times compare. The first is the one under ``generated``, and the one whose distance those of all are divided by. A
 time is that of a whole call with one picture: conditions, sampling, decoding.
+
+``--controls 32``: of so many pictures clips are made with motions and cameras that are asked for, and compared with what they
+turn out to have (``asked``).
 """
 
 from __future__ import annotations
@@ -37,8 +40,9 @@ from PIL import Image
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError
+from reducio_codec.generate.asked import asked_against_made
+from reducio_codec.generate.block_cache import BlockCache
 from reducio_codec.generate.command import OneLineErrors
-from reducio_codec.generate.dit import BlockCache
 from reducio_codec.generate.features import NAME, clip_features
 from reducio_codec.generate.measure import Clip, brightness_drift, distance_to_moved, motion_magnitude, outer_sharpness
 from reducio_codec.generate.pipeline import ReducioDiTPipeline
@@ -264,6 +268,12 @@ def _round(value: Any) -> float:
 )
 @click.option("--i3d", type=click.Path(path_type=Path), help="I3D's TorchScript file: distances are FVD then.")
 @click.option("--transnet", is_flag=True, help="Distances are on TransNet V2's features; no FVD.")
+@click.option(
+    "--controls",
+    default=0,
+    show_default=True,
+    help="So many of the pictures are asked for motions and cameras: how what is made correlates with them.",
+)
 @click.option("--strips", type=click.Path(path_type=Path), help="Folder for strips of ten clips.")
 def main(
     model: str,
@@ -276,6 +286,7 @@ def main(
     settings: tuple[str, ...],
     i3d: Path | None,
     transnet: bool,
+    controls: int,
     strips: Path | None,
 ) -> None:
     if transnet and i3d is not None:
@@ -284,6 +295,8 @@ def main(
     subjects = open_subjects(plan, codec=codec)
     first = subjects[0].pipeline
     index = first.keyframe_index
+    if controls and not first.config.motion_unit:
+        raise InputError(f"--controls is {controls}, but {model!r} was trained without motion and camera")
     features: Features = partial(clip_features, keyframe_index=index)
     name = NAME
     if i3d is not None:
@@ -298,13 +311,19 @@ def main(
         raise InputError(f"{data} has no scene of {CLIP_LENGTH} frames or more")
     if strips is not None:
         strips.mkdir(parents=True, exist_ok=True)
+    own_codec = ReducioCodec.from_pretrained(codec or first.config.codec)
     compared = compare(
         subjects,
         real,
-        codec=ReducioCodec.from_pretrained(codec or first.config.codec),
+        codec=own_codec,
         tally=partial(Tally, keyframe_index=index, features=features, perceptual=Lpips()),
         strips=strips,
     )
+    if controls:
+        pictures = [clip[index] for clip in spread(real, controls)]
+        with click.progressbar(length=len(pictures), label="controls", file=sys.stderr) as bar:
+            asked = asked_against_made(first, own_codec, pictures, done=lambda: bar.update(1))
+        compared["asked_against_made"] = {name: _round(value) for name, value in asked.items()}
     found = {
         "model": subjects[0].named["model"],
         "latent_space": first.config.latent_space,

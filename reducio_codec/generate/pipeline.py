@@ -6,7 +6,7 @@ import logging
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -15,27 +15,32 @@ from torch import Tensor
 
 from reducio_codec.clips.padding import pad
 from reducio_codec.codec import ReducioCodec
-from reducio_codec.config import check_choice
 from reducio_codec.errors import InputError, ReducioError
 from reducio_codec.generate.codec_match import check_latent_space
 from reducio_codec.generate.conditioning import Conditions
-from reducio_codec.generate.config import DiTConfig, GuidanceOf
-from reducio_codec.generate.continuation import clips_of, frames_of, known_start, without_offset
-from reducio_codec.generate.dit import BlockCache, ReducioDiT
+from reducio_codec.generate.config import DiTConfig
+from reducio_codec.generate.continuation import (
+    clips_of,
+    forth_and_back,
+    known_start,
+    picture_detail,
+    sharpened,
+    without_offset,
+)
+from reducio_codec.generate.dit import ReducioDiT
 from reducio_codec.generate.evaluations import EvaluationCount, Progress
 from reducio_codec.generate.folder import load_dit, read_config
 from reducio_codec.generate.pictures import cover, load_picture, natural_size
 from reducio_codec.generate.request import Request, read_request
 from reducio_codec.generate.sampling import (
     Known,
-    SamplerName,
-    check_sampler,
     draw_noise,
     evaluations,
     make_generators,
     sample,
 )
 from reducio_codec.generate.semantic import DEFAULT_IMAGE_ENCODER, ImageEncoder
+from reducio_codec.generate.settings import Options, Settings, read_settings
 from reducio_codec.generate.stages import Movable, Stage
 from reducio_codec.generate.text import DEFAULT_TEXT_ENCODER, TextEncoder
 from reducio_codec.generate.text_to_image import DEFAULT_TEXT_TO_IMAGE, TextToImage
@@ -185,21 +190,13 @@ class ReducioDiTPipeline:
         *,
         image: Any = None,
         seed: int | Sequence[int] | None = None,
-        seconds: float = 1.0,
         height: int | None = None,
         width: int | None = None,
-        steps: int | None = None,
-        guidance: float | None = None,
-        guidance_of: GuidanceOf = "all",
-        cache_blocks: int = 0,
-        sampler: SamplerName | None = None,
-        decoder: str | None = None,
-        match_motion: bool = True,
-        match_colour: bool = True,
         picture_steps: int | None = None,
         picture_guidance: float | None = None,
         progress: Progress | None = None,
         should_stop: Callable[[], bool] | None = None,
+        **options: Unpack[Options],
     ) -> NDArray[np.uint8]:
         """Make video.
 
@@ -221,8 +218,13 @@ class ReducioDiTPipeline:
             cache_blocks: so many of the transformer's middle blocks run at every second evaluation only; 0: off.
             sampler: ``"dpm++"``, ``"unipc"``, ``"ddim"``, or ``"euler"``, ``"heun"`` for flow matching models.
             decoder: one of the codec's, by default its choice.
+            motion: how much moves, 1 as much as in half of the clips that the model learned from. None: the model's choice.
+            camera: what the camera does, a name of ``controls.CAMERAS`` (``"zoom-in"``) or four numbers as ``controls.Camera``
+                has them. None: the model's choice. Both are for models that were trained with them.
             match_motion: let a clip that goes on after another move as that one did.
             match_colour: take the decoder's error in mean colour off a clip that goes on after another.
+            loop: go back to the first frame on the same way, so that the video can be shown over and over: nearly twice as long.
+            sharpen: give the picture that a clip goes on from as much detail as the first one had.
             picture_steps, picture_guidance: of the text-to-image stage; None: its own.
             progress: called after each network evaluation, and each step of the text-to-image stage, with those done and in all.
             should_stop: asked as often; True ends with ``GenerationCancelled``.
@@ -242,56 +244,57 @@ class ReducioDiTPipeline:
             picture_steps=picture_steps,
             picture_guidance=picture_guidance,
         )
-        frames = frames_of(seconds)
-        config = self.config
-        name = check_sampler(sampler, objective=config.objective, distilled=config.distilled_steps > 0)
-        steps, guidance = config.sampling_steps(steps), config.sampling_guidance(guidance)
-        guidance_of = config.check_guidance_of(guidance_of, guidance=guidance, text=request.prompts is not None)
-        if cache_blocks:
-            BlockCache(cache_blocks, depth=config.depth)  # refused now, not after other stages have run
+        settings = self.check(text=request.prompts is not None, **options)
         self._check_stages(request)
-        if decoder is not None:
-            check_choice(decoder, name="decoder", allowed=self.decoders)
         seeds = request.seeds or [secrets.randbits(31) for _ in range(request.count)]
         if not request.seeds:
             logger.info("seeds: %s", ", ".join(map(str, seeds)))
         index = self.keyframe_index
-        clips = clips_of(frames, keyframe_index=index)
-        if clips == 1 and not (match_motion and match_colour):
-            logger.warning("this is one clip: match_motion and match_colour have no effect")
-        counted = EvaluationCount(clips * evaluations(name, steps), progress=progress, should_stop=should_stop)
+        clips = clips_of(settings.frames, keyframe_index=index)
+        if clips == 1 and not (settings.match_motion and settings.match_colour and settings.sharpen):
+            logger.warning("this is one clip: match_motion, match_colour and sharpen have no effect")
+        total = clips * evaluations(settings.sampler, settings.steps)
+        counted = EvaluationCount(total, progress=progress, should_stop=should_stop)
         pictures = self._key_pictures(request, seeds=seeds, counted=counted)  # (B, 3, H, W) uint8
         height, width = pictures.shape[-2:]
         text = self._text_tokens(request)
         generators = make_generators(seeds)
         keyframe = to_unit(pad(pictures, multiple=self.config.pixel_multiple)).contiguous()  # (B, 3, H', W')
+        first_detail = picture_detail(keyframe)  # (B,)
         known: Known | None = None
         parts: list[Tensor] = []  # (B, n, H', W', 3) uint8 each
         for number in range(clips):
-            conditions = self._conditions(keyframe, seen=(height, width), text=text)
-            latent = self._latents(
-                conditions,
-                generators=generators,
-                known=known,
-                sampler=name,
-                steps=steps,
-                guidance=guidance,
-                guidance_of=guidance_of,
-                cache_blocks=cache_blocks,
-                counted=counted,
-            )
+            conditions = self._conditions(keyframe, seen=(height, width), text=text, settings=settings)
+            latent = self._latents(conditions, generators=generators, known=known, settings=settings, counted=counted)
             with self._codec.use() as codec:
-                video = codec.decode(latent.cpu(), keyframe[:, :, None], decoder=decoder)  # (B, 3, 16, H', W')
-                if number and match_colour:
+                video = codec.decode(
+                    self._decodable(latent), keyframe[:, :, None], decoder=settings.decoder
+                )  # (B, 3, 16, H', W')
+                if number and settings.match_colour:
                     video = without_offset(video, keyframe, keyframe_index=index)
                 clip = to_bytes(video).permute(0, 2, 3, 4, 1).contiguous()  # (B, 16, H', W', 3)
-                if match_motion and number + 1 < clips:
+                if settings.match_motion and number + 1 < clips:
                     known = known_start(codec, clip, keyframe_index=index)
             keyframe = to_unit(clip[:, -1].permute(0, 3, 1, 2)).contiguous()
+            if settings.sharpen and number + 1 < clips:
+                keyframe = sharpened(keyframe, to=first_detail)
             parts.append(clip if number == 0 else clip[:, index + 1 :])
-        joined = torch.cat(parts, dim=1)[:, :frames, :height, :width]
+        joined = torch.cat(parts, dim=1)[:, : settings.frames, :height, :width]
+        if settings.loop:
+            joined = forth_and_back(joined)
         result = np.ascontiguousarray(joined.numpy())
         return result if request.several else result[0]
+
+    def check(self, *, text: bool = False, **options: Unpack[Options]) -> Settings:
+        """What a call with these options would do, without doing it.
+
+        Args:
+            text: whether there will be a prompt.
+
+        Raises:
+            InputError: as a call would.
+        """
+        return read_settings(self.config, decoders=self.decoders, text=text, **options)
 
     def _check_stages(self, request: Request) -> None:
         """Refuse a request that needs a stage which isn't there, before any work."""
@@ -353,7 +356,19 @@ class ReducioDiTPipeline:
                 )
             return encoder.encode(request.prompts)
 
-    def _conditions(self, keyframe: Tensor, *, seen: tuple[int, int], text: tuple[Tensor, Tensor] | None) -> Conditions:
+    def _decodable(self, latent: Tensor) -> Tensor:
+        """Latents (B, z, t, h, w) as they are decoded, on the host."""
+        gain = self.config.channel_gain
+        return latent.cpu() * torch.tensor(gain)[:, None, None, None] if gain else latent.cpu()
+
+    def _conditions(
+        self,
+        keyframe: Tensor,
+        *,
+        seen: tuple[int, int],
+        text: tuple[Tensor, Tensor] | None,
+        settings: Settings,
+    ) -> Conditions:
         """For padded key pictures (B, 3, H', W'), of which ``seen`` (H, W) is the video."""
         semantic = None
         if self._image_encoder is not None and self.config.uses_semantic:
@@ -365,6 +380,7 @@ class ReducioDiTPipeline:
             text_mask=None if text is None else text[1],
             semantic=semantic,
             keyframe=keyframe if self.config.uses_content else None,
+            **settings.controls(len(keyframe)),
         )
 
     def _latents(
@@ -373,17 +389,15 @@ class ReducioDiTPipeline:
         *,
         generators: Sequence[torch.Generator],
         known: Known | None,
-        sampler: SamplerName,
-        steps: int,
-        guidance: float,
-        guidance_of: GuidanceOf,
-        cache_blocks: int,
+        settings: Settings,
         counted: EvaluationCount,
     ) -> Tensor:
         """(B, z, t, h, w) float32."""
         config = self.config
         grid = [int(side) // config.spatial_compression_ratio for side in conditions.size[0]]
         noise = draw_noise((config.latent_channels, config.latent_frames, *grid), generators=generators)
+        if known is not None and config.goes_on:
+            conditions, known = known.told_to(conditions), None
         with self._model.use() as model:
             with torch.inference_mode():
                 context = model.context(conditions)
@@ -391,11 +405,11 @@ class ReducioDiTPipeline:
                 model,
                 context,
                 noise=noise,
-                sampler=sampler,
-                steps=steps,
-                guidance=guidance,
-                guidance_of=guidance_of,
-                cache_blocks=cache_blocks,
+                sampler=settings.sampler,
+                steps=settings.steps,
+                guidance=settings.guidance,
+                guidance_of=settings.guidance_of,
+                cache_blocks=settings.cache_blocks,
                 known=known,
                 after_evaluation=counted,
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from typing import Any, Literal, get_args
@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from reducio_codec.errors import InputError, ReducioError
+from reducio_codec.generate.block_cache import BlockCache
+from reducio_codec.generate.conditioning import Conditions
 from reducio_codec.generate.config import GuidanceOf, Objective
-from reducio_codec.generate.dit import BlockCache, Context, ReducioDiT
+from reducio_codec.generate.context import Context
+from reducio_codec.generate.dit import ReducioDiT
 from reducio_codec.generate.noise_levels import BETAS, TRAIN_STEPS, add_noise
 from reducio_codec.generate.optional import diffusers
 
@@ -34,6 +37,12 @@ class Known:
     """(B, z, t, h, w), right in the first ``slots`` positions of time."""
     slots: int
 
+    def told_to(self, conditions: Conditions) -> Conditions:
+        """The same clips, with this among their conditions: for models that take it there."""
+        is_known = torch.zeros(self.latent.shape[0], self.latent.shape[2], dtype=torch.bool)
+        is_known[:, : self.slots] = True
+        return replace(conditions, known=self.latent, is_known=is_known)
+
 
 def check_sampler(name: str | None, *, objective: Objective, distilled: bool = False) -> SamplerName:
     """The sampler of that name, or the default, if it fits what the model predicts; a student's steps are Euler's."""
@@ -50,9 +59,9 @@ def check_sampler(name: str | None, *, objective: Objective, distilled: bool = F
     raise InputError(f"sampler is {name!r}; allowed: {', '.join(allowed)}{why}")
 
 
-def make_scheduler(name: SamplerName, *, steps: int) -> Any:
-    """A scheduler of diffusers, set to ``steps`` steps of the paper's schedule or of the straight path. Its numbers stay on
-    the host, where it looks at them."""
+def make_scheduler(name: SamplerName, *, steps: int, shift: float = 1.0) -> Any:
+    """A scheduler of diffusers, set to ``steps`` steps of the paper's schedule or of the straight path, with ``shift`` times as
+    many where there is much noise as where there is little. Its numbers stay on the host, where it looks at them."""
     if steps < 1:
         raise InputError(f"steps is {steps}; it must be at least 1")
     package = diffusers()
@@ -68,9 +77,9 @@ def make_scheduler(name: SamplerName, *, steps: int) -> Any:
             **linear, clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing"
         )
     elif name == "euler":
-        scheduler = package.FlowMatchEulerDiscreteScheduler(**common)
+        scheduler = package.FlowMatchEulerDiscreteScheduler(**common, shift=shift)
     else:
-        scheduler = package.FlowMatchHeunDiscreteScheduler(**common)
+        scheduler = package.FlowMatchHeunDiscreteScheduler(**common, shift=shift)
     if name == "euler":
         # equal steps; the scheduler's own end at 0.001, so that the last one would go almost nowhere
         scheduler.set_timesteps(sigmas=[1 - step / steps for step in range(steps)])
@@ -152,7 +161,7 @@ def sample(
             for a distilled model, which has it inside.
         guidance_of: what it strengthens: all conditions, or the text alone; the picture is then told to both halves.
         cache_blocks: so many middle blocks run at every second evaluation only; 0: off.
-        known: positions in time that are given; the rest is made to fit them.
+        known: positions in time that are given; the rest is made to fit them. For models that aren't told them in ``context``.
         after_evaluation: called after each evaluation of the network; may raise to stop.
 
     No step waits for the device: on one ``after_evaluation`` runs ahead of it.
@@ -166,7 +175,7 @@ def sample(
     config, objective = model.config, model.config.objective
     steps, guidance = config.sampling_steps(steps), config.sampling_guidance(guidance)
     sampler = check_sampler(sampler, objective=objective, distilled=config.distilled_steps > 0)
-    scheduler = make_scheduler(sampler, steps=steps)
+    scheduler = make_scheduler(sampler, steps=steps, shift=config.shift)
     if sampler != "ddim":  # which has no place of its own
         scheduler.set_begin_index(0)  # otherwise it searches for it
     take_step = MixedOnHost(scheduler).step if sampler == "unipc" else partial(_plain_step, scheduler)
@@ -190,6 +199,8 @@ def sample(
     _check_finite(finite, numbers, dtype=model.dtype)
     if known is not None and given is not None:
         latent = torch.cat([given[:, :, : known.slots], latent[:, :, known.slots :]], dim=2)
+    if context.known is not None and context.is_known is not None:
+        latent = torch.where(context.is_known, context.known.to(latent), latent)
     return latent.float()
 
 

@@ -30,7 +30,11 @@ NEEDS: dict[tuple[str, Any], Settings] = {
     ("loss.timesteps", "logit-normal"): {"model.objective": "flow"},
     ("loss.weighting", "min-snr"): {"model.objective": "noise", "loss.timesteps": "uniform"},
     **{("model.content", kind): {"model.image_condition": "content"} for kind in ("sd", "conv")},
-    **{("model.content_groups", count): {"model.image_condition": "content"} for count in (1, 4)},
+    ("model.content", "alexnet"): {"model.image_condition": "content", "model.content_base": 128},
+    ("model.content_at", "attention"): {"model.image_condition": "content"},
+    ("model.content_at", "place"): {"model.image_condition": "content", "model.content_groups": 1},
+    ("model.content_groups", 1): {"model.image_condition": "content"},
+    ("model.content_groups", 4): {"model.image_condition": "content", "model.content_at": "attention"},
 }
 """What a value needs beside itself."""
 

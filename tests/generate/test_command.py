@@ -44,7 +44,7 @@ def test_picture_to_video(dit_folder: SaveDit, codec_folder: Path, photo: Path, 
     again = tmp_path / "again.mkv"
     assert run(*same, "--seconds", 1.5, "-o", again).exit_code == 0
     assert (read_clip(out) == read_clip(again)).all()
-    for switch in ("--no-match-motion", "--no-match-colour"):
+    for switch in ("--no-match-motion", "--no-match-colour", "--no-sharpen"):
         other = tmp_path / f"{switch}.mkv"
         assert run(*same, "--seconds", 1.5, switch, "-o", other).exit_code == 0
         one, two = read_clip(out, frames=24), read_clip(other, frames=24)

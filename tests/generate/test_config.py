@@ -55,8 +55,10 @@ def test_stages_share_their_weights() -> None:
 def test_lite_is_small_enough_to_ship() -> None:
     with torch.device("meta"):
         count = sum(ReducioDiT(PRESETS["lite"]).parameter_counts().values())
+        small = sum(ReducioDiT(PRESETS["small"]).parameter_counts().values())
     assert 20e6 < count < 30e6  # at most 60 MB as float16
     assert not PRESETS["lite"].text_channels and not PRESETS["lite"].uses_semantic
+    assert small < 15e6  # at most 30 MB
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -83,6 +85,15 @@ def test_json_both_ways(name: str) -> None:
         ({"content_base": 33}, "content_base is 33"),
         ({"condition_dropout": 1.0}, "condition_dropout is 1.0"),
         ({"temporal_compression_ratio": 3}, "temporal_compression_ratio is 3"),
+        ({"content_at": "place"}, "content_at is 'place'; image_condition is 'both' and text_channels 4096"),
+        ({"content": "alexnet", "content_base": 64}, "content_base is 64; with content 'alexnet' it has no effect"),
+        ({"motion_unit": -1.0}, "motion_unit is -1.0"),
+        ({"control_dropout": 0.1}, "control_dropout is 0.1, but motion_unit is 0; it has no effect"),
+        ({"default_steps": 0}, "default_steps is 0"),
+        ({"default_guidance": -1.0}, "default_guidance is -1.0"),
+        ({"shift": 3.0}, "shift is 3.0; it must be 1 unless objective is 'flow'"),
+        ({"channel_gain": (1.0,)}, "channel_gain has 1 numbers; it must be empty, or have 16"),
+        ({"channel_gain": ("1",) * 16}, "channel_gain has '1'; it must be numbers"),
         ({"colour": 3}, "colour"),
     ],
 )
@@ -93,7 +104,7 @@ def test_wrong_values_are_refused(changes: dict[str, object], words: str) -> Non
 
 
 def test_unknown_preset() -> None:
-    with pytest.raises(InputError, match="allowed: 256, 512, 1024, lite"):
+    with pytest.raises(InputError, match="allowed: 256, 512, 1024, lite, small"):
         preset("2048")
 
 

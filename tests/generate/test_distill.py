@@ -22,6 +22,8 @@ MEAN = UNTOLD + 2.5 * (TOLD - UNTOLD)  # the velocity is affine in the mean, and
 
 
 class FakeContext:
+    known = is_known = None
+
     def __init__(self, batch: int) -> None:
         self.size = torch.zeros(batch, 2)
 
@@ -65,7 +67,7 @@ class Exact(Gaussian):
 def batch() -> LatentBatch:
     conditions = Conditions(size=torch.tensor([[64, 64]] * 2), keyframe=torch.zeros(2, 3, 64, 64))
     return LatentBatch(
-        latent=torch.zeros(2, 16, 4, 2, 2), conditions=conditions, step=0, indices=(0, 1), names=("", "")
+        latent=torch.zeros(2, 16, 4, 2, 2), conditions=conditions, step=0, indices=(0, 1), names=("", ""), paces=(1, 1)
     )
 
 

@@ -75,7 +75,12 @@ def test_mixed_on_the_host_is_the_scheduler() -> None:
 def batches() -> Iterator[LatentBatch]:
     for step in range(2):
         yield LatentBatch(
-            latent=torch.zeros(2, *SHAPE), conditions=conditions(), step=step, indices=(0, 1), names=("a", "b")
+            latent=torch.zeros(2, *SHAPE),
+            conditions=conditions(),
+            step=step,
+            indices=(0, 1),
+            names=("a", "b"),
+            paces=(1, 1),
         )
 
 

@@ -14,7 +14,14 @@ from PIL import Image
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.errors import InputError, MissingDependencyError, ReducioError
 from reducio_codec.generate import GenerationCancelled, ReducioDiTPipeline, optional
-from reducio_codec.generate.continuation import clips_of, frames_of, known_start, without_offset
+from reducio_codec.generate.continuation import (
+    clips_of,
+    frames_of,
+    known_start,
+    picture_detail,
+    sharpened,
+    without_offset,
+)
 from tests.generate.conftest import SaveDit
 from tests.helpers import moving_video
 
@@ -133,14 +140,34 @@ def test_the_corrections_of_longer_video_can_be_left_out(
         return video
 
     monkeypatch.setattr("reducio_codec.generate.pipeline.without_offset", watch)
-    for match, count in ((True, 2), (False, 0)):
+    monkeypatch.setattr("reducio_codec.generate.pipeline.sharpened", watch)
+    for left_out, count in (("nothing", 4), ("match_colour", 2), ("sharpen", 2)):
         calls.clear()
-        pipe(image=PICTURE, seconds=2, match_colour=match, **FAST)
+        pipe(image=PICTURE, seconds=2, **({} if left_out == "nothing" else {left_out: False}), **FAST)
         assert len(calls) == count
     assert "no effect" not in caplog.text
     with caplog.at_level(logging.WARNING):
         pipe(image=PICTURE, match_colour=False, **FAST)
-    assert "match_motion and match_colour have no effect" in caplog.text
+    assert "match_motion, match_colour and sharpen have no effect" in caplog.text
+
+
+def test_a_soft_picture_gets_its_detail_back() -> None:
+    sharp = 0.1 * torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    soft = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(sharp, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    mixed = 0.7 * sharp + 0.3 * soft
+    wanted = picture_detail(sharp)
+    assert (picture_detail(mixed) < 0.85 * wanted).all()
+    found = sharpened(mixed, to=wanted)
+    assert torch.allclose(picture_detail(found), wanted, rtol=0.02)
+    assert (found - sharp).abs().mean() < 0.6 * (mixed - sharp).abs().mean()
+    assert torch.allclose(sharpened(sharp, to=0.5 * wanted), sharp, atol=1e-3)  # nothing is softened
+    limited = sharpened(soft, to=10 * wanted)
+    assert torch.isfinite(limited).all() and limited.abs().max() <= 1
+
+
+def test_a_loop_goes_back_on_its_way(pipe: ReducioDiTPipeline) -> None:
+    forth, loop = pipe(image=PICTURE, **FAST), pipe(image=PICTURE, loop=True, **FAST)
+    assert len(loop) == 30 and np.array_equal(loop[:16], forth) and np.array_equal(loop[16:], forth[14:0:-1])
 
 
 def test_lengths() -> None:

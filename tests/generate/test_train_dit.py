@@ -21,10 +21,12 @@ from safetensors.torch import load_file
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.errors import InputError, ReducioError
 from reducio_codec.generate import PRESETS, ReducioDiT, ReducioDiTPipeline, latent_space_id, load_dit
+from reducio_codec.generate.content import AlexNetContent
 from reducio_codec.generate.extract.extraction import extract
 from reducio_codec.generate.extract.maker import Encoders
 from reducio_codec.generate.extract.options import ExtractOptions
 from reducio_codec.generate.extract.shards import read_index, write_shard
+from reducio_codec.generate.latent_motion import LatentMotion
 from reducio_codec.generate.train.denoise import DenoisingLoss
 from reducio_codec.generate.train.first_weights import bound_config
 from reducio_codec.generate.train.recipe import (
@@ -36,6 +38,7 @@ from reducio_codec.generate.train.recipe import (
 )
 from reducio_codec.generate.train.samples import LatentDataset, Samples, collate
 from reducio_codec.generate.train.task import train_dit
+from reducio_codec.generate.train.told import tell
 from reducio_codec.generate.train.validate import validation_loss
 from reducio_codec.training.checkpoint import Checkpoints
 from reducio_codec.training.loading import ClipKey
@@ -398,7 +401,7 @@ def test_recipes_that_make_no_sense(recipe: Make, sections: dict[str, Any], mess
 
 
 def test_bundled_recipes() -> None:
-    assert dit_recipes() == ["dit-1024", "dit-256", "dit-512", "dit-lite", "dit-lite-student", "dit-smoke"]
+    assert dit_recipes() == ["dit-1024", "dit-256", "dit-512", "dit-lite", "dit-lite-student", "dit-small", "dit-smoke"]
     stages = [read_dit_recipe(name) for name in ("dit-256", "dit-512", "dit-1024")]
     assert [stage.model.sample_size for stage in stages] == [256, 512, 1024]
     assert [stage.extract.buckets for stage in stages] == [False, False, True]
@@ -410,4 +413,66 @@ def test_bundled_recipes() -> None:
             assert run.accumulate * processes * stage.data.batch == stage.run.total_batch
     lite = read_dit_recipe("dit-lite", changes=["run.steps=5", "run.minutes=0"])
     assert lite.model == PRESETS["lite"] and lite.run.steps == 5
+    assert read_dit_recipe("dit-small").model == PRESETS["small"]
     assert json.loads(json.dumps(lite.to_document()))["model"]["width"] == lite.model.width
+
+
+def test_a_run_with_all_that_the_small_model_takes(
+    recipe: Make, shards: Path, codec: ReducioCodec, tmp_path: Path
+) -> None:
+    """Motion, camera and a clip's beginning are told, and channels weighed; AlexNet's layers stay as they are."""
+    small = {"preset": "small", "width": 48, "depth": 3, "heads": 2, "sample_size": 64, "codec": "", "motion_unit": 1.0}
+    plan = build_dit_recipe({**TINY, "model": small, "loss": {"channels": "pixels"}})
+    report = train_dit(plan, latents=[shards], val=[shards], out=tmp_path / "run")
+    assert report.model is not None and np.isfinite(losses(tmp_path / "run")).all()
+    model = load_dit(report.model)
+    assert isinstance(model.content, AlexNetContent)
+    fresh = AlexNetContent()
+    assert not torch.equal(fresh.layers[0].weight, model.content.layers[0].weight)  # type: ignore[arg-type]
+    fresh.take_trunk()
+    assert torch.equal(fresh.layers[0].weight, model.content.layers[0].weight)  # type: ignore[arg-type]
+    student = {
+        **TINY,
+        "run": {**TINY["run"], "steps": 1},
+        "model": {**small, "distilled_steps": 2, "distilled_guidance": 1.5},
+        "start": {"teacher": str(report.model)},
+        "loss": {"teacher_steps": 1, "teacher_batches": 1},
+        "validation": {"clips": 1, "steps": 2, "guidance": 1.0},
+    }
+    told = train_dit(build_dit_recipe(student), latents=[shards], val=[shards], out=tmp_path / "student")
+    assert told.model is not None and np.isfinite(losses(tmp_path / "student")).all()
+    for folder, steps in ((report.model, 2), (told.model, None)):
+        pipeline = ReducioDiTPipeline(load_dit(folder), codec)
+        video = pipeline(image=moving_video(1, 64, 64)[0], steps=steps, seed=0, motion=2.0, seconds=1.5)
+        assert video.shape == (24, 64, 64, 3)
+
+
+def test_clips_that_were_made_faster_are_told_their_motion(shards: Path) -> None:
+    """Told nothing, a model shall move as fast as people film."""
+    samples = Samples([shards])
+    dataset = LatentDataset(samples, motion_power=0.0, seed=0, in_memory=True)
+    batch = collate([dataset[ClipKey(step=0, index=index, stage=0, side=0)] for index in range(32)])
+    assert set(batch.paces) == {1}
+    motion = LatentMotion(load_pretrained("reducio-lite")[0], unit=5.0, side=64)
+    config = replace(PRESETS["small"], goes_on=False)
+    slow, fast = (
+        tell(batch.conditions, replace(batch, paces=(pace,) * 32), config=config, motion=motion, seed=0)
+        for pace in (1, 2)
+    )
+    assert slow.motion is not None and fast.motion is not None and slow.camera is not None and fast.camera is not None
+    assert 8 < slow.motion.isnan().sum() < 24 and not fast.motion.isnan().any()
+    assert torch.equal(slow.camera.isnan(), fast.camera.isnan())
+
+
+def test_what_is_given_of_a_latent_costs_nothing(shards: Path, codec: ReducioCodec) -> None:
+    """A model that goes on isn't asked for what it is told; where nothing is told, all counts."""
+    samples = Samples([shards])
+    dataset = LatentDataset(samples, motion_power=0.0, seed=0, in_memory=True)
+    keys = [ClipKey(step=0, index=index, stage=0, side=0) for index in range(32)]
+    batch = collate([dataset[key] for key in keys])
+    config = replace(PRESETS["lite"], width=48, depth=1, heads=2, sample_size=64, goes_on=True, content_base=32)
+    model = ReducioDiT(config)  # a new one predicts nothing, so a clip's loss is the mean square of its target
+    loss = DenoisingLoss(model, DenoisingOptions(), seed=0)
+    told, untold = loss.train()(batch), loss.eval()(batch)
+    changed = told != untold
+    assert 0 < changed.sum() < 0.6 * len(changed)

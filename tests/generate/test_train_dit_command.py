@@ -38,7 +38,7 @@ def test_sigterm_saves_first_and_the_same_command_goes_on(shards: Path, tmp_path
         (
             ["nosuch", "--latents", ".", "--out", "run"],
             2,
-            "bundled: dit-1024, dit-256, dit-512, dit-lite, dit-lite-student, dit-smoke",
+            "bundled: dit-1024, dit-256, dit-512, dit-lite, dit-lite-student, dit-small, dit-smoke",
         ),
         (["dit-smoke", "--latents", ".", "--out", "run"], 2, "has no shards.json"),
         (["dit-smoke", "--latents", ".", "--out", "run", "--set", "data.batches=1"], 2, "unknown option 'batches'"),

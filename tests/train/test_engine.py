@@ -96,6 +96,7 @@ SAMPLES = LatentBatch(
     step=0,
     indices=(0,),
     names=("a",),
+    paces=(1,),
 )
 
 

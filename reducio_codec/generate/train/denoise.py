@@ -8,9 +8,11 @@ from torch import Tensor, nn
 
 from reducio_codec.generate.conditioning import for_model
 from reducio_codec.generate.dit import ReducioDiT
+from reducio_codec.generate.latent_motion import LatentMotion
 from reducio_codec.generate.noise_levels import TRAIN_STEPS, add_noise, noise_level, target
 from reducio_codec.generate.train.recipe import DenoisingOptions
 from reducio_codec.generate.train.samples import LatentBatch
+from reducio_codec.generate.train.told import asked_mean, tell
 from reducio_codec.training.transfer import to_device
 
 _NOISE = 4
@@ -25,12 +27,19 @@ class DenoisingLoss(nn.Module):
 
     Args:
         seed: of the noise.
+        motion: reads what is told of motion from the latents, and how much channels count; for models and options that need it.
     """
 
-    def __init__(self, model: ReducioDiT, options: DenoisingOptions, *, seed: int) -> None:
+    def __init__(
+        self, model: ReducioDiT, options: DenoisingOptions, *, seed: int, motion: LatentMotion | None = None
+    ) -> None:
         super().__init__()
         self.model = model
-        self._options, self._seed = options, seed
+        self._options, self._seed, self._motion = options, seed, motion
+        self._channels: Tensor | None = None
+        if options.channels == "pixels":
+            assert motion is not None
+            self._channels = motion.channel_weights()[:, None, None, None]  # (z, 1, 1, 1)
 
     def forward(self, batch: LatentBatch) -> Tensor:
         objective = self.model.config.objective
@@ -41,10 +50,13 @@ class DenoisingLoss(nn.Module):
         conditions = for_model(batch.conditions, config=self.model.config)
         if self.training:
             conditions = conditions.leave_out(torch.stack([draw[2] for draw in draws], dim=1))
+            conditions = tell(conditions, batch, config=self.model.config, motion=self._motion, seed=self._seed)
         noisy = add_noise(objective, clean, noise, timestep)
         predicted = self.model(noisy, timestep, self.model.context(conditions)).float()
-        error: Tensor = (predicted - target(objective, clean, noise)).square().flatten(1).mean(1)  # (B,)
-        return error * self._weight(timestep)
+        error: Tensor = (predicted - target(objective, clean, noise)).square()  # (B, z, t, h, w)
+        if self._channels is not None:
+            error = error * self._channels.to(error.device, non_blocking=True)
+        return asked_mean(error, conditions) * self._weight(timestep)
 
     def _draw(self, batch: LatentBatch, index: int) -> tuple[Tensor, float, Tensor]:
         """Noise (z, t, h, w), time step, and whether text and picture are left out (2,)."""

@@ -18,9 +18,11 @@ from torch import Tensor, nn
 
 from reducio_codec.generate.conditioning import Conditions, for_model
 from reducio_codec.generate.dit import ReducioDiT
+from reducio_codec.generate.latent_motion import LatentMotion
 from reducio_codec.generate.noise_levels import TRAIN_STEPS
 from reducio_codec.generate.sampling import predict
 from reducio_codec.generate.train.samples import LatentBatch
+from reducio_codec.generate.train.told import asked_mean, tell
 from reducio_codec.training.transfer import to_device
 
 _NOISE = 5
@@ -31,17 +33,27 @@ class DistillationLoss(nn.Module):
     """``forward(batch)`` gives the loss of each sample (B,), the mean over the student's steps.
 
     Noise is a function of the seed, the batch's step and the sample's place in the whole batch: a batch that comes again has
-    the same noise, and its teacher's way is known. The batch's latents aren't used.
+    the same noise, and its teacher's way is known. Of the batch's latents no more is used than what a model is told of them.
 
     Args:
         model: the student.
         teacher: in eval mode, on the device of the run.
         teacher_steps: midpoint steps of it for each of the student's.
         seed: of the noise.
+        motion: reads what is told of motion from the latents; for models that take it.
     """
 
-    def __init__(self, model: ReducioDiT, teacher: ReducioDiT, *, teacher_steps: int, seed: int) -> None:
+    def __init__(
+        self,
+        model: ReducioDiT,
+        teacher: ReducioDiT,
+        *,
+        teacher_steps: int,
+        seed: int,
+        motion: LatentMotion | None = None,
+    ) -> None:
         super().__init__()
+        self._motion = motion
         self.model = model
         self._teacher = (teacher,)  # in a tuple: no part of this module, of its checkpoints and of its optimiser
         self._teacher_steps, self._seed = teacher_steps, seed
@@ -55,6 +67,7 @@ class DistillationLoss(nn.Module):
         if self.training:  # a user may give no prompt; the picture is always there
             text = torch.tensor([dropped for _, dropped in draws])
             conditions = conditions.leave_out(torch.stack([text, torch.zeros_like(text)]))
+            conditions = tell(conditions, batch, config=config, motion=self._motion, seed=self._seed)
         key = (batch.step, batch.indices)
         if key not in self._ways:
             noise = to_device(torch.stack([noise for noise, _ in draws]), batch.latent.device)  # (B, z, t, h, w)
@@ -66,7 +79,7 @@ class DistillationLoss(nn.Module):
         for step, goal in enumerate(goals):
             timestep = torch.full((len(goal),), TRAIN_STEPS * (1 - step / config.distilled_steps), device=goal.device)
             velocity = self.model(states[step], timestep, context).float()
-            errors.append((velocity - goal).square().flatten(1).mean(1))
+            errors.append(asked_mean((velocity - goal).square(), conditions))
         return torch.stack(errors).mean(0)
 
     @torch.no_grad()

@@ -11,6 +11,7 @@ import torch
 from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.generate.codec_match import latent_space_id
 from reducio_codec.generate.config import DiTConfig
+from reducio_codec.generate.content import AlexNetContent
 from reducio_codec.generate.dit import ReducioDiT
 from reducio_codec.generate.extract.shards import ShardIndex
 from reducio_codec.generate.folder import load_dit, read_config
@@ -56,7 +57,10 @@ def build_model(config: DiTConfig, *, seed: int) -> ReducioDiT:
     """Fresh weights; the same ones for the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return ReducioDiT(config)
+        model = ReducioDiT(config)
+    if config.uses_content and isinstance(model.content, AlexNetContent):
+        model.content.take_trunk()
+    return model
 
 
 def start(model: ReducioDiT, recipe: DitRecipe) -> None:
@@ -91,9 +95,10 @@ def load_teacher(recipe: DitRecipe, config: DiTConfig, *, device: torch.device) 
     if not found.latent_space:
         raise InputError(f"start.teacher {str(source)!r} has random weights: it names no latent space")
     _check_latent_space("start.teacher", source, found, needed=config)
-    free = ("distilled_steps", "distilled_guidance", "condition_dropout", "codec", "latent_space")
+    learned = ("distilled_steps", "distilled_guidance", "condition_dropout", "control_dropout", "codec", "latent_space")
+    sampled = ("default_steps", "default_guidance", "shift", "channel_gain")
     for name, needed in config.to_json().items():
-        if name not in free and getattr(found, name) != needed:
+        if name not in (*learned, *sampled) and getattr(found, name) != needed:
             raise InputError(
                 f"start.teacher {str(source)!r} has {name} {getattr(found, name)!r}; the student's is {needed!r}"
             )

@@ -45,6 +45,8 @@ class DenoisingOptions:
     """How time steps are drawn; logit-normal draws more from the middle (flow matching only)."""
     weighting: Literal["plain", "min-snr"] = "plain"
     """plain: all time steps count the same; min-snr: those with little noise count less (noise prediction only)."""
+    channels: Literal["equal", "pixels"] = "equal"
+    """equal: all channels of the latent count the same; pixels: by how much they change the picture (codecs of lite)."""
     min_snr: float = 5.0
     """Signal-to-noise ratio from which on min-snr reduces the weight."""
 
@@ -120,7 +122,7 @@ class DitRecipe:
     """A whole run. Read one with ``read_dit_recipe``."""
 
     model: DiTConfig
-    """preset ("256", "512", "1024" or "lite") and what differs from it."""
+    """preset ("256", "512", "1024", "lite" or "small") and what differs from it."""
     run: RunOptions
     extract: ExtractOptions = field(default_factory=ExtractOptions)
     data: BatchOptions = field(default_factory=BatchOptions)
@@ -160,6 +162,7 @@ class DitRecipe:
     def _check_student(self) -> None:
         if self.loss.timesteps != "uniform":
             raise InputError(f"loss.timesteps is {self.loss.timesteps!r}; a student has its own steps: 'uniform'")
+        check_idle("loss", self.loss, ("channels",), why="model.distilled_steps says that this is a student")
         steps, guidance = self.validation.steps, self.validation.guidance
         needed = self.model.distilled_steps
         check("validation.steps", steps, steps == needed, f"{needed}, model.distilled_steps")

@@ -71,6 +71,8 @@ class LatentBatch:
     indices: tuple[int, ...]
     """Places in the step's whole batch."""
     names: tuple[str, ...]
+    paces: tuple[int, ...]
+    """Frames of the video from one frame of a sample to the next: above 1, it moves faster than it was filmed."""
 
     def to(self, device: torch.device) -> LatentBatch:
         moved = self.conditions.to(device)
@@ -252,7 +254,12 @@ def collate(items: Sequence[tuple[ClipKey, Entry, Parts]]) -> LatentBatch:
         step=keys[0].step,
         indices=tuple(key.index for key in keys),
         names=tuple(entry.name for entry in entries),
+        paces=tuple(_pace(part.facts["frames"]) for part in parts),
     )
+
+
+def _pace(frames: Sequence[int]) -> int:
+    return abs(frames[1] - frames[0])
 
 
 def to_conditions(parts: Sequence[Parts]) -> Conditions:

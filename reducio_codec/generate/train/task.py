@@ -17,10 +17,18 @@ from reducio_codec.errors import InputError
 from reducio_codec.generate.config import DiTConfig
 from reducio_codec.generate.dit import ReducioDiT
 from reducio_codec.generate.folder import save_dit
+from reducio_codec.generate.latent_motion import LatentMotion
 from reducio_codec.generate.train.first_weights import bound_config, build_model, load_teacher, start, teacher_id
 from reducio_codec.generate.train.recipe import DitRecipe
 from reducio_codec.generate.train.samples import Entry, LatentBatch, LatentDataset, Samples, collate
-from reducio_codec.generate.train.validate import VALIDATION_SEED, Generator, make_loss, spread, validation_loss
+from reducio_codec.generate.train.validate import (
+    VALIDATION_SEED,
+    Generator,
+    load_codec,
+    make_loss,
+    spread,
+    validation_loss,
+)
 from reducio_codec.io.strips import clip_strip
 from reducio_codec.training.loop import RunReport, run_task
 from reducio_codec.training.run import Run
@@ -95,6 +103,7 @@ class GeneratorTask:
                 _check_samples(samples, self._config)
         self._entries: list[Entry] = []
         self._teacher: ReducioDiT | None = None
+        self._motion: LatentMotion | None = None
         self._generator: Generator | None = None
 
     def document(self) -> dict[str, Any]:
@@ -117,7 +126,10 @@ class GeneratorTask:
         batches = setting.batches(
             dataset, stage_at=lambda _step: (0, recipe.data.batch, 0), workers=recipe.data.workers, collate=collate
         )
-        make = partial(make_loss, model, recipe, seed=recipe.run.seed, teacher=self._teacher)
+        if config.motion_unit or recipe.loss.channels == "pixels":
+            codec = load_codec(self._samples, config=config, device=setting.device)
+            self._motion = LatentMotion(codec.model, unit=config.motion_unit, side=config.sample_size)
+        make = partial(make_loss, model, recipe, seed=recipe.run.seed, teacher=self._teacher, motion=self._motion)
         run = setting.make_run(model, make, layers="Block", batches=batches)
         if self._held_out is not None and setting.first and not setting.profile:
             self._entries = spread(self._held_out.entries, recipe.validation.samples)
@@ -138,7 +150,7 @@ class GeneratorTask:
         assert self._held_out is not None
         model, autocast = cast(ReducioDiT, run.shown), run.accelerator.autocast
         loss = validation_loss(
-            make_loss(model, self._recipe, seed=VALIDATION_SEED, teacher=self._teacher).eval(),
+            make_loss(model, self._recipe, seed=VALIDATION_SEED, teacher=self._teacher, motion=self._motion).eval(),
             self._held_out,
             self._entries,
             batch=self._recipe.data.batch,

@@ -15,7 +15,9 @@ from reducio_codec.codec import ReducioCodec
 from reducio_codec.errors import ReducioError
 from reducio_codec.generate.codec_match import check_latent_space
 from reducio_codec.generate.conditioning import for_model
+from reducio_codec.generate.config import DiTConfig
 from reducio_codec.generate.dit import ReducioDiT
+from reducio_codec.generate.latent_motion import LatentMotion
 from reducio_codec.generate.measure import Clip, motion_magnitude
 from reducio_codec.generate.sampling import check_sampler, draw_noise, make_generators, sample
 from reducio_codec.generate.train.denoise import DenoisingLoss
@@ -54,11 +56,26 @@ def validation_loss(
     return float(torch.cat(losses).mean())
 
 
-def make_loss(model: ReducioDiT, recipe: DitRecipe, *, seed: int, teacher: ReducioDiT | None) -> GeneratorLoss:
+def make_loss(
+    model: ReducioDiT, recipe: DitRecipe, *, seed: int, teacher: ReducioDiT | None, motion: LatentMotion | None
+) -> GeneratorLoss:
     """What is learned: to denoise, or where there is a teacher to go its way in few steps."""
     if teacher is not None:
-        return DistillationLoss(model, teacher, teacher_steps=recipe.loss.teacher_steps, seed=seed)
-    return DenoisingLoss(model, recipe.loss, seed=seed)
+        return DistillationLoss(model, teacher, teacher_steps=recipe.loss.teacher_steps, seed=seed, motion=motion)
+    return DenoisingLoss(model, recipe.loss, seed=seed, motion=motion)
+
+
+def load_codec(samples: Samples, *, config: DiTConfig, device: torch.device) -> ReducioCodec:
+    """The codec that the shards name.
+
+    Raises:
+        WeightsError: it isn't there any more, or has another latent space now.
+    """
+    source = resolve(samples.index.codec)
+    model, info = load_model(source.folder)
+    codec = ReducioCodec(model, model_id=info.id, device=device)
+    check_latent_space(config, codec.model, codec_name=samples.index.codec)
+    return codec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,17 +95,10 @@ class Generated:
 
 
 class Generator:
-    """Makes clips of a few samples, with the codec that the shards name.
-
-    Raises:
-        WeightsError: that codec isn't there any more, or has another latent space now.
-    """
+    """Makes clips of a few samples, with the codec that the shards name; see ``load_codec``."""
 
     def __init__(self, samples: Samples, options: DitValidationOptions, *, config: Any, device: torch.device) -> None:
-        source = resolve(samples.index.codec)
-        model, info = load_model(source.folder)
-        self.codec = ReducioCodec(model, model_id=info.id, device=device)
-        check_latent_space(config, self.codec.model, codec_name=samples.index.codec)
+        self.codec = load_codec(samples, config=config, device=device)
         first = samples.entries[0].size
         chosen = spread([entry for entry in samples.entries if entry.size == first], options.clips)
         self.batch: LatentBatch = collate_entries(samples, chosen)
