@@ -6,12 +6,13 @@ import io
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from reducio_codec.coding.decompress import Damage, decoded_frames
+from reducio_codec.coding.decompress import Damage, decoded_clips
 from reducio_codec.errors import FormatError
 from reducio_codec.io.video import open_video, read_clip
 from reducio_codec.rdc.keyframe import PictureDecoder, encode_keyframes
@@ -54,9 +55,9 @@ def test_no_picture_left_is_mid_grey_of_the_full_length(
     bad = DAMAGE[how](data)
     clips = -(-frames // 16)
     with CODEC.open_file(io.BytesIO(data)) as good, CODEC.open_file(io.BytesIO(bad)) as video:
-        whole = [shown[1:] for shown in decoded_frames(good, damage=Damage(conceal=False))]
+        whole = [shown[1:] for shown in chain.from_iterable(decoded_clips(good, damage=Damage(conceal=False)))]
         damage = Damage(conceal=True)
-        found = list(decoded_frames(video, damage=damage))
+        found = list(chain.from_iterable(decoded_clips(video, damage=damage)))
         stand_in, name = video.conceal_clip(0)
     assert [shown[1:] for shown in found] == whole
     assert all(picture.shape == (48, 64, 3) and (picture == 128).all() for picture, _, _ in found)
@@ -104,6 +105,6 @@ def test_interleaved_sequences_cost_no_more_than_others(monkeypatch: pytest.Monk
     monkeypatch.setattr("reducio_codec.coding.gallery._KEPT_BYTES", 0)  # as with large pictures
     with CODEC.open_file(io.BytesIO(file.getvalue())) as video:
         damage = Damage(conceal=True)
-        assert len(list(decoded_frames(video, damage=damage))) == 16 * clips
+        assert len(list(chain.from_iterable(decoded_clips(video, damage=damage)))) == 16 * clips
         assert len(asked) <= 2 * clips
         assert any("which can't be" in problem for problem in video.damage)

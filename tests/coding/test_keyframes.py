@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from reducio_codec import ReducioCodec
 from reducio_codec.clips.spans import ClipSpan, spread
-from reducio_codec.coding.decompress import Damage, decoded_frames
+from reducio_codec.coding.decompress import Damage, decoded_clips
 from reducio_codec.coding.keyframes import COUNTS, Costs, unexplained
 from reducio_codec.errors import FormatError, InputError, ReducioError
 from reducio_codec.measure.roundtrip import roundtrip
@@ -156,7 +156,7 @@ def test_a_lost_picture_costs_the_clips_that_show_it(codec: ReducioCodec) -> Non
     bad = damaged(data, clip=0, part="keyframe")
     damage = Damage(conceal=True)
     with codec.open_file(io.BytesIO(bad)) as opened:
-        found = np.stack([frame for frame, _, _ in decoded_frames(opened, damage=damage)])
+        found = np.stack([frame for frame, _, _ in chain.from_iterable(decoded_clips(opened, damage=damage))])
         with pytest.raises(FormatError, match="clip 1"):
             opened.decode_clip(1)
     assert damage.clips == [0, 1, 2] and np.array_equal(found[48:], shown(codec, data)[48:])
@@ -175,7 +175,7 @@ def test_any_damage_is_concealed_or_refused(codec: ReducioCodec, data: st.DataOb
     damage = Damage(conceal=True)
     try:
         with codec.open_file(io.BytesIO(bytes(changed))) as video:
-            frames = np.stack([frame for frame, _, _ in decoded_frames(video, damage=damage)])
+            frames = np.stack([frame for frame, _, _ in chain.from_iterable(decoded_clips(video, damage=damage))])
     except ReducioError:
         return
     assert frames.shape[1:] == (32, 32, 3)

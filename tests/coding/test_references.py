@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from reducio_codec import ReducioCodec
 from reducio_codec.cli import main
 from reducio_codec.clips.scenes import CutFinder
-from reducio_codec.coding.decompress import Damage, decoded_frames
+from reducio_codec.coding.decompress import Damage, decoded_clips
 from reducio_codec.config import LiteConfig, TilingConfig
 from reducio_codec.errors import FormatError, InputError, ReducioError
 from reducio_codec.io.video import read_clip
@@ -250,7 +251,7 @@ def damaged(data: bytes, *, clip: int, part: str) -> bytes:
 def concealed(codec: ReducioCodec, data: bytes) -> tuple[np.ndarray[Any, Any], Damage]:
     damage = Damage(conceal=True)
     with codec.open_file(io.BytesIO(data)) as video:
-        return np.stack([frame for frame, _, _ in decoded_frames(video, damage=damage)]), damage
+        return np.stack([frame for frame, _, _ in chain.from_iterable(decoded_clips(video, damage=damage))]), damage
 
 
 def test_a_damaged_key_frame_leaves_its_neighbours_one_reference_less(codec: ReducioCodec, tmp_path: Path) -> None:
