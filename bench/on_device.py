@@ -26,12 +26,8 @@ from bench.json_files import write_json
 
 SUMMARY = "summary.json"
 
-DEVICE_TESTS = (
-    "tests/models/test_contract.py::test_a_device_gives_what_a_cpu_gives",
-    "tests/test_codec_state.py::test_to_another_device_moves_model_and_work",
-    "tests/coding/test_latent_file.py::test_a_latent_from_elsewhere",
-)
-"""Tests with the fixture ``device`` that need nothing but this package."""
+DEVICE_TESTS = ("tests/models/test_contract.py::test_a_device_gives_what_a_cpu_gives",)
+"""Tests with the fixture ``device`` that need torch alone; the others need constriction."""
 
 _GRACE = 60.0
 """Seconds that a stage has beside its minutes, for its start and for saving."""

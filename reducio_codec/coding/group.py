@@ -15,6 +15,7 @@ from reducio_codec.clips.streams import EncodedClip, FrameClip, decode_clip, enc
 from reducio_codec.coding.engine import Engine
 from reducio_codec.coding.keyframes import Plan
 from reducio_codec.coding.pictures import CodedPictures, PictureCoder
+from reducio_codec.io.stages import stage
 from reducio_codec.rdc.ranges import KeyframeCodec
 
 _CLIP_BITS = 8 * 12
@@ -60,8 +61,8 @@ class GroupCoder:
         coder, latents = self._engine.coder, []
         for number, clip in enumerate(plan.clips):
             latent = self._latent(clip, number, pictures, refinement) if clip.needs_latent else None
-            # a latent of zeros takes no bytes
-            latents.append(b"" if latent is None else coder.encode(coder.quantize(latent, step=step), step=step))
+            with stage("writing"):  # a latent of zeros takes no bytes
+                latents.append(b"" if latent is None else coder.encode(coder.quantize(latent, step=step), step=step))
         return CodedGroup(clips=plan.clips, pictures=pictures, latents=latents, step=step)
 
     def shown(self, group: CodedGroup) -> Iterator[NDArray[np.uint8]]:
