@@ -19,7 +19,7 @@ from reducio_codec.coding.engine import Engine
 from reducio_codec.coding.open_rdc import open_rdc
 from reducio_codec.coding.rdc_video import RdcVideo, as_whole
 from reducio_codec.coding.report import DecompressReport
-from reducio_codec.config import check_choice
+from reducio_codec.config import CLIP_LENGTH, check_choice
 from reducio_codec.errors import FormatError, InputError, VideoError
 from reducio_codec.io.audio import AudioTrack
 from reducio_codec.io.writer import VideoWriter
@@ -158,10 +158,18 @@ def _write(clips: Iterator[list[TimedFrame]], writer: VideoWriter, *, total: int
         writer.write(picture, when - begin, duration=duration)
 
     done = 0
+    buffer: NDArray[np.uint8] | None = None
     with Beside(write) as beside:
         for clip in clips:
             if writer.encodes:
-                beside.start(clip)  # those before it are written now
+                beside.finish()  # those before it are written now
+                if buffer is None:  # one for all: two threads that share a heap would make holes in it
+                    buffer = np.empty((CLIP_LENGTH, *clip[0][0].shape), np.uint8)
+                held: list[TimedFrame] = []
+                for place, (picture, when, duration) in zip(buffer, clip, strict=False):
+                    place[:] = picture
+                    held.append((place, when, duration))
+                beside.start(held)
             if progress is not None and done:
                 progress(done, total)
             if not writer.encodes:
