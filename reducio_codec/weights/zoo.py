@@ -58,7 +58,7 @@ _ENTRIES = (
         "attention (the best by PSNR), add, linear (the fastest), none",
         licence="MIT",
         paper="https://arxiv.org/abs/2411.13552",
-        sha256="33635c3ff26c533dd16efb4c4f5a6cb21acd2443f82640262b88540da3640892",
+        sha256="ba1fb747e9f159b5c5895c8bc5fa897c72173a8cf615f0596811f427a107a9fa",
         version=2,
     ),
     ModelEntry(
