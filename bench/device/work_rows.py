@@ -256,6 +256,7 @@ def _generator_steps(preset: str, device: str, *, batch: int, tiny: bool) -> Cal
     ready = LatentBatch(
         latent=torch.randn((batch, config.latent_channels, config.latent_frames, grid, grid)),
         conditions=opened.conditions(batch), step=0, indices=tuple(range(batch)), names=("made up",) * batch,
+        paces=(1,) * batch,
     ).to(torch.device(device))  # fmt: skip
     loss_of = DenoisingLoss(model, DenoisingOptions(), seed=0)
     return _steps(model, lambda: loss_of(ready).mean(), device=device)

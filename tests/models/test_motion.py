@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from reducio_codec.models.lite.blocks import upsample
-from reducio_codec.models.motion import estimate_flow, move, warp
+from reducio_codec.models.motion import estimate_flow, halved, move, warp
 from tests.models.test_lite import moving_clip
 
 
@@ -42,3 +43,9 @@ def test_smallest_and_flat_pictures_are_finite() -> None:
 def test_whole_pictures_move_by_a_flow_at_an_eighth_of_their_size() -> None:
     pictures, flow = torch.rand(2, 3, 48, 64), 5 * torch.randn(2, 2, 6, 8)
     assert torch.allclose(move(pictures, flow), warp(pictures, upsample(flow, 8)), atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(8, 12), (9, 12), (8, 11), (455, 33)])
+def test_halving_is_pooling_of_any_size(size: tuple[int, int]) -> None:
+    x = torch.rand(2, 1, *size)
+    assert torch.equal(halved(x), F.avg_pool2d(x, 2))

@@ -37,13 +37,13 @@ def test_paper_recipe_has_the_papers_numbers() -> None:
 
 
 def test_the_image_vae_has_what_lite_has() -> None:
-    """A fair baseline: lite's data, time and (within 3%) parameters of its encoder and the decoder linear."""
+    """A fair baseline: lite's data, time and (within 4%) parameters of its encoder and the decoder linear."""
     linear = ['model.decoders=["linear"]', "keyframe.neighbours=false", "train.take_turns=false"]
     image, lite = read_recipe("image-vae"), read_recipe("lite", changes=linear)
     assert (image.data, image.run.minutes) == (lite.data, lite.run.minutes)
     with torch.device("meta"):
         counts = [sum(p.numel() for p in build_model(recipe).parameters()) for recipe in (image, lite)]
-    assert counts[0] == pytest.approx(counts[1], rel=0.03)
+    assert counts[0] == pytest.approx(counts[1], rel=0.04)
 
 
 def test_values_from_the_command_line() -> None:
