@@ -38,10 +38,23 @@ def version() -> str:
     return call(["-version"]).decode().split(" Copyright")[0].removeprefix("ffmpeg version ")
 
 
-def call(arguments: Sequence[str], *, data: bytes = b"", folder: Path | None = None) -> bytes:
-    """Run the program in ``folder`` with ``data`` on its standard input, and return its output. VideoError if it fails."""
+class HungError(VideoError):
+    """The program did not come to an end in the time that it was given."""
+
+
+def call(
+    arguments: Sequence[str], *, data: bytes = b"", folder: Path | None = None, seconds: float | None = None
+) -> bytes:
+    """Run the program in ``folder`` with ``data`` on its standard input, and return its output.
+
+    Raises:
+        VideoError: it failed. HungError: it was still running after ``seconds``, and has been killed.
+    """
     command = [program(), "-hide_banner", "-loglevel", "error", *arguments]
-    done = subprocess.run(command, input=data, capture_output=True, cwd=folder, check=False)
+    try:
+        done = subprocess.run(command, input=data, capture_output=True, cwd=folder, check=False, timeout=seconds)
+    except subprocess.TimeoutExpired as error:
+        raise HungError(f"FFmpeg's program was still running after {seconds:.0f} s") from error
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
         raise VideoError(f"FFmpeg's program failed: {lines[0]}")

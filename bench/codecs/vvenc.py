@@ -23,7 +23,10 @@ PIXELS = "yuv420p10le"
 PRESET = "medium"
 QPS = (24, 28, 32, 36, 40, 45)
 ATTEMPTS = 5
-"""The library sometimes writes nothing and reports no error; a second call then works."""
+"""The library sometimes writes nothing and reports no error, or never ends; a second call then works."""
+
+_PATIENCE = 30.0, 5e-5
+"""Seconds, and seconds a pixel, after which it has hung: some fifty times what it needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +56,16 @@ class VVenC:
         options = [word for name, value in self._options().items() for word in (f"-{name}", value)]
         source = program.raw_input("-", frames=frames, rate=rate, pixel_format=PIXELS)
         data = program.raw(frames, pixel_format=PIXELS)
+        call = [*source, "-c:v", "libvvenc", *options, "-f", "vvc", "-"]
+        seconds = _PATIENCE[0] + _PATIENCE[1] * frames[..., 0].size
         for _ in range(ATTEMPTS):
-            stream = program.call([*source, "-c:v", "libvvenc", *options, "-f", "vvc", "-"], data=data)
+            try:
+                stream = program.call(call, data=data, seconds=seconds)
+            except program.HungError:
+                continue
             if stream:
                 return without_comments(stream, codec="vvc")
-        raise VideoError(f"libvvenc wrote nothing {ATTEMPTS} times")
+        raise VideoError(f"libvvenc wrote nothing or hung {ATTEMPTS} times")
 
     def decode(self, stream: bytes, *, height: int, width: int) -> Frames:
         """The very bytes that were counted, back to ``(T, H, W, 3)``."""

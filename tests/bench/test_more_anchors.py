@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,12 +49,27 @@ def test_vvenc_has_one_key_frame_and_no_talk(frames: Frames) -> None:
     assert codec.settings["options"]["preset"] == "medium" and codec.settings["pixel_format"].startswith("yuv420p10le")
 
 
-def test_an_empty_stream_is_tried_again(frames: Frames, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = [b"", b"", b"\0\0\1\0\x39abc"]
-    monkeypatch.setattr(program, "call", lambda *_, **__: answers.pop(0))
+def test_a_program_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "hangs"
+    script.write_text("#!/bin/sh\nexec sleep 1000\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(program, "program", lambda: str(script))
+    with pytest.raises(program.HungError, match="still running after 1 s"):
+        program.call([], seconds=1)
+
+
+def test_an_empty_or_hung_stream_is_tried_again(frames: Frames, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [b"", None, b"\0\0\1\0\x39abc"]
+
+    def call(*_: object, **__: object) -> bytes:
+        if (answer := answers.pop(0)) is None:
+            raise program.HungError
+        return answer
+
+    monkeypatch.setattr(program, "call", call)
     assert VVenC(qp=40).encode(frames, rate=RATE) == b"\0\0\1\0\x39abc"
     answers += [b""] * vvenc.ATTEMPTS
-    with pytest.raises(VideoError, match="wrote nothing 5 times"):
+    with pytest.raises(VideoError, match="wrote nothing or hung 5 times"):
         VVenC(qp=40).encode(frames, rate=RATE)
 
 
