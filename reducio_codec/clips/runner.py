@@ -147,6 +147,7 @@ class ClipRunner:
         for top, left, values in blend_tiles(tiles, plan):
             if top < height and left < width:  # else padding alone
                 yield Piece(top, left, values[..., : height - top, : width - left])
+            del values  # not to be held while the next piece is made
 
     def decode(
         self, latent: Tensor, references: Sequence[Reference], *, decoder: str, span: ClipSpan, out: Tensor
@@ -162,11 +163,10 @@ class ClipRunner:
                 real = values[:, :, span.keep]  # (B, 3, n, rows, columns)
                 if out.dtype != torch.uint8:
                     Piece(top, left, real.clamp(-1, 1)).place(out)
-                    continue
-                for number, frame in enumerate(
-                    real.unbind(2)
-                ):  # one by one: what is between floats and bytes stays small
-                    Piece(top, left, to_bytes(frame)).place(out[:, :, number])
+                else:
+                    for number in range(real.shape[2]):  # one by one: what is between floats and bytes stays small
+                        Piece(top, left, to_bytes(real[:, :, number])).place(out[:, :, number])
+            del values, real  # not to be held while the next piece is made
 
     def _encoded_tiles(self, clip: Tensor, references: Sequence[Reference], *, plan: TilePlan) -> Iterator[Posterior]:
         for places in self.batches(plan, batch=clip.shape[0]):
@@ -187,8 +187,9 @@ class ClipRunner:
             motion = self.cut(latent, corners, plan=latent_plan)  # (n*B, z, t, tile h, tile w)
             pictures = self.cut_references(used, places, plan=plan)
             with stage("network"), self._inference(), self.autocast():
-                video = self._decode(motion, pictures, decoder=decoder)
-            yield from video.to(torch.float32).chunk(len(places))
+                tiles = [*self._decode(motion, pictures, decoder=decoder).to(torch.float32).chunk(len(places))]
+            while tiles:
+                yield tiles.pop(0)  # not to be held while the next ones are made
 
     def cut_references(
         self, references: Sequence[Reference], places: list[tuple[int, int]], *, plan: TilePlan

@@ -153,4 +153,5 @@ def blend_tiles(tiles: Iterable[Tensor], plan: TilePlan) -> Iterator[Piece]:
                     next_above = values.new_empty((*values.shape[:-2], shared, columns.length))
                 next_above[..., left:right] = done[..., below - top :, :]
             yield Piece(top, left, done[..., : below - top, :])
+            del tile, values, done  # not to be held while the next tile is made
         row_above = next_above

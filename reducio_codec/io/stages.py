@@ -85,3 +85,4 @@ def timed(items: Iterable[Item], name: Stage) -> Iterator[Item]:
             except StopIteration:
                 return
         yield item
+        del item  # not to be held while the next one is made

@@ -1,11 +1,15 @@
 """Overlap-add: the identity through tiles is exact, weights sum to one and have no step."""
 
+import weakref
+from collections.abc import Iterator
+
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reducio_codec.clips.tiling import TilePlan, blend_tiles, plan_axis, plan_tiles
+from reducio_codec.io.stages import timed
 
 
 def cut(picture: torch.Tensor, plan: TilePlan) -> list[torch.Tensor]:
@@ -145,3 +149,22 @@ def test_what_differs_between_tiles_is_faded_in_both_directions() -> None:
     for tile, (y, x, vertical, horizontal) in zip(tiles, grid, strict=True):
         expected[y : y + 12, x : x + 12] += tile * vertical[:, None] * horizontal
     torch.testing.assert_close(join(tiles, plan), expected)
+
+
+def test_a_tile_is_let_go_before_the_next_one_is_made() -> None:
+    plan = plan_tiles(64, 160, tile_size=64, tile_overlap=32)
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def tiles() -> Iterator[torch.Tensor]:
+        for _ in plan.windows:
+            assert all(tile() is None for tile in held)
+            tile = torch.zeros(1, 64, 64)
+            held.append(weakref.ref(tile))
+            yield tile
+            del tile
+
+    whole = torch.empty(1, 64, 160)
+    for piece in timed(blend_tiles(tiles(), plan), "blending"):
+        piece.place(whole)
+        del piece
+    assert len(held) == len(plan.windows) > 1

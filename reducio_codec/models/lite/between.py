@@ -34,6 +34,10 @@ class Between(NamedTuple):
     time: Tensor
     """(N, 1, 1, 1): 0 is the near reference's, 1 the far one's."""
 
+    def of(self, some: Tensor | slice) -> Between:
+        """The same of some of the N frames."""
+        return Between(*(each[some] for each in self))
+
 
 @torch.no_grad()
 def motion_between(pictures: Tensor, plan: Plan) -> Between:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -12,6 +14,9 @@ from reducio_codec.config import CLIP_LENGTH, LiteConfig
 
 SLOTS = CLIP_LENGTH // LiteConfig.temporal_compression_ratio
 """Time positions of a latent; each stands for four frames."""
+
+_TOGETHER = 4
+"""Frames whose whole pictures, and features at a quarter of their size, are in memory together; more of them aren't faster."""
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
@@ -33,9 +38,28 @@ def idle(last: nn.Conv2d) -> bool:
     It is never asked where it would be trained, on accelerators, which take longer to answer than to compute, and of graphs.
     """
     weight, bias = last.weight, last.bias
-    if weight.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return False
-    return not bool(weight.any()) and (bias is None or not bool(bias.any()))
+    return runs_now(weight) and not bool(weight.any()) and (bias is None or not bool(bias.any()))
+
+
+def runs_now(x: Tensor) -> bool:
+    """Whether a CPU computes with ``x`` at once, and nothing is learned or recorded: then values may decide what is computed."""
+    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
+def by_frames(part: Callable[[slice], Tensor], x: Tensor) -> Tensor:
+    """What ``part`` makes of the frames of ``x`` (N, ...), each by itself: (N, ...). Where it ``runs_now`` of a few at a time,
+    so that memory holds the steps between for those alone; elsewhere of all at once, ``slice(None)``."""
+    count = len(x)
+    if not runs_now(x) or count <= _TOGETHER:
+        return part(slice(None))
+    first = part(slice(0, _TOGETHER))
+    whole = first.new_empty((count, *first.shape[1:]))
+    whole[:_TOGETHER] = first
+    del first
+    for start in range(_TOGETHER, count, _TOGETHER):
+        some = slice(start, min(start + _TOGETHER, count))
+        whole[some] = part(some)
+    return whole
 
 
 def channels_last(x: Tensor) -> Tensor:

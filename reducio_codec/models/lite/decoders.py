@@ -10,6 +10,7 @@ the one that the flow names.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ from reducio_codec.models.lite.blocks import (
     ResBlock,
     act,
     blocks_to_pixels,
+    by_frames,
     conv,
     idle,
     joined,
@@ -80,6 +82,19 @@ EFFORTS = {
 }
 
 
+class _Some(NamedTuple):
+    """What is known of n of the frames when their pictures are made."""
+
+    near: Tensor
+    """(n,): the reference of each."""
+    flow: Tensor
+    """(n, 2, H/8, W/8) float32, to there."""
+    features_8: Tensor
+    """(n, C8, H/8, W/8)."""
+    residual: Tensor
+    """(n, 3, H/4, W/4) float32, of the latent."""
+
+
 class AlignedDecoder(nn.Module):
     """A frame from its near reference, then, where there is a second one, from both."""
 
@@ -120,25 +135,35 @@ class AlignedDecoder(nn.Module):
             x = self.around_8(x, moved_8)
         features_8 = self.blocks_8(act(x))
         flow = flow + self.flow_8(features_8).float()
-        still = pictures[own]  # (B*16, 3, H, W)
-        moved = move(still, flow)
-        moved_4 = warp_features(content_4[own], upsample(flow, 2) / 4)  # (B*16, C4/2, H/4, W/4)
-        x = F.pixel_shuffle(self.up_4(features_8), 2)  # (B*16, C16, H/4, W/4)
+        del x, still_8, moved_8
+
+        def shown(some: slice) -> Tensor:  # n of the frames: (n, 3, H, W)
+            found = _Some(plan.near[some], flow[some], features_8[some], clue.residual[some])
+            frames, features_4 = self._from_near(found, pictures, content_4)
+            here, own = plan.among(some)
+            if between is None or not own.numel():
+                return frames
+            parts = (x[own] for x in (frames, found.flow, found.features_8, features_4))
+            second = self.second(*parts, pictures=pictures, far=plan.far[here], between=between.of(here))
+            return frames.index_copy_(0, own, second)
+
+        return by_frames(shown, flow)
+
+    def _from_near(self, some: _Some, pictures: Tensor, content_4: Tensor) -> tuple[Tensor, Tensor]:
+        """n frames (n, 3, H, W) float32 from their near references alone, and what is known of them (n, C4, H/4, W/4)."""
+        still = pictures[some.near]  # (n, 3, H, W)
+        moved = move(still, some.flow)
+        moved_4 = warp_features(content_4[some.near], upsample(some.flow, 2) / 4)  # (n, C4/2, H/4, W/4)
+        x = F.pixel_shuffle(self.up_4(some.features_8), 2)  # (n, C16, H/4, W/4)
         pixels = pixels_to_blocks(moved.to(x.dtype))
-        x = self.in_4(joined(act(x), moved_4, pixels, clue.residual))  # (B*16, C4, H/4, W/4)
+        x = self.in_4(joined(act(x), moved_4, pixels, some.residual))  # (n, C4, H/4, W/4)
         features_4 = act(self.blocks_4(act(x)))
-        x = self.out_4(features_4).float()  # (B*16, 64, H/4, W/4)
-        # Whole pictures in float32 are what memory and time go to from here on: as few as can be. The gate lets in the
-        # reference that isn't moved, for what doesn't move.
-        gate = blocks_to_pixels(x[:, 48:])  # (B*16, 1, H, W)
-        frames = moved.lerp(still, gate)
-        del moved, still, gate
+        x = self.out_4(features_4).float()  # (n, 64, H/4, W/4)
+        # The gate lets in the reference that isn't moved, for what doesn't move.
+        frames = moved.lerp(still, blocks_to_pixels(x[:, 48:]))
+        del moved, still
         with exact(x.device):
-            frames = frames.add_(blocks_to_pixels(x[:, :48] + spread(clue.residual)))
-        if between is None:
-            return frames
-        parts = (x[plan.between] for x in (frames, flow, features_8, features_4))
-        return frames.index_copy_(0, plan.between, self.second(*parts, pictures=pictures, plan=plan, between=between))
+            return frames.add_(blocks_to_pixels(x[:, :48] + spread(some.residual))), features_4
 
 
 _EVIDENCE = 2 + 1 + 1 + 1

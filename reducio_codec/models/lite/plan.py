@@ -35,6 +35,13 @@ class Plan:
     shown: Tensor
     """(2, M): frames that are references themselves, and which."""
 
+    def among(self, frames: slice) -> tuple[Tensor | slice, Tensor]:
+        """Of the N between those that are among ``frames``, which they are, and their places there. ``slice(None)`` is all."""
+        if frames == slice(None):
+            return frames, self.between
+        here = torch.nonzero((self.between >= frames.start) & (self.between < frames.stop))[:, 0]
+        return here, self.between[here] - frames.start
+
 
 def nearest(
     places: Sequence[float], frame: int, *, beside: Sequence[bool], present: Sequence[bool] | None = None

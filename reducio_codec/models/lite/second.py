@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from reducio_codec.config import LiteConfig
 from reducio_codec.models.lite.between import Between, disagreement, moved_small
 from reducio_codec.models.lite.blocks import ResBlock, act, blocks_to_pixels, channels_last, conv, joined, zero_conv
-from reducio_codec.models.lite.plan import Plan
 from reducio_codec.models.motion import FLOW_STRIDE, move, warp
 from reducio_codec.models.precision import exact
 
@@ -46,7 +45,7 @@ class SecondReference(nn.Module):
         features_4: Tensor,
         *,
         pictures: Tensor,
-        plan: Plan,
+        far: Tensor,
         between: Between,
     ) -> Tensor:
         """Better frames (N, 3, H, W).
@@ -54,8 +53,9 @@ class SecondReference(nn.Module):
         Args:
             frames, flow, features_8, features_4: (N, ...) what the near reference made of them, and how.
             pictures: (B*R, 3, H, W), the references.
+            far: (N,), which of them is a frame's far one.
         """
-        flows, errors = self._guess(frames, flow, pictures, plan=plan, between=between)
+        flows, errors = self._guess(frames, flow, pictures, far=far, between=between)
         time = between.time.expand(-1, 1, *flow.shape[-2:])
         mismatch = warp(between.mismatch, flow / FLOW_STRIDE)
         known = joined(features_8, flows.flatten(1, 2) / 8, flow / 8, errors, mismatch, time)
@@ -63,7 +63,7 @@ class SecondReference(nn.Module):
         found = self.flow_8(x).float()
         share = torch.softmax(found[:, :_GUESSES] - _SHARPNESS * errors, 1)
         far_flow = (flows * share[:, :, None]).sum(1) + found[:, _GUESSES:]  # (N, 2, H/8, W/8)
-        moved = move(pictures[plan.far], far_flow)  # (N, 3, H, W)
+        moved = move(pictures[far], far_flow)  # (N, 3, H, W)
         x = self.features_4(channels_last(features_4)) + F.pixel_shuffle(self.up_4(x), 2)  # (N, C4, H/4, W/4)
         x = x + self.pictures_4(_compare(frames.to(x.dtype), moved.to(x.dtype)))
         x = self.out_4(act(self.blocks_4(act(x)))).float()  # (N, 64, H/4, W/4)
@@ -72,14 +72,14 @@ class SecondReference(nn.Module):
 
     @torch.no_grad()
     def _guess(
-        self, frames: Tensor, flow: Tensor, pictures: Tensor, *, plan: Plan, between: Between
+        self, frames: Tensor, flow: Tensor, pictures: Tensor, *, far: Tensor, between: Between
     ) -> tuple[Tensor, Tensor]:
         """Flows (N, 2, 2, H/8, W/8) to the far reference, and how far each misses the frame, (N, 2, H/8, W/8)."""
         with exact(frames.device):
             chained = flow + warp(between.ahead, flow / FLOW_STRIDE)
             flows = (chained, between.straight_far)
             small, shown = F.avg_pool2d(pictures, 4), F.avg_pool2d(frames, 4)
-            errors = [disagreement(moved_small(small, plan.far, guess), shown) for guess in flows]
+            errors = [disagreement(moved_small(small, far, guess), shown) for guess in flows]
             return torch.stack(flows, 1), torch.cat(errors, 1)
 
 
