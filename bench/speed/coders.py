@@ -31,7 +31,7 @@ from reducio_codec.models.reducio.vae import ReducioVAE
 Operation = Literal["encode", "decode"]
 Call = Callable[[], object]
 
-DECODERS = ("linear", "add", "attention", "none")
+DECODERS = ("linear", "add", "attention", "sharp", "none")
 
 
 class Coder(Protocol):

@@ -221,7 +221,7 @@ class ClipRunner:
         return torch.cat(tiles).contiguous()
 
     def _inference(self) -> AbstractContextManager[object]:
-        return nullcontext() if self.gradients else torch.inference_mode()
+        return nullcontext() if self.gradients else torch.no_grad()
 
     def autocast(self) -> torch.autocast:
         """What the model computes in, as a context."""

@@ -122,7 +122,7 @@ def blend_tiles(tiles: Iterable[Tensor], plan: TilePlan) -> Iterator[Piece]:
     row shares with the next row: never the picture, nor a band of it.
 
     Args:
-        tiles: ``(..., tile height, tile width)`` float, in the plan's reading order.
+        tiles: ``(..., tile height, tile width)`` float, in the plan's reading order; overwritten unless they need gradients.
         plan: where they lie.
     """
     rows, columns = plan.rows, plan.columns
@@ -141,7 +141,8 @@ def blend_tiles(tiles: Iterable[Tensor], plan: TilePlan) -> Iterator[Piece]:
         for left, right, column_weight in zip(columns.starts, columns.ends, column_weights, strict=True):
             tile = next(source)
             weight = (row_weight[:, None] * column_weight).to(tile.device)  # (tile height, tile width)
-            values = tile.float() * weight
+            values = tile.float()
+            values = values * weight if values.requires_grad else values.mul_(weight)
             known = 0 if begun is None else begun.shape[-1]
             if begun is not None:
                 values[..., :known] += begun

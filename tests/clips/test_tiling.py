@@ -168,3 +168,12 @@ def test_a_tile_is_let_go_before_the_next_one_is_made() -> None:
         piece.place(whole)
         del piece
     assert len(held) == len(plan.windows) > 1
+
+
+def test_tiles_that_need_gradients_are_left_alone() -> None:
+    plan = plan_tiles(64, 96, tile_size=64, tile_overlap=32)
+    tiles = [torch.ones(1, 64, 64, requires_grad=True) for _ in plan.windows]
+    whole = sum(piece.values.sum() for piece in blend_tiles(tiles, plan))
+    assert isinstance(whole, torch.Tensor)
+    whole.backward()
+    assert all(torch.equal(tile.detach(), torch.ones(1, 64, 64)) and tile.grad is not None for tile in tiles)

@@ -213,7 +213,8 @@ def test_an_encoder_takes_the_references_inside(model: str) -> None:
 
 @every_decoder
 def test_it_exports(model: str, decoder: str) -> None:
-    """What ``torch.export`` keeps is exact, and holds tensors' operations alone."""
+    """What ``torch.export`` keeps is the same but for the rounding of convolutions that are fused here, and holds tensors'
+    operations alone."""
     network, video = built(model), clip()
     given = references(network.decoder(decoder), video)
     inside, beside = ([item.place for item in given if item.beside is other] for other in (False, True))
@@ -221,7 +222,7 @@ def test_it_exports(model: str, decoder: str) -> None:
     parts = (latent_of(network, video), *(item.picture.contiguous() for item in given))
     with torch.no_grad():
         program = torch.export.export(module, parts)
-        assert torch.equal(program.module()(*parts), module(*parts))
+        assert torch.allclose(program.module()(*parts), module(*parts), rtol=0, atol=1e-5)
     assert "autocast" not in str(program.graph)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +70,11 @@ def channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
+def of_each(x: Tensor, which: Tensor) -> Tensor:
+    """``x[which]``, to be read only: of the only one there is no copy is made."""
+    return x.expand(len(which), *x.shape[1:]) if runs_now(x) and len(x) == 1 else x[which]
+
+
 def joined(*parts: Tensor) -> Tensor:
     """(N, C1, h, w), (N, C2, h, w), ... as one of all their channels, in the first one's dtype, channels last."""
     return torch.cat([channels_last(part.to(parts[0].dtype)) for part in parts], 1)
@@ -84,8 +92,53 @@ def pixels_to_blocks(x: Tensor) -> Tensor:
     return blocks.flatten(3).permute(0, 3, 1, 2)
 
 
+_SLOPE = 0.1
+
+
 def act(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, 0.1, inplace=True)
+    return F.leaky_relu(x, _SLOPE, inplace=True)
+
+
+def conv_act(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """``act(layer(x))``, on x86 in one pass over memory: two take 1.4 times as long for 48 channels in bfloat16."""
+    if (dtype := _fused_dtype(x)) is None:
+        return act(layer(x))
+    result: Tensor = _fused()(*_operands(layer, x, dtype), "leaky_relu", [_SLOPE], "")
+    return result
+
+
+def add_conv(x: Tensor, layer: nn.Conv2d, y: Tensor) -> Tensor:
+    """``x + layer(y)``, likewise."""
+    dtype = _fused_dtype(y)
+    if dtype is None or dtype != x.dtype:
+        result: Tensor = x + layer(y)
+        return result
+    input_, *rest = _operands(layer, y, dtype)
+    result = _fused().binary(input_, channels_last(x), *rest, "add", None, None, [], None)
+    return result
+
+
+def _fused_dtype(x: Tensor) -> torch.dtype | None:
+    """What a convolution of ``x`` computes in where it may be fused with what follows; None where it may not."""
+    if not runs_now(x) or _fused() is None:
+        return None
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    if dtype == torch.bfloat16:
+        return dtype if torch.ops.mkldnn._is_mkldnn_bf16_supported() else None
+    return dtype if dtype == torch.float32 else None
+
+
+def _operands(layer: nn.Conv2d, x: Tensor, dtype: torch.dtype) -> tuple[Any, ...]:
+    bias = None if layer.bias is None else layer.bias.to(dtype)
+    return x.to(dtype), layer.weight.to(dtype), bias, layer.padding, layer.stride, layer.dilation, layer.groups
+
+
+@cache
+def _fused() -> Any:
+    """oneDNN's convolution with what follows it, as torch's own compiler calls it, or None."""
+    if platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available():
+        return None  # elsewhere it may be there, and slow
+    return getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
 
 
 class ResBlock(nn.Module):
@@ -115,8 +168,7 @@ class ResBlock(nn.Module):
 
     def _forward(self, x: Tensor) -> Tensor:
         y = _shift_in_time(x, self.shift) if self.shift else x
-        result: Tensor = x + self.conv2(act(self.conv1(y)))
-        return result
+        return add_conv(x, self.conv2, conv_act(self.conv1, y))
 
 
 def _shift_in_time(x: Tensor, shift: int) -> Tensor:
@@ -138,8 +190,8 @@ class KeyframePyramid(nn.Module):
         self.out_8 = conv(config.channels_8, config.channels_4)
 
     def forward(self, keyframe: Tensor) -> tuple[Tensor, Tensor]:  # (B, 3, H, W)
-        x = self.block(act(self.in_conv(F.pixel_unshuffle(keyframe, 4))))  # (B, C4, H/4, W/4)
-        return self.out_4(x), self.out_8(act(self.down(x)))  # (B, C4/2, H/4, W/4), (B, C4, H/8, W/8)
+        x = self.block(conv_act(self.in_conv, F.pixel_unshuffle(keyframe, 4)))  # (B, C4, H/4, W/4)
+        return self.out_4(x), self.out_8(conv_act(self.down, x))  # (B, C4/2, H/4, W/4), (B, C4, H/8, W/8)
 
 
 class LatentTrunk(nn.Module):
@@ -154,7 +206,7 @@ class LatentTrunk(nn.Module):
         self.refine = ResBlock(config.channels_16, temporal=True)
 
     def forward(self, latent: Tensor) -> Tensor:  # (B, z, 4, h, w)
-        x = self.blocks(act(self.in_conv(fold_slots(latent))))  # (B, C32, h, w)
+        x = self.blocks(conv_act(self.in_conv, fold_slots(latent)))  # (B, C32, h, w)
         x = F.pixel_shuffle(self.unfold(x), 2)  # (B, 16*C16, 2h, 2w)
         x = rearrange(x, "b (t c) h w -> (b t) c h w", t=CLIP_LENGTH)
         refined: Tensor = self.refine(act(x))

@@ -26,9 +26,12 @@ from reducio_codec.models.lite.blocks import (
     blocks_to_pixels,
     by_frames,
     conv,
+    conv_act,
     idle,
     joined,
+    of_each,
     pixels_to_blocks,
+    runs_now,
     upsample,
     zero_conv,
 )
@@ -37,7 +40,6 @@ from reducio_codec.models.lite.local_attention import LocalAttention
 from reducio_codec.models.lite.plan import Plan
 from reducio_codec.models.lite.second import SecondReference
 from reducio_codec.models.motion import move, warp
-from reducio_codec.models.precision import exact
 
 
 class LatentOnlyDecoder(nn.Module):
@@ -57,9 +59,9 @@ class LatentOnlyDecoder(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """(B, z, 4, h, w) normalised -> (B*16, 3, H, W)."""
-        x = self.before_8(act(self.in_8(upsample(self.trunk(latent), 2))))  # (B*16, C8, H/8, W/8)
+        x = self.before_8(conv_act(self.in_8, upsample(self.trunk(latent), 2)))  # (B*16, C8, H/8, W/8)
         x = F.pixel_shuffle(self.up_4(self.blocks_8(x)), 2)  # (B*16, C16, H/4, W/4)
-        x = self.blocks_4(act(self.in_4(act(x))))  # (B*16, C4, H/4, W/4)
+        x = self.blocks_4(conv_act(self.in_4, act(x)))  # (B*16, C4, H/4, W/4)
         return F.pixel_shuffle(self.out_4(act(x)).float(), 4)
 
 
@@ -124,7 +126,7 @@ class AlignedDecoder(nn.Module):
         pictures = pictures.float()
         own, flow = plan.near, clue.flow
         content_4, content_8 = self.content(pictures)  # (B*R, C4/2, H/4, W/4), (B*R, C4, H/8, W/8)
-        still_8 = content_8[own]  # (B*16, C4, H/8, W/8)
+        still_8 = of_each(content_8, own)  # (B*16, C4, H/8, W/8)
         moved_8 = warp_features(still_8, flow / 8)
         x = upsample(features, 2)  # (B*16, C16, H/8, W/8)
         x = self.in_8(joined(x, moved_8, still_8, flow / 8))  # (B*16, C8, H/8, W/8)
@@ -151,19 +153,20 @@ class AlignedDecoder(nn.Module):
 
     def _from_near(self, some: _Some, pictures: Tensor, content_4: Tensor) -> tuple[Tensor, Tensor]:
         """n frames (n, 3, H, W) float32 from their near references alone, and what is known of them (n, C4, H/4, W/4)."""
-        still = pictures[some.near]  # (n, 3, H, W)
+        still = of_each(pictures, some.near)  # (n, 3, H, W)
         moved = move(still, some.flow)
-        moved_4 = warp_features(content_4[some.near], upsample(some.flow, 2) / 4)  # (n, C4/2, H/4, W/4)
+        moved_4 = warp_features(of_each(content_4, some.near), upsample(some.flow, 2) / 4)  # (n, C4/2, H/4, W/4)
         x = F.pixel_shuffle(self.up_4(some.features_8), 2)  # (n, C16, H/4, W/4)
         pixels = pixels_to_blocks(moved.to(x.dtype))
-        x = self.in_4(joined(act(x), moved_4, pixels, some.residual))  # (n, C4, H/4, W/4)
-        features_4 = act(self.blocks_4(act(x)))
-        x = self.out_4(features_4).float()  # (n, 64, H/4, W/4)
-        # The gate lets in the reference that isn't moved, for what doesn't move.
-        frames = moved.lerp(still, blocks_to_pixels(x[:, 48:]))
-        del moved, still
-        with exact(x.device):
-            return frames.add_(blocks_to_pixels(x[:, :48] + spread(some.residual))), features_4
+        x = conv_act(self.in_4, joined(act(x), moved_4, pixels, some.residual))  # (n, C4, H/4, W/4)
+        features_4 = act(self.blocks_4(x))
+        x = self.out_4(features_4)  # (n, 64, H/4, W/4)
+        # Whole pictures in float32 are what memory and time go to from here on: as few as can be. The gate lets in the
+        # reference that isn't moved, for what doesn't move.
+        gate = blocks_to_pixels(x[:, 48:]).float()  # (n, 1, H, W)
+        frames = torch.lerp(moved, still, gate, out=moved if runs_now(moved) else None)
+        del moved, still, gate
+        return frames.add_(blocks_to_pixels(x[:, :48] + spread(some.residual.to(x.dtype)))), features_4
 
 
 _EVIDENCE = 2 + 1 + 1 + 1

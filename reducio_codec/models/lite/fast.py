@@ -8,7 +8,17 @@ from torch import Tensor, nn
 
 from reducio_codec.config import LiteConfig
 from reducio_codec.models.lite.between import Between
-from reducio_codec.models.lite.blocks import ResBlock, act, blocks_to_pixels, by_frames, conv, joined, zero_conv
+from reducio_codec.models.lite.blocks import (
+    ResBlock,
+    act,
+    blocks_to_pixels,
+    by_frames,
+    conv,
+    conv_act,
+    joined,
+    of_each,
+    zero_conv,
+)
 from reducio_codec.models.lite.linear_code import Clue, spread
 from reducio_codec.models.lite.plan import Plan
 from reducio_codec.models.motion import FLOW_STRIDE, move
@@ -38,16 +48,16 @@ class FastDecoder(nn.Module):
             between: of no use here; the call is the same for all.
         """
         pictures, flow = pictures.float(), clue.flow
-        x = self.in_16(joined(features, F.pixel_unshuffle(flow / FLOW_STRIDE, 2)))  # (B*16, C, H/16, W/16)
-        x = self.blocks_16(act(x))
+        x = conv_act(self.in_16, joined(features, F.pixel_unshuffle(flow / FLOW_STRIDE, 2)))  # (B*16, C, H/16, W/16)
+        x = self.blocks_16(x)
         flow = flow + F.pixel_shuffle(self.flow_16(x).float(), 2)  # (B*16, 2, H/8, W/8)
         still = self.still_4(pictures)  # (B*R, C4, H/4, W/4)
 
         def shown(some: slice) -> Tensor:  # n of the frames: (n, 3, H, W)
             near, residual = plan.near[some], clue.residual[some]
-            frames = move(pictures[near], flow[some])
+            frames = move(of_each(pictures, near), flow[some])
             y = self.up_4(x[some]) + self.residual_4(residual)  # (n, C4, H/4, W/4)
-            y = y + self.moved_4(frames.to(y.dtype, copy=True)) + still[near]  # a copy: frames change
+            y = y + self.moved_4(frames.to(y.dtype, copy=True)) + of_each(still, near)  # a copy: frames change
             y = self.out_4(act(self.blocks_4(act(y))))  # (n, 48, H/4, W/4)
             return frames.add_(blocks_to_pixels(y + spread(residual.to(y.dtype))))
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reducio_codec.config import LiteConfig
-from reducio_codec.models.lite.blocks import ResBlock, act, conv, idle, zero_conv
+from reducio_codec.models.lite.blocks import ResBlock, act, conv, conv_act, idle, zero_conv
 
 
 class Mend(nn.Module):
@@ -23,5 +23,5 @@ class Mend(nn.Module):
         """(N, 3, H, W) in [-1, 1] to the same, float32."""
         if idle(self.out_conv):
             return pictures.float()
-        x = self.blocks(act(self.in_conv(F.pixel_unshuffle(pictures, 4))))  # (N, C4, H/4, W/4)
+        x = self.blocks(conv_act(self.in_conv, F.pixel_unshuffle(pictures, 4)))  # (N, C4, H/4, W/4)
         return pictures.float() + F.pixel_shuffle(self.out_conv(act(x)).float(), 4)

@@ -8,7 +8,16 @@ from torch import Tensor, nn
 
 from reducio_codec.config import LiteConfig
 from reducio_codec.models.lite.between import Between, disagreement, moved_small
-from reducio_codec.models.lite.blocks import ResBlock, act, blocks_to_pixels, channels_last, conv, joined, zero_conv
+from reducio_codec.models.lite.blocks import (
+    ResBlock,
+    act,
+    blocks_to_pixels,
+    channels_last,
+    conv,
+    conv_act,
+    joined,
+    zero_conv,
+)
 from reducio_codec.models.motion import FLOW_STRIDE, move, warp
 from reducio_codec.models.precision import exact
 
@@ -59,15 +68,15 @@ class SecondReference(nn.Module):
         time = between.time.expand(-1, 1, *flow.shape[-2:])
         mismatch = warp(between.mismatch, flow / FLOW_STRIDE)
         known = joined(features_8, flows.flatten(1, 2) / 8, flow / 8, errors, mismatch, time)
-        x = self.block_8(act(self.in_8(known)))  # (N, C8, H/8, W/8)
+        x = self.block_8(conv_act(self.in_8, known))  # (N, C8, H/8, W/8)
         found = self.flow_8(x).float()
         share = torch.softmax(found[:, :_GUESSES] - _SHARPNESS * errors, 1)
         far_flow = (flows * share[:, :, None]).sum(1) + found[:, _GUESSES:]  # (N, 2, H/8, W/8)
         moved = move(pictures[far], far_flow)  # (N, 3, H, W)
         x = self.features_4(channels_last(features_4)) + F.pixel_shuffle(self.up_4(x), 2)  # (N, C4, H/4, W/4)
         x = x + self.pictures_4(_compare(frames.to(x.dtype), moved.to(x.dtype)))
-        x = self.out_4(act(self.blocks_4(act(x)))).float()  # (N, 64, H/4, W/4)
-        gate = blocks_to_pixels(x[:, 48:])  # (N, 1, H, W)
+        x = self.out_4(act(self.blocks_4(act(x))))  # (N, 64, H/4, W/4)
+        gate = blocks_to_pixels(x[:, 48:]).float()  # (N, 1, H, W)
         return frames.lerp(moved, gate).add_(blocks_to_pixels(x[:, :48]))
 
     @torch.no_grad()
