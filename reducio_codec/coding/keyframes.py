@@ -203,8 +203,10 @@ def _last_picture(clips: Sequence[FrameClip], before: NDArray[np.uint8] | None) 
 
 def _still_change(frames: NDArray[np.uint8], before: NDArray[np.uint8], *, costs: Costs) -> float | None:
     """Mean squared change of a clip from ``before``; None where some of it changes so that it is seen."""
-    points = frames[:, ::2, ::2].astype(np.int16)
-    squares = np.square(points - before[::2, ::2].astype(np.int16), dtype=np.int32).mean(3)  # (n, H/2, W/2)
+    shown = before[::2, ::2].astype(np.int16)
+    squares = np.empty((len(frames), *shown.shape[:2]))  # (n, H/2, W/2)
+    for square, frame in zip(squares, frames, strict=True):  # one by one, as four arrays lie between
+        np.square(frame[::2, ::2].astype(np.int16) - shown, dtype=np.int32).mean(2, out=square)
     rows, columns = (np.arange(0, length, _BLOCK) for length in squares.shape[1:])
     sums = np.add.reduceat(np.add.reduceat(squares, rows, axis=1), columns, axis=2)
     heights, widths = (
@@ -224,8 +226,9 @@ def unexplained(frames: NDArray[np.uint8]) -> list[float]:
     if not numbers:
         return []
     factor = max(2, min(frames.shape[1:3]) // _SHORT_SIDE)
-    taken = torch.from_numpy(frames[[middle, *numbers]]).permute(0, 3, 1, 2).float() / 127.5 - 1
-    small = F.avg_pool2d(taken, min(factor, *taken.shape[2:]))
+    taken = (torch.from_numpy(frames[number : number + 1]).permute(0, 3, 1, 2) for number in (middle, *numbers))
+    # one by one, as floats take four times the memory
+    small = torch.cat([F.avg_pool2d(x.float() / 127.5 - 1, min(factor, *x.shape[2:])) for x in taken])
     height, width = small.shape[2:]
     padding = (0, -width % 32, 0, -height % 32)
     small = F.pad(small, padding, mode="replicate")

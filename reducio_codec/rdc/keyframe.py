@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -63,9 +63,9 @@ def encode_keyframes(pictures: Sequence[Picture], *, codec: str = "avif", qualit
     for rgb in pictures:
         if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or not rgb.size:
             raise InputError(f"a key frame is {rgb.dtype} {rgb.shape}; allowed: uint8 (H, W, 3)")
-    picture, *more = (Image.fromarray(rgb) for rgb in pictures)
+    picture = Image.fromarray(pictures[0]) if len(pictures) == 1 else _as_frames(pictures)
     height, width, _ = pictures[0].shape
-    sequence: dict[str, Any] = {"save_all": True, "append_images": more, "duration": 1000} if more else {}
+    sequence: dict[str, Any] = {"save_all": True, "duration": 1000} if len(pictures) > 1 else {}
     out = io.BytesIO()
     try:
         if codec == "avif":
@@ -81,6 +81,21 @@ def encode_keyframes(pictures: Sequence[Picture], *, codec: str = "avif", qualit
     except (OSError, ValueError) as error:
         raise InputError(f"a key frame of {width}x{height} can't be written as {codec}: {error}") from error
     return [out.getvalue()]
+
+
+def _as_frames(pictures: Sequence[Picture]) -> Image.Image:
+    """Pictures of one size as the frames of one image, as Pillow reads those of a file: of its own kind, with a third more
+    bytes, only one is in memory."""
+    height, width, _ = pictures[0].shape
+    image: Any = Image.new("RGB", (width, height))
+
+    def seek(place: int) -> None:
+        if not 0 <= place < len(pictures):
+            raise EOFError
+        image.frombytes(np.ascontiguousarray(pictures[place]))
+
+    image.n_frames, image.is_animated, image.seek = len(pictures), True, seek
+    return cast(Image.Image, image)
 
 
 class PictureDecoder:

@@ -1,14 +1,18 @@
 """Key frames of every codec, and bytes that aren't pictures."""
 
 import contextlib
+import io
 import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from reducio_codec.errors import FormatError, InputError
+from reducio_codec.rdc.av1 import split_avif
 from reducio_codec.rdc.keyframe import (
     KEYFRAME_CODECS,
+    SPEED,
     PictureDecoder,
     code_keyframes,
     decode_keyframe,
@@ -137,3 +141,12 @@ def test_pictures_of_other_formats_stand_alone() -> None:
     pictures = [picture(8, 8)] * 2
     assert encode_keyframes(pictures, codec="webp") == [encode_keyframe(one, codec="webp") for one in pictures]
     assert encode_keyframes([], codec="webp") == encode_keyframes([]) == []
+
+
+def test_a_sequence_is_what_pillow_makes_of_its_pictures_one_by_one() -> None:
+    pictures = list(moving_video(5, 48, 64))
+    out = io.BytesIO()
+    first, *more = map(Image.fromarray, pictures)
+    options = {"quality": 50, "subsampling": "4:4:4", "speed": SPEED, "duration": 1000}
+    first.save(out, "AVIF", save_all=True, append_images=more, **options)
+    assert encode_keyframes(pictures) == split_avif(out.getvalue())
