@@ -1,7 +1,12 @@
 """``python -m bench run commands``: whole commands, from the start of the process to its end, beside the bare calls.
 
 A video of each size is made, encoded and decoded by ``reducio-codec`` in processes of their own, and by the calls below the
-command in this one, in turns; what the process alone and its imports take has rows of its own.
+command in this one, in turns; what the process alone and its imports take has rows of its own, and what a process takes
+beyond ``import torch`` is this package's own memory.
+
+The video is 16 frames to and fro, which by content become key frames nearly all: then pictures are coded and hardly anything
+else. So its files have one key frame a clip (``--keyframes 1``), and all frames but those are the network's; what is done by
+default, by content, has rows of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -27,9 +33,10 @@ from bench.machine import describe
 from bench.speed.coders import Repeated, clip_at
 from bench.speed.points import FRAME_RATE
 from reducio_codec.codec import ReducioCodec
+from reducio_codec.coding.options import EncodeKeywords
 from reducio_codec.io.writer import VideoWriter
 
-PROTOCOL = "commands/1"
+PROTOCOL = "commands/2"
 
 STARTS = {
     "python": ("-c", ""),
@@ -39,6 +46,9 @@ STARTS = {
     "reducio-codec decode --help": ("-m", "reducio_codec", "decode", "--help"),
 }
 """What a process takes before it does anything: arguments of Python."""
+
+_OTHERS = "import torch"
+"""The one of them whose memory isn't ours: nearly all of it are torch's libraries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,49 +99,61 @@ def measure(
 ) -> dict[str, Any]:
     """All rows, medians of the rounds."""
     rows: list[dict[str, Any]] = []
-    for name, arguments in STARTS.items():
-        rows.append(_row(name, [spend(arguments) for _ in range(config.rounds)]))
+    starts = {name: [spend(arguments) for _ in range(config.rounds)] for name, arguments in STARTS.items()}
+    others = min(item.peak_bytes for item in starts[_OTHERS])
+    for name, spent in starts.items():
+        rows.append(_row(name, spent, others=others))
         console.print(_text(rows[-1]), markup=False)
     codec = ReducioCodec.from_pretrained(config.model, dtype="auto")
     for size in config.sizes:
         with TemporaryDirectory() as folder:
-            for row in _at_size(config, size, Path(folder), codec=codec, spend=spend):
+            for row in _at_size(config, size, Path(folder), codec=codec, others=others, spend=spend):
                 rows.append(row)
                 console.print(_text(row), markup=False)
     return {"protocol": PROTOCOL, "config": asdict(config), "machine": describe(), "rows": rows}
 
 
 def _at_size(
-    config: CommandConfig, size: str, folder: Path, *, codec: ReducioCodec, spend: Callable[[Sequence[str]], Spent]
+    config: CommandConfig,
+    size: str,
+    folder: Path,
+    *,
+    codec: ReducioCodec,
+    others: int,
+    spend: Callable[[Sequence[str]], Spent],
 ) -> list[dict[str, Any]]:
     width, height = map(int, size.split("x"))
     frames = list(Repeated(clip_at(width, height), count=config.frames))
-    source, rdc, out = folder / "a.mp4", folder / "a.rdc", folder / "b.mp4"
+    source, out = folder / "a.mp4", folder / "b.mp4"
     with VideoWriter(
         source, width=width, height=height, time_base=Fraction(1, FRAME_RATE), rate=Fraction(FRAME_RATE)
     ) as writer:
         for number, frame in enumerate(frames):
             writer.write(frame, number)
-    codec.compress(frames, rdc, rate=FRAME_RATE)  # what the bare decoders read
 
-    def decode(decoder: str) -> Callable[[], object]:
-        def all_clips() -> None:
-            with codec.open_file(rdc) as video:
-                for clip in range(video.clips):
-                    video.decode_clip(clip, decoder=decoder)
+    def encode(options: EncodeKeywords, *, to: Path | None = None) -> object:
+        return codec.compress(frames, to or io.BytesIO(), rate=FRAME_RATE, **options)
 
-        return all_clips
+    def decode(rdc: Path, decoder: str) -> None:
+        with codec.open_file(rdc) as video:
+            for clip in range(video.clips):
+                video.decode_clip(clip, decoder=decoder)
 
-    module = ("-m", "reducio_codec")
-    pairs: dict[str, tuple[Callable[[], object], Sequence[str]]] = {
-        "encode": (
-            lambda: codec.compress(frames, io.BytesIO(), rate=FRAME_RATE),
-            (*module, "encode", str(source), "-o", str(folder / "c.rdc"), "-f", "-m", config.model),
-        )
-    }
-    for name in config.decoders:
-        command = (*module, "decode", str(rdc), "-o", str(out), "-f", "--decoder", name, "-m", config.model)
-        pairs[f"decode, {name}"] = decode(name), command
+    pairs: dict[str, tuple[Callable[[], object], Sequence[str]]] = {}
+    module, model = ("-m", "reducio_codec"), ("-f", "-m", config.model)
+    one: EncodeKeywords = {"keyframes": 1}
+    kinds: tuple[tuple[str, EncodeKeywords, tuple[str, ...], tuple[str, ...]], ...] = (
+        ("", one, ("--keyframes", "1"), config.decoders),
+        (" by content", {}, (), config.decoders[:1]),
+    )
+    for kind, options, given, decoders in kinds:
+        rdc = folder / f"a{kind}.rdc"
+        encode(options, to=rdc)  # what is decoded
+        made = (*module, "encode", str(source), "-o", str(folder / "c.rdc"), *given, *model)
+        pairs[f"encode{kind}"] = partial(encode, options), made
+        for name in decoders:
+            shown = (*module, "decode", str(rdc), "-o", str(out), "--decoder", name, *model)
+            pairs[f"decode{kind}, {name}"] = partial(decode, rdc, name), shown
     rows = []
     for name, (call, command) in pairs.items():
         bare, whole = [], []
@@ -140,30 +162,36 @@ def _at_size(
             call()
             bare.append(time.perf_counter() - began)
             whole.append(spend(command))
-        rows.append(_row(f"{size} {name}", whole, frames=config.frames, bare=bare))
+        rows.append(_row(f"{size} {name}", whole, others=others, frames=config.frames, bare=bare))
     return rows
 
 
-def _row(name: str, spent: Sequence[Spent], *, frames: int = 0, bare: Sequence[float] = ()) -> dict[str, Any]:
+def _row(
+    name: str, spent: Sequence[Spent], *, others: int, frames: int = 0, bare: Sequence[float] = ()
+) -> dict[str, Any]:
+    peak = max(item.peak_bytes for item in spent)
     return {
         "name": name,
         "frames": frames,
         "seconds": median(item.seconds for item in spent),
-        "peak_bytes": max(item.peak_bytes for item in spent),
+        "peak_bytes": peak,
+        "own_bytes": max(0, peak - others),
         "bare_seconds": median(bare) if bare else None,
     }
 
 
 def cells(row: dict[str, Any]) -> list[str]:
-    """A row of the table: seconds and peak memory of the process, frames a second of it and of the bare calls, their ratio."""
-    name, seconds, memory = row["name"], f"{row['seconds']:.2f}", f"{row['peak_bytes'] / 1e6:.0f} MB"
+    """A row of the table: seconds and peak memory of the process, what of it lies above ``import torch``, frames a second of it
+    and of the bare calls, their ratio."""
+    memory, own = (f"{row[key] / 1e6:.0f} MB" for key in ("peak_bytes", "own_bytes"))
+    shown = [row["name"], f"{row['seconds']:.2f}", memory, own]
     if row["bare_seconds"] is None:
-        return [name, seconds, memory, "", "", ""]
+        return [*shown, "", "", ""]
     whole, bare = row["frames"] / row["seconds"], row["frames"] / row["bare_seconds"]
-    return [name, seconds, memory, f"{whole:.1f}", f"{bare:.1f}", f"{whole / bare:.0%}"]
+    return [*shown, f"{whole:.1f}", f"{bare:.1f}", f"{whole / bare:.0%}"]
 
 
-HEAD = ("", "seconds", "peak memory", "frames/s", "bare calls", "share")
+HEAD = ("", "seconds", "peak memory", "above torch", "frames/s", "bare calls", "share")
 
 
 def _text(row: dict[str, Any]) -> str:

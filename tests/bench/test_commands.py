@@ -9,6 +9,7 @@ import pytest
 
 from bench.commands import STARTS, CommandConfig, Spent, cells, measure, spent_by
 from reducio_codec.cli import main
+from reducio_codec.codec import ReducioCodec
 from tests.bench.fakes import quiet
 
 
@@ -23,6 +24,7 @@ def test_a_process_is_timed_and_weighed() -> None:
 
 def test_every_row_is_there_and_both_ways_do_the_same() -> None:
     ran: list[Sequence[str]] = []
+    counted: list[int] = []  # clips of the decoded files that the network has a part in
 
     def spend(arguments: Sequence[str]) -> Spent:
         ran.append(arguments)
@@ -31,11 +33,18 @@ def test_every_row_is_there_and_both_ways_do_the_same() -> None:
                 main(list(arguments[2:]))
             assert end.value.code in (0, None)
             assert Path(arguments[arguments.index("-o") + 1]).stat().st_size
-        return Spent(seconds=2.0, peak_bytes=500_000_000)
+        if "decode" in arguments and "-o" in arguments:
+            with ReducioCodec.from_pretrained("reducio-test").open_file(arguments[3]) as video:
+                inside = [len(video.record(clip).references) for clip in range(video.clips)]
+            counted.append(sum(0 < count < 16 for count in inside))
+        return Spent(seconds=2.0, peak_bytes=100_000_000 if "import torch" in arguments else 500_000_000)
 
     config = CommandConfig(sizes=("64x48",), seconds=1, rounds=1, model="reducio-test", decoders=("linear",))
     data = measure(config, console=quiet(), spend=spend)
     names = [row["name"] for row in data["rows"]]
-    assert names == [*STARTS, "64x48 encode", "64x48 decode, linear"] and len(ran) == len(names)
-    assert cells({**data["rows"][-1], "bare_seconds": 1.0})[1:] == ["2.00", "500 MB", "8.0", "16.0", "50%"]
-    assert cells(data["rows"][0])[3:] == ["", "", ""]
+    ours = [name.format(kind) for kind in ("", " by content") for name in ("64x48 encode{}", "64x48 decode{}, linear")]
+    assert names == [*STARTS, *ours] and len(ran) == len(names)
+    assert cells({**data["rows"][-1], "bare_seconds": 1.0})[1:] == ["2.00", "500 MB", "400 MB", "8.0", "16.0", "50%"]
+    by_name = {row["name"]: cells(row)[1:] for row in data["rows"]}
+    assert by_name["import torch"] == ["2.00", "100 MB", "0 MB", "", "", ""]
+    assert counted == [1, 0]

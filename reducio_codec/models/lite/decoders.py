@@ -130,8 +130,9 @@ class AlignedDecoder(nn.Module):
         moved_8 = warp_features(still_8, flow / 8)
         x = upsample(features, 2)  # (B*16, C16, H/8, W/8)
         x = self.in_8(joined(x, moved_8, still_8, flow / 8))  # (B*16, C8, H/8, W/8)
+        small = pictures if between is None else F.avg_pool2d(pictures, 4)  # (B*R, 3, H/4, W/4)
         if between is not None and not idle(self.between_8):
-            evidence = self.between_8(_evidence(pictures, flow, plan=plan, between=between).to(x.dtype))
+            evidence = self.between_8(_evidence(small, flow, plan=plan, between=between).to(x.dtype))
             x = x.index_add(0, plan.between, evidence.to(x.dtype))
         if self.around_8 is not None:
             x = self.around_8(x, moved_8)
@@ -146,7 +147,7 @@ class AlignedDecoder(nn.Module):
             if between is None or not own.numel():
                 return frames
             parts = (x[own] for x in (frames, found.flow, found.features_8, features_4))
-            second = self.second(*parts, pictures=pictures, far=plan.far[here], between=between.of(here))
+            second = self.second(*parts, pictures=pictures, small=small, far=plan.far[here], between=between.of(here))
             return frames.index_copy_(0, own, second)
 
         return by_frames(shown, flow)
@@ -173,9 +174,8 @@ _EVIDENCE = 2 + 1 + 1 + 1
 
 
 @torch.no_grad()
-def _evidence(pictures: Tensor, flow: Tensor, *, plan: Plan, between: Between) -> Tensor:
+def _evidence(small: Tensor, flow: Tensor, *, plan: Plan, between: Between) -> Tensor:
     """(N, 5, H/8, W/8): the straight motion against the latent's, how well the references agree by each, and the time."""
-    small = F.avg_pool2d(pictures, 4)  # (B*R, 3, H/4, W/4)
     near, own = plan.near[plan.between], flow[plan.between]
     chained = own + warp(between.ahead, own / 8)
     by_latent = disagreement(moved_small(small, near, own), moved_small(small, plan.far, chained))

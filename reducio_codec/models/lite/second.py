@@ -54,6 +54,7 @@ class SecondReference(nn.Module):
         features_4: Tensor,
         *,
         pictures: Tensor,
+        small: Tensor,
         far: Tensor,
         between: Between,
     ) -> Tensor:
@@ -61,10 +62,10 @@ class SecondReference(nn.Module):
 
         Args:
             frames, flow, features_8, features_4: (N, ...) what the near reference made of them, and how.
-            pictures: (B*R, 3, H, W), the references.
+            pictures, small: (B*R, 3, H, W), the references, and (B*R, 3, H/4, W/4).
             far: (N,), which of them is a frame's far one.
         """
-        flows, errors = self._guess(frames, flow, pictures, far=far, between=between)
+        flows, errors = self._guess(frames, flow, small, far=far, between=between)
         time = between.time.expand(-1, 1, *flow.shape[-2:])
         mismatch = warp(between.mismatch, flow / FLOW_STRIDE)
         known = joined(features_8, flows.flatten(1, 2) / 8, flow / 8, errors, mismatch, time)
@@ -81,13 +82,13 @@ class SecondReference(nn.Module):
 
     @torch.no_grad()
     def _guess(
-        self, frames: Tensor, flow: Tensor, pictures: Tensor, *, far: Tensor, between: Between
+        self, frames: Tensor, flow: Tensor, small: Tensor, *, far: Tensor, between: Between
     ) -> tuple[Tensor, Tensor]:
         """Flows (N, 2, 2, H/8, W/8) to the far reference, and how far each misses the frame, (N, 2, H/8, W/8)."""
         with exact(frames.device):
             chained = flow + warp(between.ahead, flow / FLOW_STRIDE)
             flows = (chained, between.straight_far)
-            small, shown = F.avg_pool2d(pictures, 4), F.avg_pool2d(frames, 4)
+            shown = F.avg_pool2d(frames, 4)
             errors = [disagreement(moved_small(small, far, guess), shown) for guess in flows]
             return torch.stack(flows, 1), torch.cat(errors, 1)
 
