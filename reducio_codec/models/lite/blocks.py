@@ -18,9 +18,6 @@ from reducio_codec.config import CLIP_LENGTH, LiteConfig
 SLOTS = CLIP_LENGTH // LiteConfig.temporal_compression_ratio
 """Time positions of a latent; each stands for four frames."""
 
-_TOGETHER = 4
-"""Frames whose whole pictures, and features at a quarter of their size, are in memory together; more of them aren't faster."""
-
 
 def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
@@ -49,18 +46,18 @@ def runs_now(x: Tensor) -> bool:
     return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
-def by_frames(part: Callable[[slice], Tensor], x: Tensor) -> Tensor:
-    """What ``part`` makes of the frames of ``x`` (N, ...), each by itself: (N, ...). Where it ``runs_now`` of a few at a time,
+def by_frames(part: Callable[[slice], Tensor], x: Tensor, *, most: int) -> Tensor:
+    """What ``part`` makes of the frames of ``x`` (N, ...), each by itself: (N, ...). Where it ``runs_now`` of ``most`` at a time,
     so that memory holds the steps between for those alone; elsewhere of all at once, ``slice(None)``."""
     count = len(x)
-    if not runs_now(x) or count <= _TOGETHER:
+    if not runs_now(x) or count <= most:
         return part(slice(None))
-    first = part(slice(0, _TOGETHER))
+    first = part(slice(0, most))
     whole = first.new_empty((count, *first.shape[1:]))
-    whole[:_TOGETHER] = first
+    whole[:most] = first
     del first
-    for start in range(_TOGETHER, count, _TOGETHER):
-        some = slice(start, min(start + _TOGETHER, count))
+    for start in range(most, count, most):
+        some = slice(start, min(start + most, count))
         whole[some] = part(some)
     return whole
 

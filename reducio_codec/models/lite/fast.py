@@ -61,4 +61,4 @@ class FastDecoder(nn.Module):
             y = self.out_4(act(self.blocks_4(act(y))))  # (n, 48, H/4, W/4)
             return frames.add_(blocks_to_pixels(y + spread(residual.to(y.dtype))))
 
-        return by_frames(shown, x)
+        return by_frames(shown, x, most=4)
