@@ -194,6 +194,20 @@ def cells(row: dict[str, Any]) -> list[str]:
 HEAD = ("", "seconds", "peak memory", "above torch", "frames/s", "bare calls", "share")
 
 
+def table(data: dict[str, Any]) -> list[list[str]]:
+    """A row a command."""
+    return [list(HEAD), *(cells(row) for row in data["rows"])]
+
+
+def words(data: dict[str, Any]) -> str:
+    """What was measured."""
+    config, machine = data["config"], data["machine"]
+    return (
+        f"Whole commands on {machine['cpu']}, {machine['cores']} cores: {config['seconds']} s of {FRAME_RATE} frames a second, "
+        f"medians of {config['rounds']}."
+    )
+
+
 def _text(row: dict[str, Any]) -> str:
     return "  ".join(part for part in cells(row) if part)
 
@@ -214,9 +228,9 @@ def commands(sizes: str, seconds: int, decoders: str, rounds: int, results: Path
     )
     data = measure(config, console=Console(stderr=True))
     write_json(results / "commands.json", data)
-    table = Table()
+    shown = Table()
     for head in HEAD:
-        table.add_column(head, justify="right" if head else "left")
+        shown.add_column(head, justify="right" if head else "left")
     for row in data["rows"]:
-        table.add_row(*cells(row))
-    Console().print(table)
+        shown.add_row(*cells(row))
+    Console().print(shown)

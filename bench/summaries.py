@@ -7,6 +7,9 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from bench.commands import PROTOCOL as COMMANDS
+from bench.commands import table as commands_table
+from bench.commands import words as commands_words
 from bench.cuts import PROTOCOL as CUTS
 from bench.cuts import table as cuts_table
 from bench.cuts import words as cuts_words
@@ -63,6 +66,8 @@ def summary(path: Path) -> tuple[str, list[Rows]]:
             return _bounds_words(data), [bounds(data)]
         if data.get("protocol") == OVER_TIME:
             return over_time_words(data), [over_time_table(data)]
+        if data.get("protocol") == COMMANDS:
+            return commands_words(data), [commands_table(data)]
         if data.get("protocol") == CUTS:
             return cuts_words(data), [cuts_table(data)]
         if data.get("protocol") == TRIALS:
@@ -75,7 +80,7 @@ def summary(path: Path) -> tuple[str, list[Rows]]:
             return generated_words(data), [generated_table(data)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is damaged: {type(error).__name__} {error}") from error
-    known = ", ".join(("speed/1", SWEEPS, GENERATION, SPARSE, ROUNDTRIPS, BOUNDS, OVER_TIME, CUTS, TRIALS))
+    known = ", ".join(("speed/1", SWEEPS, GENERATION, SPARSE, ROUNDTRIPS, BOUNDS, OVER_TIME, COMMANDS, CUTS, TRIALS))
     known += ", or quality by an evaluate of train or generate"
     raise InputError(f"{path} is of protocol {data.get('protocol')}; known here: {known}")
 

@@ -3,8 +3,8 @@
     pip install 'reducio-codec[generate]'
     python examples/picture_to_video.py photo.jpg other.jpg --out made --decoder sharp
 
-Each picture becomes a second of video around it, photo.mp4. The generator is small and briefly trained: it moves, and that is
-about all. `--model runs/dit` takes one that you have trained.
+Each picture becomes a second of video around it, photo.mp4. The generator is small and briefly trained: it moves what
+is there. `--model runs/dit` takes one that you have trained.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, default=Path("made"), help="a folder")
-    parser.add_argument("--model", default="reducio-dit-lite-4step", help="name or folder of the generator")
+    parser.add_argument("--model", default="reducio-dit-small", help="name or folder of the generator")
     parser.add_argument("--decoder", help="of its codec; by default its choice")
     parser.add_argument("--seconds", type=float, default=1.0, help="more than one is made clip after clip")
     parser.add_argument("--height", type=int, help="of the video; with --width, or neither")

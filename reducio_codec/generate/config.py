@@ -8,6 +8,9 @@ from typing import ClassVar, Literal, get_args
 from reducio_codec.config import CLIP_LENGTH, MAX_DEPTH, PIXEL_MULTIPLE, JsonConfig
 from reducio_codec.errors import InputError
 
+LEAST_MOTION, MOST_MOTION = 0.0, 8.0
+"""Of ``motion``, over the median of the corpus: nearly no clip has more."""
+
 AttentionKind = Literal["joint", "factorised"]
 """Attention over all latent tokens, or over space and then over time (Tab. 13)."""
 
@@ -97,6 +100,8 @@ class DiTConfig(JsonConfig):
     """4: the grid of content tokens is divided into 4 interleaved ones that layers take in turn (Fig. 11)."""
     motion_unit: float = 0.0
     """Mean flow in pixels of clips that ``motion=1`` asks for; 0: the model takes neither motion nor camera."""
+    default_motion: float = 0.0
+    """``motion`` unless a user says otherwise; 0: whatever the picture makes likely."""
     goes_on: bool = False
     """Whether parts of a clip's latent can be given, as when it goes on after another."""
     objective: Objective = "noise"
@@ -201,6 +206,10 @@ class DiTConfig(JsonConfig):
             raise InputError(f"motion_unit is {self.motion_unit}; it must be a number of 0 or more")
         if not 0 <= self.control_dropout < 1:
             raise InputError(f"control_dropout is {self.control_dropout}; it must be in [0, 1)")
+        if not 0 <= self.default_motion <= MOST_MOTION:
+            raise InputError(f"default_motion is {self.default_motion}; it must be a number from 0 to {MOST_MOTION:g}")
+        if self.default_motion and not self.motion_unit:
+            raise InputError(f"default_motion is {self.default_motion}, but motion_unit is 0; it has no effect")
         if not self.motion_unit and self.control_dropout != DiTConfig.control_dropout:
             raise InputError(f"control_dropout is {self.control_dropout}, but motion_unit is 0; it has no effect")
 

@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reducio_codec.errors import InputError
-
-LEAST_MOTION, MOST_MOTION = 0.0, 8.0
-"""Over the median of the corpus: nearly no clip has more."""
+from reducio_codec.generate.config import LEAST_MOTION, MOST_MOTION
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,7 +102,7 @@ class ReducioDiTPipeline:
         """Load a transformer by name, folder or ``org/name``, and its codec.
 
         Args:
-            name_or_folder: a bundled name, by default ``"reducio-dit-lite-4step"``, a folder (``folder.save_dit``, or a
+            name_or_folder: a bundled name, by default ``"reducio-dit-small"``, a folder (``folder.save_dit``, or a
                 training run's), or ``org/name`` on the hub.
             codec: the codec's name or folder; by default the one that the transformer names.
             text_encoder: folder or ``org/name`` of a T5, for example ``google/flan-t5-xxl``.
@@ -218,7 +218,7 @@ class ReducioDiTPipeline:
             cache_blocks: so many of the transformer's middle blocks run at every second evaluation only; 0: off.
             sampler: ``"dpm++"``, ``"unipc"``, ``"ddim"``, or ``"euler"``, ``"heun"`` for flow matching models.
             decoder: one of the codec's, by default its choice.
-            motion: how much moves, 1 as much as in half of the clips that the model learned from. None: the model's choice.
+            motion: how much moves, 1 as much as in half of the clips that the model learned from. None: its ``default_motion``.
             camera: what the camera does, a name of ``controls.CAMERAS`` (``"zoom-in"``) or four numbers as ``controls.Camera``
                 has them. None: the model's choice. Both are for models that were trained with them.
             match_motion: let a clip that goes on after another move as that one did.

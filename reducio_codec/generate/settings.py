@@ -108,7 +108,7 @@ def read_settings(
         guidance_of=config.check_guidance_of(guidance_of, guidance=guidance, text=text),
         cache_blocks=cache_blocks,
         decoder=decoder,
-        motion=None if motion is None else check_motion(motion),
+        motion=(config.default_motion or None) if motion is None else check_motion(motion),
         camera=None if camera is None else read_camera(camera),
         match_motion=match_motion,
         match_colour=match_colour,

@@ -23,6 +23,7 @@ from reducio_codec.generate.pipeline import ReducioDiTPipeline
 from reducio_codec.generate.train.validate import spread
 from reducio_codec.io.files import atomic_write
 from reducio_codec.io.strips import clip_strip
+from reducio_codec.weights.zoo import DEFAULT_GENERATOR
 
 
 def find_pictures(sources: Sequence[Path]) -> list[Path]:
@@ -59,7 +60,7 @@ def rows(
 @click.command(cls=OneLineErrors)
 @click.argument("pictures", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="PNG to write.")
-@click.option("-m", "--model", default="reducio-dit-lite-4step", show_default=True, help="Name or folder.")
+@click.option("-m", "--model", default=DEFAULT_GENERATOR, show_default=True, help="Name or folder.")
 @click.option("--codec", help="Name or folder of the codec.  [default: the one that the transformer names]")
 @click.option("--count", type=click.IntRange(1), default=16, show_default=True, help="Pictures, evenly spread.")
 @click.option("--side", type=click.IntRange(32), default=256, show_default=True, help="Of the clips in pixels.")

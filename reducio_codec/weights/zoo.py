@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 BUNDLED = Path(__file__).resolve().parent / "bundled"
 
-DEFAULT_GENERATOR = "reducio-dit-lite-4step"
+DEFAULT_GENERATOR = "reducio-dit-small"
 """What ``generate`` and its pipeline take where none is named."""
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -71,10 +71,10 @@ _ENTRIES = (
     ),
     ModelEntry(
         name=DEFAULT_GENERATOR,
-        summary="picture to video on reducio-lite's latents in 4 steps, small and briefly trained: it moves (extra [generate])",
+        summary="picture to video on reducio-lite's latents in 4 steps; motion and camera can be asked for (extra [generate])",
         licence="MIT",
         paper="https://arxiv.org/abs/2411.13552",
-        sha256="09bb757ac3af37f30c62c0023ee156b1e3e46c2e223d36d8786ba19fc505e102",
+        sha256="fe1225f526a6ae198c0cca0231982376ba77b389967d56cc66033b2f989ed0f1",
         kind="generator",
     ),
 )

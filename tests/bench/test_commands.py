@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.commands import STARTS, CommandConfig, Spent, cells, measure, spent_by
+from bench.commands import HEAD, STARTS, CommandConfig, Spent, cells, measure, spent_by
+from bench.json_files import write_json
+from bench.summaries import summary
 from reducio_codec.cli import main
 from reducio_codec.codec import ReducioCodec
 from tests.bench.fakes import quiet
@@ -22,7 +24,7 @@ def test_a_process_is_timed_and_weighed() -> None:
         spent_by(("-c", "raise SystemExit('no such thing')"))
 
 
-def test_every_row_is_there_and_both_ways_do_the_same() -> None:
+def test_every_row_is_there_and_both_ways_do_the_same(tmp_path: Path) -> None:
     ran: list[Sequence[str]] = []
     counted: list[int] = []  # clips of the decoded files that the network has a part in
 
@@ -48,3 +50,6 @@ def test_every_row_is_there_and_both_ways_do_the_same() -> None:
     by_name = {row["name"]: cells(row)[1:] for row in data["rows"]}
     assert by_name["import torch"] == ["2.00", "100 MB", "0 MB", "", "", ""]
     assert counted == [1, 0]
+    write_json(tmp_path / "commands.json", data)
+    said, (rows,) = summary(tmp_path / "commands.json")
+    assert "medians of 1" in said and rows[0] == list(HEAD) and len(rows) == 1 + len(names)

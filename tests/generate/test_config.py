@@ -91,6 +91,8 @@ def test_json_both_ways(name: str) -> None:
         ({"control_dropout": 0.1}, "control_dropout is 0.1, but motion_unit is 0; it has no effect"),
         ({"default_steps": 0}, "default_steps is 0"),
         ({"default_guidance": -1.0}, "default_guidance is -1.0"),
+        ({"default_motion": 9.0, "motion_unit": 5.0}, "default_motion is 9.0; it must be a number from 0 to 8"),
+        ({"default_motion": 1.0, "motion_unit": 0.0}, "default_motion is 1.0, but motion_unit is 0"),
         ({"shift": 3.0}, "shift is 3.0; it must be 1 unless objective is 'flow'"),
         ({"channel_gain": (1.0,)}, "channel_gain has 1 numbers; it must be empty, or have 16"),
         ({"channel_gain": ("1",) * 16}, "channel_gain has '1'; it must be numbers"),

@@ -208,3 +208,12 @@ def test_a_shift_takes_more_steps_where_there_is_noise() -> None:
         assert shifted[0] == plain[0] == 1 and shifted[-1] == plain[-1] == 0
         assert all(a > b for a, b in zip(shifted[1:-1], plain[1:-1], strict=True))
     assert make_scheduler("euler", steps=4, shift=3.0).sigmas.tolist() == pytest.approx([1, 0.9, 0.75, 0.5, 0])
+
+
+def test_what_moves_where_nothing_is_asked_for_is_the_models(dit_folder: SaveDit, codec: ReducioCodec) -> None:
+    found = []
+    for default in (0.0, 0.5):
+        folder = dit_folder(f"default{default}", motion_unit=5.0, default_motion=default)
+        pipe = ReducioDiTPipeline(load_dit(folder), codec)
+        found.append((pipe.check().motion, pipe.check(motion=2).motion))
+    assert found == [(None, 2), (0.5, 2)]

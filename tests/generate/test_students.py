@@ -255,9 +255,10 @@ def test_teachers_that_are_refused(
         assert words in str(caught.value), str(caught.value)
         assert not (tmp_path / "run").exists()
 
-    refused(tmp_path / "none", "none', which isn't there or is no folder; bundled: 'reducio-dit-lite-4step'")
+    refused(tmp_path / "none", "none', which isn't there or is no folder; bundled: 'reducio-dit-small'")
     refused("reducio-lite", "'reducio-lite', which isn't there or is no folder")
-    refused("reducio-dit-lite-4step", "/reducio-dit-lite-4step' is itself a student, distilled for 4 steps")
+    other = make_teacher(tmp_path / "other", latent_space=space, distilled_steps=4)
+    refused(other, "/other' is itself a student, distilled for 4 steps")
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "which has neither config.json nor model/config.json")
     refused(codec_folder, "architecture is a codec (lite); a transformer's is", WeightsError)
@@ -326,14 +327,14 @@ def test_a_student_needs_a_teacher(recipe: Make, shards: Path, tmp_path: Path) -
         recipe(loss={"teacher_batches": 3})
 
 
-def test_the_bundled_student_makes_a_clip_in_four_evaluations() -> None:
+def test_the_bundled_generator_makes_a_clip_in_as_many_evaluations_as_it_says() -> None:
     pipe = ReducioDiTPipeline.from_pretrained()
-    assert pipe.config.distilled_steps == 4
+    assert not pipe.config.distilled_steps and pipe.config.default_guidance == 1
     batches: list[int] = []
     with pipe._model.use() as model:
         model.register_forward_hook(lambda _module, inputs, _out: batches.append(len(inputs[0])))
     video = pipe(image=PICTURE, seed=0)
-    assert batches == [1] * 4
+    assert batches == [1] * pipe.config.default_steps
     assert np.array_equal(video[7], PICTURE) and not np.array_equal(video[15], PICTURE)
 
 

@@ -59,8 +59,8 @@ def test_one_line_for_what_is_wrong(
     [
         (["--out", "tiny.toml"], 2, "tiny.toml is a file; --out must be a folder, a new one or"),
         (["--weights", "notes"], 2, "'notes', which has neither config.json nor model/config.json"),
-        (["--weights", "nosuch"], 2, "'nosuch', which isn't there or is no folder; bundled: 'reducio-dit-lite-4step'"),
-        (["--weights", "reducio-dit-lite-4step"], 2, "the shards hold those of"),
+        (["--weights", "nosuch"], 2, "'nosuch', which isn't there or is no folder; bundled: 'reducio-dit-small'"),
+        (["--weights", "reducio-dit-small"], 2, "the shards hold those of"),
         (["--val", "notes"], 2, "notes has no shards.json"),
         (["--out", "notes"], 2, "isn't empty and holds no run"),
         (["--out", "notes", "--profile"], 2, "needs a new --out; notes exists"),

@@ -83,7 +83,7 @@ def test_numbers_that_no_model_has(architecture: str, values: dict[str, Any], tm
 
 @pytest.mark.parametrize("values", [{"depth": 1 << 31}, {"width": 1 << 60}, {"heads": 2.0}, {"depth": "2"}], ids=str)
 def test_numbers_that_no_transformer_has(values: dict[str, Any], tmp_path: Path) -> None:
-    assert read_config(BUNDLED / "reducio-dit-lite-4step").depth
+    assert read_config(BUNDLED / "reducio-dit-small").depth
     place = folder(tmp_path, config=json.dumps({"architecture": DiTConfig.architecture, "format": 1, **values}))
     with pytest.raises(WeightsError):
         read_config(place)

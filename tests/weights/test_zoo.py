@@ -60,7 +60,7 @@ def test_unknown_name_lists_the_bundled_ones() -> None:
 
 def test_a_generator_is_no_codec() -> None:
     with pytest.raises(WeightsError, match="a generator's transformer, not a codec"):
-        zoo.load_pretrained("reducio-dit-lite-4step")
+        zoo.load_pretrained("reducio-dit-small")
 
 
 def test_models_are_called_after_what_is_around_them(tmp_path: Path) -> None:

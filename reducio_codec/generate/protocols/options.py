@@ -11,6 +11,7 @@ import click
 
 from reducio_codec.config import DTYPES
 from reducio_codec.metrics.fvd import I3D_SHA256
+from reducio_codec.weights.zoo import DEFAULT_GENERATOR
 
 _SIZE = re.compile(r"([1-9]\d*)x([1-9]\d*)")
 
@@ -28,9 +29,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 _GENERATION = (
-    click.option(
-        "-m", "--model", default="reducio-dit-lite-4step", show_default=True, help="Transformer, name or folder."
-    ),
+    click.option("-m", "--model", default=DEFAULT_GENERATOR, show_default=True, help="Transformer, name or folder."),
     click.option("--codec", help="Name or folder.  [default: the one that the transformer names]"),
     click.option("--text-encoder", metavar="FOLDER|NAME", help="T5 for models that take text."),
     click.option("--image-encoder", metavar="FOLDER|NAME", help="OpenCLIP model for models that take semantic tokens."),
