@@ -142,7 +142,8 @@ def blend_tiles(tiles: Iterable[Tensor], plan: TilePlan) -> Iterator[Piece]:
             tile = next(source)
             weight = (row_weight[:, None] * column_weight).to(tile.device)  # (tile height, tile width)
             values = tile.float()
-            values = values * weight if values.requires_grad else values.mul_(weight)
+            kept = values.requires_grad or 0 in values.stride()  # an expanded tensor can't be written to
+            values = values * weight if kept else values.mul_(weight)
             known = 0 if begun is None else begun.shape[-1]
             if begun is not None:
                 values[..., :known] += begun
