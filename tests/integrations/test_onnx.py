@@ -31,6 +31,8 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is in the e
 SIZES = ((64, 96), (128, 64))
 ONE, MANY, BESIDE, NEIGHBOURS = (7,), (3, 11, 15), (-2, 18), (-9, 7, 23)
 
+pytestmark = pytest.mark.timeout(900)  # to export takes a minute of an idle machine, several of a busy one
+
 
 def rounded(model: CodecModel) -> CodecModel:
     """The model with its weights as the graphs store them."""
