@@ -39,13 +39,13 @@ def as_text(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
     with chromium() as opened:
         yield opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def run(browser: Any) -> Iterator[Run]:
     """Runs a program beside the page's modules: ``run(body, name=value, ...)`` gives what it returns.
 
