@@ -42,6 +42,9 @@ class Pipe:
         if callable(seekable) and seekable():
             self._begin = file.tell()
             self.seek = self._seek
+        # What is there, not the whole size: frames of a camera come when they are made, and a Ctrl-C is seen between two
+        # calls of the system; `read` waits for the rest without a look at it.
+        self._read = file.read1 if self.seek is None and isinstance(file, io.BufferedReader) else file.read
 
     def __str__(self) -> str:
         return stream_name(self._file)
@@ -49,7 +52,7 @@ class Pipe:
     def read(self, size: int) -> bytes:
         """Up to ``size`` bytes; none at the end."""
         try:
-            data = self._file.read(size)
+            data = self._read(size)
         except (KeyboardInterrupt, SystemExit) as stop:
             raise StoppedError from stop
         if not isinstance(data, bytes):

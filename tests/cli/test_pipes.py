@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
 import signal
 import subprocess
 import sys
+import termios
 import time
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,17 +99,35 @@ def test_a_pipe_that_breaks_within_a_frame_makes_no_file(rdc: Path, tmp_path: Pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.rdc", "clip.y4m"]
 
 
+def waits_for_more(process: subprocess.Popen[bytes]) -> bool:
+    """It has read all that was written, and has had the time to come back for more."""
+    left = array("i", [0])
+    fcntl.ioctl(process.stdin, termios.FIONREAD, left)  # type: ignore[arg-type]
+    if left[0] == 0:
+        time.sleep(0.5)
+    return left[0] == 0
+
+
+def ended(process: subprocess.Popen[bytes], *, seconds: float = 120) -> int:
+    """Its exit code; where it goes on instead, the failure says where it is."""
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        pytest.fail(f"still running:\n{process.stderr.read().decode()}")  # type: ignore[union-attr]
+
+
 def test_ctrl_c_while_waiting_for_frames(rdc: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "reducio_codec", "encode", "-", "-o", "x.rdc", *MODEL]
+    command = [sys.executable, "-X", "faulthandler", "-m", "reducio_codec", "encode", "-", "-o", "x.rdc", *MODEL]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, env=ENVIRONMENT, **pipes) as process:  # type: ignore[call-overload]
         process.stdin.write(Path("clip.y4m").read_bytes()[:-5])
         process.stdin.flush()
         deadline = time.monotonic() + 120
-        while not list(tmp_path.glob(".*.tmp")) and time.monotonic() < deadline:
+        while not (list(tmp_path.glob(".*.tmp")) and waits_for_more(process)) and time.monotonic() < deadline:
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        assert process.wait(120) == 130
+        assert ended(process) == 130
         assert process.stderr.read() == b"interrupted\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.rdc", "clip.y4m"]
 

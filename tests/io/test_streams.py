@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -191,6 +192,22 @@ def test_a_pipe_is_read_as_frames_are_asked_for() -> None:
         for _ in range(200):
             next(frames)
     assert pipe.given < first + 200 * 120_000
+
+
+def test_frames_of_a_pipe_come_as_soon_as_they_are_there(tmp_path: Path) -> None:
+    """As from a camera. Three frames are less than FFmpeg asks for at once; only the third says how long the second is shown."""
+    write(tmp_path / "a.y4m", np.zeros((4, 48, 64, 3), np.uint8))
+    content = (tmp_path / "a.y4m").read_bytes()
+    frame = 64 * 48 * 3 // 2 + len("FRAME\n")
+    theirs, ours = os.pipe()
+    with os.fdopen(theirs, "rb") as pipe, os.fdopen(ours, "wb", buffering=0) as camera:
+        camera.write(content[:-frame])
+        last = threading.Timer(60, camera.write, [content[-frame:]])  # a reader that waits for it fails, and ends
+        last.start()
+        with open_stream(pipe) as (_, frames):
+            assert [next(frames).pts, next(frames).pts] == [0, 1]
+            assert last.is_alive()
+            last.cancel()
 
 
 def test_uneven_times_are_told_and_rounded_ones_are_not(caplog: pytest.LogCaptureFixture) -> None:
