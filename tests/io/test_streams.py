@@ -202,7 +202,12 @@ def test_frames_of_a_pipe_come_as_soon_as_they_are_there(tmp_path: Path) -> None
     theirs, ours = os.pipe()
     with os.fdopen(theirs, "rb") as pipe, os.fdopen(ours, "wb", buffering=0) as camera:
         camera.write(content[:-frame])
-        last = threading.Timer(60, camera.write, [content[-frame:]])  # a reader that waits for it fails, and ends
+
+        def end() -> None:  # for a reader that waits for it, which fails
+            camera.write(content[-frame:])
+            camera.close()
+
+        last = threading.Timer(60, end)
         last.start()
         with open_stream(pipe) as (_, frames):
             assert [next(frames).pts, next(frames).pts] == [0, 1]
