@@ -8,11 +8,10 @@ network runs without numbers, at the size it was trained at, since its attention
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import click
 import torch
-from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench.markdown import markdown
 from reducio_codec.config import CLIP_LENGTH, ReducioConfig
@@ -30,22 +29,10 @@ def thousands(model: CodecModel, decoder: str, *, beside: bool, side: int, devic
     latent = torch.zeros(1, config.latent_channels, 4, side // 32, side // 32, device=device)
     places = (-9, 7, 23) if beside else (7,)
     items = [Reference(picture=picture, place=place, beside=place != 7) for place in places]
-    counter = FlopCounterMode(display=False, custom_mapping=_fused())
+    counter = FlopCounterMode(display=False)
     with torch.inference_mode(), counter:
         model.decode(latent, model.decoder(decoder).select(items), decoder=decoder)
     return float(counter.get_total_flops()) / 2 / 1000 / (CLIP_LENGTH * side * side)
-
-
-def _fused() -> dict[Any, Any]:
-    """How convolutions are counted that run in one with what follows them."""
-    operation = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
-    return {} if operation is None else {operation: _convolution}
-
-
-def _convolution(x: torch.Size, *others: Any, out_shape: torch.Size, **_: Any) -> int:
-    """Of (x, weight, bias, ...), or with what is added (x, added, weight, bias, ...)."""
-    weight = others[1] if isinstance(others[1], torch.Size) and len(others[1]) == len(x) else others[0]
-    return int(conv_flop_count(x, weight, out_shape))
 
 
 def rows() -> Iterator[tuple[str, str, str]]:

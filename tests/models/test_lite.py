@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.modules.module import register_module_forward_hook
+from torch.nn.utils import weight_norm
+from torch.utils.flop_counter import FlopCounterMode
 
 from reducio_codec.cli.roundtrip import EXAMPLE
 from reducio_codec.config import LiteConfig
@@ -385,6 +391,56 @@ def test_decoding_is_fused_and_training_is_not(monkeypatch: pytest.MonkeyPatch) 
     with torch.no_grad():
         block(x)
     assert len(calls) == 4  # asked and called, twice
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("change", ["hook", "hook before", "hook of all", "weight_norm", "another forward"])
+def test_what_was_put_on_a_convolution_is_called(change: str) -> None:
+    layer, x = blocks.conv(4, 4), torch.randn(2, 4, 8, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # weight_norm is an old one
+        handle = {
+            "hook": lambda: layer.register_forward_hook(lambda _module, _inputs, result: 2 * result),
+            "hook before": lambda: layer.register_forward_pre_hook(lambda _module, inputs: (2 * inputs[0],)),
+            "hook of all": lambda: register_module_forward_hook(lambda _module, _inputs, result: 2 * result),
+            "weight_norm": lambda: weight_norm(layer).weight_g.mul_(2),
+            "another forward": lambda: setattr(layer, "forward", lambda x: x),
+        }[change]()
+    try:
+        assert torch.equal(blocks.conv_act(layer, x), blocks.act(layer(x)))
+        assert torch.equal(blocks.add_conv(x, layer, x), x + layer(x))
+    finally:
+        if change == "hook of all":
+            handle.remove()
+
+
+@torch.no_grad()
+def test_a_last_layer_at_its_start_that_an_adapter_replaced_is_not_skipped() -> None:
+    block, x = blocks.ResBlock(4), torch.randn(2, 4, 8, 8)
+    torch.nn.init.zeros_(block.conv2.weight)
+    torch.nn.init.zeros_(block.conv2.bias)
+    assert block(x) is x
+    plain = block.conv2.forward
+    block.conv2.forward = lambda y: plain(y) + 1
+    assert torch.equal(block(x), x + 1)
+
+
+@torch.no_grad()
+def test_a_block_is_counted_traced_and_run_without_numbers_as_any_other_is() -> None:
+    block, x = blocks.ResBlock(4), torch.randn(2, 4, 8, 8)
+    with FlopCounterMode(display=False) as counter:
+        block(x)
+    assert counter.get_total_flops() == 2 * 2 * (2 * 64) * (9 * 4 * 4)
+    assert "aten::_convolution" in str(torch.jit.trace(block, (x,)).inlined_graph)
+    with FakeTensorMode():
+        assert blocks.ResBlock(4)(torch.randn(2, 4, 8, 8)).shape == x.shape
+
+
+@torch.no_grad()
+def test_autocast_leaves_float64_as_it_is() -> None:
+    layer, x = blocks.conv(4, 4).double(), torch.randn(2, 4, 8, 8, dtype=torch.float64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(blocks.conv_act(layer, x), blocks.act(layer(x)))
 
 
 def test_the_only_one_of_each_is_not_copied() -> None:

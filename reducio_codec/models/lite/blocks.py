@@ -11,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch._C import _is_tracing
+from torch.nn.modules import module as modules
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils.checkpoint import checkpoint
 
 from reducio_codec.config import CLIP_LENGTH, LiteConfig
@@ -38,12 +41,13 @@ def idle(last: nn.Conv2d) -> bool:
     It is never asked where it would be trained, on accelerators, which take longer to answer than to compute, and of graphs.
     """
     weight, bias = last.weight, last.bias
-    return runs_now(weight) and not bool(weight.any()) and (bias is None or not bool(bias.any()))
+    return runs_now(weight) and _plain(last) and not bool(weight.any()) and (bias is None or not bool(bias.any()))
 
 
 def runs_now(x: Tensor) -> bool:
     """Whether a CPU computes with ``x`` at once, and nothing is learned or recorded: then values may decide what is computed."""
-    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    recorded = torch.compiler.is_compiling() or _is_tracing() or type(x) not in (Tensor, nn.Parameter)
+    return x.device.type == "cpu" and not torch.is_grad_enabled() and not recorded
 
 
 def by_frames(part: Callable[[slice], Tensor], x: Tensor, *, most: int) -> Tensor:
@@ -98,7 +102,7 @@ def act(x: Tensor) -> Tensor:
 
 def conv_act(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """``act(layer(x))``, on x86 in one pass over memory: two take 1.4 times as long for 48 channels in bfloat16."""
-    if (dtype := _fused_dtype(x)) is None:
+    if (dtype := _fused_dtype(layer, x)) is None:
         return act(layer(x))
     result: Tensor = _fused()(*_operands(layer, x, dtype), "leaky_relu", [_SLOPE], "")
     return result
@@ -106,7 +110,7 @@ def conv_act(layer: nn.Conv2d, x: Tensor) -> Tensor:
 
 def add_conv(x: Tensor, layer: nn.Conv2d, y: Tensor) -> Tensor:
     """``x + layer(y)``, likewise."""
-    dtype = _fused_dtype(y)
+    dtype = _fused_dtype(layer, y)
     if dtype is None or dtype != x.dtype:
         result: Tensor = x + layer(y)
         return result
@@ -115,14 +119,27 @@ def add_conv(x: Tensor, layer: nn.Conv2d, y: Tensor) -> Tensor:
     return result
 
 
-def _fused_dtype(x: Tensor) -> torch.dtype | None:
+def _fused_dtype(layer: nn.Conv2d, x: Tensor) -> torch.dtype | None:
     """What a convolution of ``x`` computes in where it may be fused with what follows; None where it may not."""
-    if not runs_now(x) or _fused() is None:
+    if not runs_now(x) or _fused() is None or not _plain(layer) or _hooked(layer):
         return None
+    if x.dtype == torch.float64 or _get_current_dispatch_mode() is not None:
+        return None  # autocast leaves float64 alone; who counts or records operations knows convolutions, not these
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
     if dtype == torch.bfloat16:
         return dtype if torch.ops.mkldnn._is_mkldnn_bf16_supported() else None
     return dtype if dtype == torch.float32 else None
+
+
+def _plain(layer: nn.Module) -> bool:
+    """Whether to call ``layer`` is to convolve by its weights: nobody, an adapter for one, has put another in its place."""
+    return type(layer) is nn.Conv2d and "forward" not in vars(layer)
+
+
+def _hooked(layer: nn.Module) -> bool:
+    """Whether somebody waits for ``layer`` to be called, and may change what goes in or comes out."""
+    own = layer._forward_hooks or layer._forward_pre_hooks
+    return bool(own or modules._global_forward_hooks or modules._global_forward_pre_hooks)
 
 
 def _operands(layer: nn.Conv2d, x: Tensor, dtype: torch.dtype) -> tuple[Any, ...]:
