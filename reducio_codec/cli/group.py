@@ -55,12 +55,21 @@ class ReducioGroup(click.Group):
         with _quiet_pipe():
             try:
                 code = super().main(args, prog_name, **extra)
+                if not code and sys.stdout is not None:
+                    sys.stdout.flush()
             except click.ClickException as error:
                 say(f"error: {one_line(error.format_message())}{_hint(error)}")
                 code = error.exit_code
             except click.Abort:
                 say("interrupted")
                 code = EXIT_INTERRUPTED
+            except OSError as error:  # standard output takes no more: of help and version, which no command prints
+                if error.errno == errno.EPIPE:
+                    raise
+                say(f"error: {explain(error, None)[0]}")
+                code = 1
+            finally:
+                _forget_unwritten()
         sys.exit(code if isinstance(code, int) else 0)
 
     def make_context(self, *args: Any, **more: Any) -> click.Context:
@@ -102,6 +111,16 @@ def _quiet_pipe() -> Iterator[None]:
         for stream in (1, 2):
             os.dup2(nowhere, stream)
         sys.exit(EXIT_PIPE)
+
+
+def _forget_unwritten() -> None:
+    """What standard output couldn't take, which was said by now, would be tried once more at the end: Python then complains in
+    lines of its own, and gives 120."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 _TRACEBACK = "reducio_codec.cli.traceback"

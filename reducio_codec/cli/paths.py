@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,6 +12,7 @@ import click
 
 from reducio_codec.errors import InputError
 from reducio_codec.io.files import check_regular, given_path, output_stem, temporary_file
+from reducio_codec.io.pipe import read_some
 
 STANDARD = Path("-")
 """Standard input or output."""
@@ -82,7 +84,7 @@ def standard_input() -> BinaryIO:
     """An .rdc file from standard input, all of it, as a file that can seek, as its reader needs it; the caller closes it."""
     source = open_standard_input(what="an .rdc file")
     spool = temporary_file()
-    while block := source.read(1 << 20):
+    while block := read_some(source, 1 << 20):
         spool.write(block)
     spool.seek(0)
     return spool
@@ -95,6 +97,8 @@ def standard_output() -> BinaryIO:
     target = sys.stdout.buffer
     if target.isatty():
         raise InputError("standard output is a terminal; redirect '-o -' into a file or a pipe")
+    with suppress(OSError):  # that of a test has no number
+        os.set_blocking(target.fileno(), True)  # who shares a pipe may have set it not to wait for its reader
     return target
 
 

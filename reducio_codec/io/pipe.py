@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import select
 from collections.abc import Callable
-from typing import Any
+from typing import Any, BinaryIO
 
 from reducio_codec.errors import InputError
 
@@ -18,6 +19,36 @@ def stream_name(file: Any) -> str:
     if not isinstance(name, str):  # none, or the number of a file that has no name
         return "the input"
     return {"<stdin>": "standard input", "<stdout>": "standard output"}.get(name, name)
+
+
+def read_some(file: Any, size: int) -> Any:
+    """Up to ``size`` bytes of a file that can't seek, as soon as there are any; none at its end.
+
+    What is there, not the whole size: frames of a camera come when they are made, and a Ctrl-C is seen between two calls of the
+    system; ``read`` waits for the rest without a look at it. Who shares a pipe with us may have set it not to wait at all.
+    """
+    raw = file
+    if isinstance(file, io.BufferedReader):
+        if data := file.read1(size):
+            return data
+        raw = file.raw  # the end, or nothing yet: None from here is the latter
+    while (data := raw.read(size)) is None and isinstance(raw, io.RawIOBase):
+        select.select([raw], [], [])
+    return data
+
+
+def write_all(file: BinaryIO, data: bytes) -> None:
+    """Write all of ``data``. A file without a buffer, as standard output is under ``python -u``, takes what it has room for."""
+    if not isinstance(file, io.RawIOBase):
+        file.write(data)
+        return
+    rest = memoryview(data)
+    while rest:
+        taken = file.write(rest)
+        if taken is None:  # it doesn't wait by itself
+            select.select([], [file], [])
+        else:
+            rest = rest[taken:]
 
 
 class StoppedError(Exception):
@@ -42,9 +73,6 @@ class Pipe:
         if callable(seekable) and seekable():
             self._begin = file.tell()
             self.seek = self._seek
-        # What is there, not the whole size: frames of a camera come when they are made, and a Ctrl-C is seen between two
-        # calls of the system; `read` waits for the rest without a look at it.
-        self._read = file.read1 if self.seek is None and isinstance(file, io.BufferedReader) else file.read
 
     def __str__(self) -> str:
         return stream_name(self._file)
@@ -52,7 +80,7 @@ class Pipe:
     def read(self, size: int) -> bytes:
         """Up to ``size`` bytes; none at the end."""
         try:
-            data = self._read(size)
+            data = read_some(self._file, size) if self.seek is None else self._file.read(size)
         except (KeyboardInterrupt, SystemExit) as stop:
             raise StoppedError from stop
         if not isinstance(data, bytes):

@@ -12,7 +12,7 @@ from av.video.plane import VideoPlane
 from reducio_codec.config import check_choice
 from reducio_codec.io.colour import HD_LINES, FromRgb
 from reducio_codec.io.files import PendingFile, writing_errors
-from reducio_codec.io.pipe import stream_name
+from reducio_codec.io.pipe import stream_name, write_all
 
 PixelFormat = Literal["yuv420p", "yuv422p", "yuv444p"]
 PIXEL_FORMATS: tuple[PixelFormat, ...] = get_args(PixelFormat)
@@ -57,11 +57,11 @@ class Y4mSink:
         frame = self._convert(rgb)
         with writing_errors(self._name):
             if self._header is not None:
-                self._file.write(self._header)
+                write_all(self._file, self._header)
                 self._header = None
-            self._file.write(b"FRAME\n")
+            write_all(self._file, b"FRAME\n")
             for plane in frame.planes:
-                self._file.write(_samples(plane))
+                write_all(self._file, _samples(plane))
             self._file.flush()
 
     def close(self, *, end: int) -> None:

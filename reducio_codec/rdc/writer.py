@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError
+from reducio_codec.io.pipe import write_all
 from reducio_codec.rdc.header import MAGIC, VERSION, RdcHeader
 from reducio_codec.rdc.layers import audio, cuts, index, latent, pictures, times
 from reducio_codec.rdc.layers.cuts import Cut
@@ -91,5 +92,5 @@ class RdcWriter:
         self.record(index.Index.KIND, index.pack(clips=self._clips, frames=self._frames, end=end))
 
     def _put(self, data: bytes) -> None:
-        self._file.write(data)
+        write_all(self._file, data)
         self.size += len(data)

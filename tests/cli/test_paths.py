@@ -130,7 +130,7 @@ def test_a_pipe_is_named_once(pictures: Path) -> None:
 
 def shell(line: str) -> subprocess.CompletedProcess[str]:
     command = line.replace("RC", f'"{sys.executable}" -m reducio_codec')
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}  # as users have it
     return subprocess.run(
         ["sh", "-c", command], env=environment, capture_output=True, text=True, timeout=120, check=False
     )
@@ -147,6 +147,8 @@ def test_closed_streams(pictures: Path, tmp_path: Path) -> None:
         ("RC decode ../all.rdc -o - >&-", 2, "error: standard output is closed"),
         ("RC encode . -o - >&-", 2, "error: standard output is closed"),
         ("RC models >/dev/full", 1, "error: "),
+        ("RC decode ../all.rdc -o - >/dev/full", 1, "error: no space left to write standard output"),
+        ("RC --version >/dev/full", 1, "error: No space left on device"),
     ):
         done = shell(line)
         assert done.returncode == code, line

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -18,8 +19,11 @@ import numpy as np
 import pytest
 
 from reducio_codec.errors import InputError, VideoError
+from reducio_codec.io.pipe import Pipe
 from reducio_codec.io.video import open_stream, open_video, read_clip
 from reducio_codec.io.writer import VideoWriter
+from reducio_codec.rdc.header import RdcHeader
+from reducio_codec.rdc.writer import RdcWriter
 
 MakeVideo = Callable[..., Path]
 NTSC = Fraction(30000, 1001)
@@ -213,6 +217,55 @@ def test_frames_of_a_pipe_come_as_soon_as_they_are_there(tmp_path: Path) -> None
             assert [next(frames).pts, next(frames).pts] == [0, 1]
             assert last.is_alive()
             last.cancel()
+
+
+def test_a_pipe_that_does_not_wait_is_read_to_its_end() -> None:
+    """Who shares a pipe sets it so for all, and to have nothing yet is not to be at the end then."""
+    content = os.urandom(50_000)
+    theirs, ours = os.pipe()
+    os.set_blocking(theirs, False)
+    with os.fdopen(theirs, "rb") as pipe, os.fdopen(ours, "wb", buffering=0) as source:
+
+        def feed() -> None:
+            for start in range(0, len(content), 10_000):
+                time.sleep(0.02)
+                source.write(content[start : start + 10_000])
+            source.close()
+
+        thread = threading.Thread(target=feed)
+        thread.start()
+        read = Pipe(pipe).read
+        assert b"".join(iter(lambda: read(7_000), b"")) == content
+        thread.join()
+
+
+@pytest.mark.parametrize("what", ["y4m", "rdc"])
+def test_a_pipe_without_a_buffer_gets_every_byte(what: str) -> None:
+    """It takes a part of what it is given where its reader is slow, or where a disk gets full, and says how much."""
+
+    def fill(target: BinaryIO) -> None:
+        if what == "y4m":
+            write(target, np.zeros((20, 64, 96, 3), np.uint8))
+        else:
+            header = RdcHeader(model="a", latent_space="b", width=1, height=1, time_base=Fraction(1), step=512)
+            RdcWriter(target, header).record(0x55, bytes(150_000))
+
+    fill(whole := io.BytesIO())
+    theirs, ours = os.pipe()
+    os.set_blocking(ours, False)
+    found: list[bytes] = []
+
+    def drain() -> None:
+        time.sleep(0.1)
+        with os.fdopen(theirs, "rb") as pipe:
+            found.append(pipe.read())
+
+    thread = threading.Thread(target=drain)
+    thread.start()
+    with os.fdopen(ours, "wb", buffering=0) as raw:
+        fill(raw)  # type: ignore[arg-type]
+    thread.join()
+    assert found == [whole.getvalue()]
 
 
 def test_uneven_times_are_told_and_rounded_ones_are_not(caplog: pytest.LogCaptureFixture) -> None:
