@@ -244,7 +244,7 @@ class DiTConfig(JsonConfig):
         """``guidance``, or where it is None the default. InputError for what the model can't."""
         if guidance is None:
             return 1.0 if self.distilled_steps else self.default_guidance
-        if not guidance >= 0:
+        if not 0 <= guidance < float("inf"):
             raise InputError(f"guidance is {guidance}; it must be 0 or more (1: none)")
         if self.distilled_steps and guidance != 1:
             raise InputError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
@@ -50,16 +49,12 @@ def read_camera(value: Camera | str | Sequence[float]) -> Camera:
     """
     if isinstance(value, str) and value in CAMERAS:
         return CAMERAS[value]
-    numbers: Sequence[object] = value.split(",") if isinstance(value, str) else ()
-    if isinstance(value, Camera):
-        numbers = astuple(value)
-    elif not isinstance(value, str):
-        numbers = tuple(value)
+    numbers = value.split(",") if isinstance(value, str) else astuple(value) if isinstance(value, Camera) else value
     try:
-        found = [float(number) for number in numbers]  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+        found = [float(number) for number in numbers]
+    except (TypeError, ValueError, OverflowError):
         found = []
-    if len(found) != 4 or not all(map(math.isfinite, found)):
+    if len(found) != 4 or not torch.tensor(found, dtype=torch.float32).isfinite().all():  # as the model is told
         raise InputError(
             f"camera is {value!r}; allowed: {', '.join(CAMERAS)}, or four numbers: pan x and pan y in sides of the picture a "
             "second, zoom in growth a second, roll in degrees a second"
@@ -69,7 +64,7 @@ def read_camera(value: Camera | str | Sequence[float]) -> Camera:
 
 def check_motion(value: float) -> float:
     """``value`` if it is a motion that can be asked for."""
-    if isinstance(value, bool) or not LEAST_MOTION <= value <= MOST_MOTION:
+    if isinstance(value, bool | str) or not LEAST_MOTION <= value <= MOST_MOTION:
         raise InputError(
             f"motion is {value}; it must be a number from {LEAST_MOTION:g} to {MOST_MOTION:g}, 1 as much as usual"
         )

@@ -28,17 +28,22 @@ SIZE = torch.tensor([[64, 96]] * 2)
 NOISE = torch.randn(2, 16, 4, 2, 3, generator=torch.Generator().manual_seed(0))
 
 
+def test_guidance_without_end_is_refused() -> None:
+    with pytest.raises(InputError, match="guidance is inf; it must be 0 or more"):
+        MODEL.sampling_guidance(math.inf)
+
+
 def test_cameras_as_people_write_them() -> None:
     assert read_camera("zoom-in") == CAMERAS["zoom-in"] == Camera(zoom=CAMERAS["zoom-in"].zoom)
     same = Camera(pan_x=0.1, pan_y=-0.2, zoom=0.0, roll=5.0)
     assert read_camera("0.1, -0.2, 0, 5") == read_camera((0.1, -0.2, 0, 5)) == read_camera(same) == same
-    for wrong in ("zoom", "1,2,3", "1,2,3,4,5", "1,2,3,nan", (1, 2), (1, 2, 3, "x"), ""):
+    for wrong in ("zoom", "1,2,3", "1,2,3,4,5", "1,2,3,nan", "1e39,0,0,0", (1, 2), (1, 2, 3, "x"), "", 5):
         with pytest.raises(InputError, match=r"allowed: still, pan-left, .*, or four numbers"):
             read_camera(wrong)  # type: ignore[arg-type]
     assert check_motion(0.5) == 0.5
-    for number in (-0.1, 9, math.nan, True):
+    for number in (-0.1, 9, math.nan, True, "1"):
         with pytest.raises(InputError, match="it must be a number from 0 to 8"):
-            check_motion(number)
+            check_motion(number)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
