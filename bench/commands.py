@@ -31,7 +31,7 @@ from rich.table import Table
 from bench.json_files import RESULTS, write_json
 from bench.machine import describe
 from bench.speed.coders import Repeated, clip_at
-from bench.speed.points import FRAME_RATE
+from bench.speed.points import FRAME_RATE, Point
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.coding.options import EncodeKeywords
 from reducio_codec.io.writer import VideoWriter
@@ -69,6 +69,10 @@ class CommandConfig:
     rounds: int = 3
     model: str = "reducio-lite"
 
+    def __post_init__(self) -> None:
+        for size in self.sizes:
+            Point().at("resolution", size)
+
     @property
     def frames(self) -> int:
         return self.seconds * FRAME_RATE
@@ -98,13 +102,15 @@ def measure(
     config: CommandConfig, *, console: Console, spend: Callable[[Sequence[str]], Spent] = spent_by
 ) -> dict[str, Any]:
     """All rows, medians of the rounds."""
+    codec = ReducioCodec.from_pretrained(config.model, dtype="auto")
+    for name in config.decoders:
+        codec.check_decoder(name)
     rows: list[dict[str, Any]] = []
     starts = {name: [spend(arguments) for _ in range(config.rounds)] for name, arguments in STARTS.items()}
     others = min(item.peak_bytes for item in starts[_OTHERS])
     for name, spent in starts.items():
         rows.append(_row(name, spent, others=others))
         console.print(_text(rows[-1]), markup=False)
-    codec = ReducioCodec.from_pretrained(config.model, dtype="auto")
     for size in config.sizes:
         with TemporaryDirectory() as folder:
             for row in _at_size(config, size, Path(folder), codec=codec, others=others, spend=spend):

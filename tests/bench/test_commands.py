@@ -12,6 +12,7 @@ from bench.json_files import write_json
 from bench.summaries import summary
 from reducio_codec.cli import main
 from reducio_codec.codec import ReducioCodec
+from reducio_codec.errors import InputError
 from tests.bench.fakes import quiet
 
 
@@ -22,6 +23,17 @@ def test_a_process_is_timed_and_weighed() -> None:
     assert 90e6 < large.peak_bytes - small.peak_bytes < 140e6
     with pytest.raises(RuntimeError, match="no such thing"):
         spent_by(("-c", "raise SystemExit('no such thing')"))
+
+
+def test_what_cannot_be_run_is_refused_before_anything_is() -> None:
+    def spend(_: Sequence[str]) -> Spent:
+        raise AssertionError
+
+    for size in ("large", "0x48", "64", ""):
+        with pytest.raises(InputError, match=f"resolution is '{size}'; allowed are values like"):
+            CommandConfig(sizes=("64x48", size))
+    with pytest.raises(InputError, match="decoder is 'fast'; allowed: "):
+        measure(CommandConfig(model="reducio-test", decoders=("linear", "fast")), console=quiet(), spend=spend)
 
 
 def test_every_row_is_there_and_both_ways_do_the_same(tmp_path: Path) -> None:
