@@ -34,6 +34,7 @@ from bench.speed.coders import Repeated, clip_at
 from bench.speed.points import FRAME_RATE, Point
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.coding.options import EncodeKeywords
+from reducio_codec.errors import InputError
 from reducio_codec.io.writer import VideoWriter
 
 PROTOCOL = "commands/2"
@@ -229,10 +230,13 @@ def _text(row: dict[str, Any]) -> str:
 )  # fmt: skip
 def commands(sizes: str, seconds: int, decoders: str, rounds: int, results: Path) -> None:
     """Time reducio-codec encode and decode as whole processes, beside the bare calls, and weigh them."""
-    config = CommandConfig(
-        sizes=tuple(sizes.split(",")), seconds=seconds, decoders=tuple(decoders.split(",")), rounds=rounds
-    )
-    data = measure(config, console=Console(stderr=True))
+    try:
+        config = CommandConfig(
+            sizes=tuple(sizes.split(",")), seconds=seconds, decoders=tuple(decoders.split(",")), rounds=rounds
+        )
+        data = measure(config, console=Console(stderr=True))
+    except InputError as error:
+        raise click.BadParameter(str(error)) from error
     write_json(results / "commands.json", data)
     shown = Table()
     for head in HEAD:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from bench.commands import HEAD, STARTS, CommandConfig, Spent, cells, measure, spent_by
+from bench.commands import HEAD, STARTS, CommandConfig, Spent, cells, commands, measure, spent_by
 from bench.json_files import write_json
 from bench.summaries import summary
 from reducio_codec.cli import main
@@ -34,6 +35,10 @@ def test_what_cannot_be_run_is_refused_before_anything_is() -> None:
             CommandConfig(sizes=("64x48", size))
     with pytest.raises(InputError, match="decoder is 'fast'; allowed: "):
         measure(CommandConfig(model="reducio-test", decoders=("linear", "fast")), console=quiet(), spend=spend)
+    said = CliRunner().invoke(commands, ["--sizes", "large"])
+    assert said.exit_code == 2 and said.output.splitlines()[-1].startswith(
+        "Error: Invalid value: resolution is 'large'"
+    )
 
 
 def test_every_row_is_there_and_both_ways_do_the_same(tmp_path: Path) -> None:
