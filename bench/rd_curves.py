@@ -16,7 +16,7 @@ from bench.results import NOT_RUN, ResultStore, SampleInfo, unfit
 from reducio_codec.metrics.bd_rate import Method as Interpolation
 from reducio_codec.metrics.bd_rate import bd_rate, convex_hull, quality_at
 
-ANCHOR = "x264-gop16"
+ANCHOR = "x264-long"
 RATES = (0.008, 0.012, 0.02, 0.03, 0.05)
 
 BD_METRICS = {
@@ -95,7 +95,10 @@ class RdData:
             if curve[0][0] <= rate:
                 most = curve[-1]  # whoever can't use more bits has this quality at every higher rate, too
                 found.append(most[1] if rate >= most[0] else quality_at(curve, rate))
-        return f"{np.mean(found):.2f} ({len(found)})" if found else "-"
+        if not found:
+            return "-"
+        mean = float(np.mean(found))
+        return f"{-mean:.3f} ({len(found)})" if metric == "lpips" else f"{mean:.2f} ({len(found)})"
 
 
 def to_scale(metric: str, value: float) -> float:

@@ -141,9 +141,9 @@ def rate_distortion(data: RdData) -> str:
         pairs = [(ours, name) for name in names if name != ours]
         lines += [f"BD-rate of {ours} against each other method, percent", _bd_table(data, pairs, by_anchor=True)]
     head = ["method", *(f"{rate:g} bpp" for rate in RATES)]
-    for metric in ("psnr_pooled", "psnr_pooled_without_keyframe"):
+    for metric, unit in (("psnr_pooled", ", dB"), ("lpips", "")):
         lines.append(
-            f"{HEADINGS[metric]}, dB at no more than that rate, mean over the samples that get by with it (their number)"
+            f"{HEADINGS[metric]}{unit} at no more than that rate, mean over the samples that get by with it (their number)"
         )
         table = [[name, *(data.quality_cell(name, metric, rate) for rate in RATES)] for name in names]
         lines.append(markdown([head, *table]))
@@ -163,11 +163,12 @@ def _rd_words(data: RdData) -> str:
 
 def _bd_table(data: RdData, pairs: list[tuple[str, str]], *, by_anchor: bool = False) -> str:
     (low, high), metrics = range_rates(), data.bd_metrics()
-    head = ["", *metrics.values(), f"{BD_METRICS['psnr_pooled']}, {low:g} to {high:g} bpp", "Akima, PSNR pooled"]
-    table = [head]
+    ranged = ("psnr_pooled", "lpips")
+    head = ["", *metrics.values(), *(f"{BD_METRICS[name]}, {low:g} to {high:g} bpp" for name in ranged)]
+    table = [[*head, "Akima, PSNR pooled"]]
     for test, anchor in pairs:
         cells = [_bd_cell(data, test, anchor, metric) for metric in metrics]
-        cells.append(_bd_cell(data, test, anchor, "psnr_pooled", rate_range=(low, high)))
+        cells += [_bd_cell(data, test, anchor, metric, rate_range=(low, high)) for metric in ranged]
         cells.append(_bd_cell(data, test, anchor, "psnr_pooled", method="akima"))
         table.append([anchor if by_anchor else test, *cells])
     return markdown(table)

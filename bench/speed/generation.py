@@ -21,7 +21,7 @@ from bench.json_files import read_json, write_json
 from bench.machine import describe, load_average, use_threads
 from bench.methods import NotRunError
 from bench.results import NOT_RUN
-from bench.speed.generation_parts import ENCODERS, Call, Opened, Part, all_parts
+from bench.speed.generation_parts import ENCODERS, Call, Opened, Part, all_parts, takes_text
 from bench.speed.generation_peaks import peak_bytes
 from reducio_codec.errors import ReducioError
 
@@ -113,7 +113,7 @@ class GenerationRun:
                 torch.cuda.empty_cache()
             for part, batch in cells:
                 self._weigh(subject, part, batch, device=device)
-        if not wanted.encoders and any(preset != "lite" for preset in wanted.presets):
+        if not wanted.encoders and any(map(takes_text, wanted.presets)):
             for subject in ENCODERS:
                 row = self._row(device, subject, Part(name=subject, role="encoder", work=1, kind=subject), 1)
                 if not row["seconds"]:

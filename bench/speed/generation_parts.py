@@ -82,6 +82,11 @@ def subjects(presets: tuple[str, ...], *, encoders: bool) -> tuple[str, ...]:
     return (*presets, *(ENCODERS if encoders else ()))
 
 
+def takes_text(subject: str) -> bool:
+    """Whether it is a preset of the paper's; those for reducio-lite start from a picture alone."""
+    return subject in PRESETS and PRESETS[subject].text_channels > 0
+
+
 def config_of(preset: str, *, tiny: bool) -> DiTConfig:
     """The preset, or a toy with the same kinds of conditions."""
     config = PRESETS[preset]
@@ -92,7 +97,7 @@ def config_of(preset: str, *, tiny: bool) -> DiTConfig:
         depth=2,
         width=48,
         heads=2,
-        content_base=32,
+        content_base=config.content_base if config.content == "alexnet" else 32,
         sample_size=64,
         text_channels=16 if config.text_channels else 0,
         text_tokens=8 if config.text_tokens else 0,
@@ -105,7 +110,8 @@ def parts_of(subject: str, *, samplings: tuple[tuple[int, float], ...], tiny: bo
     if subject in ENCODERS:
         return [Part(name=subject, role="encoder", work=1, kind=subject)]
     config = config_of(subject, tiny=tiny)
-    family = LITE if subject == LITE else "paper"
+    ours = not takes_text(subject)
+    family = LITE if ours else "paper"
     pixels = config.sample_size**2
     tokens = pixels / config.spatial_compression_ratio**2 * config.latent_frames
     sampler = SAMPLERS[config.objective][0]
@@ -117,7 +123,7 @@ def parts_of(subject: str, *, samplings: tuple[tuple[int, float], ...], tiny: bo
     return [
         *(
             [Part(name=PICTURE, role="picture", work=pixels, kind="picture", steps=PICTURE_STEPS, guidance=PICTURE_GUIDANCE)]
-            if subject != LITE
+            if not ours
             else []
         ),
         Part(name="conditions", role="conditions", work=pixels, kind=f"conditions {family}"),
@@ -128,12 +134,12 @@ def parts_of(subject: str, *, samplings: tuple[tuple[int, float], ...], tiny: bo
         ),
         *(
             Part(name=f"decoder {name}", role="decoder", work=pixels, kind=f"decoder {name}", decoder=name)
-            for name in ((LITE,) if subject == LITE else (LITE, "paper"))
+            for name in ((LITE,) if ours else (LITE, "paper"))
         ),
         *(
             Part(name=f"whole, {name}", role="whole", work=count * tokens, kind="whole", steps=steps, guidance=scale)
             for name, steps, scale, count in runs
-            if subject == LITE
+            if ours
         ),
     ]  # fmt: skip
 

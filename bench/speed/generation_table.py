@@ -9,7 +9,7 @@ from typing import Any
 from bench.json_files import PUBLISHED
 from bench.results import NOT_RUN
 from bench.speed.generation import key_of
-from bench.speed.generation_parts import ENCODERS, IMAGE_ENCODER, LITE, PICTURE, TEXT_ENCODER
+from bench.speed.generation_parts import ENCODERS, IMAGE_ENCODER, LITE, PICTURE, TEXT_ENCODER, takes_text
 from reducio_codec.generate.config import PRESETS
 
 Rows = list[list[str]]
@@ -60,7 +60,7 @@ def _parts(data: dict[str, Any], device: str) -> Rows:
     for name, batch in sorted(names, key=lambda pair: (roles[pair[0]], pair[1])):
         cells = []
         for preset in presets:
-            uses = name not in ENCODERS or preset != LITE
+            uses = name not in ENCODERS or takes_text(preset)
             subject = name if name in ENCODERS else preset
             cells.append(_cell(data["rows"].get(key_of(device, subject, name, batch)) if uses else None))
         table.append([name + ("" if batch == 1 else f", batch {batch}"), *cells])
@@ -86,7 +86,7 @@ def _clips(data: dict[str, Any]) -> Rows:
     for device in data["machines"]:
         present = {row["subject"] for row in rows.values() if row["device"] == device}
         for preset in PRESETS:
-            decoders = () if preset not in present else (LITE,) if preset == LITE else (LITE, "paper")
+            decoders = () if preset not in present else (LITE, "paper") if takes_text(preset) else (LITE,)
             for decoder in decoders:
                 for steps, guidance in data["config"]["samplings"]:
                     for batch in data["config"]["batches"]:
@@ -101,7 +101,7 @@ def _clips(data: dict[str, Any]) -> Rows:
                             "decoder": decoder,
                         }
                         table.append([name, device, *cells, _said("goals", where), ""])
-                        if preset != LITE:
+                        if takes_text(preset):
                             table.append(_whole_way(name, found, rows, device, preset, batch, where))
     return table
 
@@ -132,7 +132,7 @@ def _clip(
     rows: dict[str, dict[str, Any]], device: str, preset: str, decoder: str, sampling: str, batch: int
 ) -> float | str:
     """Seconds for a batch of clips, or why there are none."""
-    if preset == LITE:
+    if not takes_text(preset):
         needed = [(preset, f"whole, {sampling}")]
     else:
         needed = [(preset, part) for part in ("conditions", f"transformer, {sampling}", f"decoder {decoder}")]

@@ -168,7 +168,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = video_folder(tmp_path_factory.mktemp("data"), {"a.mp4": 32, "b.mp4": 16}, height=256, width=256)
     folder = tmp_path_factory.mktemp("results")
     methods = [
-        noisy_codec("x264-gop16"),
+        noisy_codec("x264-long"),
         noisy_codec("half-the-bits", cost=0.5, latent_step=1),
         missing_codec("vp9-long"),
     ]
@@ -178,22 +178,22 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_bd_rate_of_half_the_bits(results: Path) -> None:
     data = read_rd(results)
-    assert set(data.methods) == {"x264-gop16", "half-the-bits"}
+    assert set(data.methods) == {"x264-long", "half-the-bits"}
     assert data.left_out == {"vp9-long": "not run: this machine has none"}
     for metric in ("psnr_pooled", "psnr_pooled_without_keyframe", "ms_ssim"):
-        found = bd_rates(data, test="half-the-bits", anchor="x264-gop16", metric=metric)
+        found = bd_rates(data, test="half-the-bits", anchor="x264-long", metric=metric)
         assert set(found) == {"a.mp4", "b.mp4"}
         assert list(found.values()) == pytest.approx([-50, -50], abs=0.2)
-    assert bd_rates(data, test="half-the-bits", anchor="x264-gop16", metric="lpips") == "not run: needs a.pth"
+    assert bd_rates(data, test="half-the-bits", anchor="x264-long", metric="lpips") == "not run: needs a.pth"
 
 
 def test_tables(results: Path) -> None:
     text = everything(results)
-    assert "BD-rate against x264-gop16" in text and "BD-rate of half-the-bits against each other" in text
+    assert "BD-rate against x264-long" in text and "BD-rate of half-the-bits against each other" in text
     line = next(line for line in text.splitlines() if line.startswith("| half-the-bits | -50.0"))
     assert "(2)" in line and "not run: needs a.pth" in line
     assert "| vp9-long | not run: this machine has none |" in text
-    rates = next(line for line in text.splitlines() if line.startswith("| x264-gop16 | - "))
+    rates = next(line for line in text.splitlines() if line.startswith("| x264-long | - "))
     assert "(2)" in rates, "0.008 bpp isn't covered, 0.02 is"
 
 
@@ -219,7 +219,7 @@ def test_an_incomplete_grid_is_left_out(results: Path, tmp_path: Path) -> None:
     data = read_rd(copy)
     assert "p2 incomplete: 1 of 2" in data.left_out["half-the-bits"]
     with pytest.raises(InputError, match="nothing to draw"):
-        (copy / "rd" / "x264-gop16.jsonl").unlink()
+        (copy / "rd" / "x264-long.jsonl").unlink()
         plot(read_rd(copy), tmp_path / "plots")
 
 

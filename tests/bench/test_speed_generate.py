@@ -227,3 +227,9 @@ def test_arguments_that_mean_nothing(arguments: tuple[str, ...], message: str, t
     done = CliRunner().invoke(main, ["speed", *arguments, "-o", str(tmp_path)])
     assert done.exit_code == 2 and message in " ".join(done.output.split())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("preset", ["lite", "small"])
+def test_what_takes_no_text_makes_no_pictures_of_it(preset: str) -> None:
+    roles = [part.role for part in parts_of(preset, samplings=SAMPLINGS, tiny=True)]
+    assert "picture" not in roles and roles.count("decoder") == 1 and "whole" in roles
