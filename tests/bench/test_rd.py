@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -121,6 +122,15 @@ def test_an_encoder_that_is_not_built_in() -> None:
         replace(ENCODERS["x264"], library="libnothing").check()
     with pytest.raises(NotRunError, match="has no nodecoder"):
         replace(ENCODERS["x264"], decoder="nodecoder").check()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="no such schedules here")
+@pytest.mark.parametrize("name", ENCODERS)
+def test_an_encoder_leaves_the_thread_scheduled_as_it_was(frames: np.ndarray, name: str) -> None:
+    """For root, SVT-AV1 makes it real-time, which every process started later inherits."""
+    before = os.sched_getscheduler(0)
+    ENCODERS[name].encode(frames[:2], rate=RATE, crf=40, gop=16)
+    assert os.sched_getscheduler(0) == before
 
 
 def test_every_encoder_twice() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -68,7 +69,8 @@ def test_a_cut_off_run_goes_on(result_file: Path, tmp_path: Path) -> None:
 
 def test_the_committed_result_is_readable() -> None:
     result = SpeedResult.read(Path(__file__).resolve().parents[2] / "bench" / "results" / "speed.json")
-    assert result is not None and result.config == SpeedConfig()
+    once = replace(SpeedConfig(), paper_decodes=1, paper_encodes=1, compile=False)  # as the README says
+    assert result is not None and result.config == once
 
 
 def test_another_protocol_starts_anew(tmp_path: Path) -> None:
