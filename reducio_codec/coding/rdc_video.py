@@ -223,6 +223,9 @@ class RdcVideo:
         self._check_record(record)
         if record.damage:
             raise FormatError(record.damage[0])
+        # before the latent, which a few bytes make as large as the file claims its pictures to be
+        if not record.references and not self._beside(record.index, lambda _: None):
+            raise FormatError(f"clip {record.index} has no picture of its own, and none beside it is intact")
         pictures = tuple(
             Reference(frame=frame, picture=self._picture(record.index, frame)) for frame in record.references
         )
@@ -288,12 +291,7 @@ class RdcVideo:
         beside = []
         if taken == 2 or not clip.references:
             beside = self._beside(index, lost)
-        try:
-            return decode_clip(self._engine.runner, clip, decoder=name, beside=beside)
-        except InputError as error:
-            if clip.references:
-                raise
-            raise FormatError(f"clip {index} has no picture of its own, and {error}") from error
+        return decode_clip(self._engine.runner, clip, decoder=name, beside=beside)
 
     def _beside(self, index: int, lost: Callable[[str], object] | None) -> list[Reference]:
         """The pictures before and behind a clip, as far as they are intact."""

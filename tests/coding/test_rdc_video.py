@@ -6,6 +6,7 @@ import gc
 import io
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import pytest
 
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.coding.rdc_video import RdcVideo
-from reducio_codec.errors import InputError, ReducioError
+from reducio_codec.errors import FormatError, InputError, ReducioError
 from reducio_codec.io import audio, files
 from reducio_codec.rdc.reader import RdcReader
+from reducio_codec.rdc.writer import RdcWriter
 from tests.helpers import TinyModel, moving_video
 from tests.io.test_audio import film
 
@@ -175,3 +177,17 @@ def test_the_reader_makes_no_copy_of_its_own(data: bytes) -> None:
     with CODEC.open_file(Pipe(data)) as video:  # type: ignore[arg-type]
         assert video._reader._file is video._file
     assert RdcReader(io.BytesIO(data)).clips == 3
+
+
+def test_a_latent_without_any_picture_is_not_decoded(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few bytes of it are as large as the header claims the pictures to be: 128 MB at 16384x16384."""
+    header = replace(RdcReader(io.BytesIO(data)).header, width=16384, height=16384)
+    file = io.BytesIO()
+    writer = RdcWriter(file, header)
+    writer.write_clip(frames=16, latent_bytes=b"\0", references=0)
+    writer.close()
+    monkeypatch.setattr(CODEC.coder, "decode", lambda *_, **__: pytest.fail("decoded"))
+    with CODEC.open_file(io.BytesIO(file.getvalue())) as video:
+        for use in (lambda: video.decode_clip(0), lambda: video.clip(video.record(0)), video.latents):
+            with pytest.raises(FormatError, match="clip 0 has no picture of its own, and none beside it is intact"):
+                use()

@@ -37,7 +37,7 @@ SECONDS, SECONDS_A_BYTE, SECONDS_A_FRAME = 3.0, 20e-6, 0.05
 """Of the process, that a file may take; a byte holds at most 1.6 frames."""
 HANGS = 240
 """Seconds of the clock after which a file is given up."""
-MEMORY, MEMORY_A_BYTE, MEMORY_A_PIXEL = 288 << 20, 300, 40
+MEMORY, MEMORY_A_BYTE, MEMORY_A_PIXEL = 160 << 20, 300, 40
 """By which a file may raise the most memory that the process ever had: video encoders and pictures' decoders of the
 largest seeds, so much a byte, and so much a pixel of a huge picture that is there."""
 _MOST_PIXELS = 1 << 18
