@@ -34,6 +34,8 @@ from reducio_codec.rdc.timing import clock_of_header, mean_rate
 logger = logging.getLogger(__name__)
 
 _GREY = np.uint8(128)
+_MOST_GREY = 1 << 25
+"""Pixels of a grey picture that stands for none: a few more than 8K has. An encoder takes about 50 bytes for each."""
 
 
 class RdcVideo:
@@ -313,12 +315,18 @@ class RdcVideo:
 
     def conceal_clip(self, index: int) -> tuple[NDArray[np.uint8], str]:
         """Stand-in frames ``(n, H, W, 3)`` uint8, read-only, for a damaged clip, and what they are: the nearest key frame,
-        repeated; mid-grey (128) where no key frame in the file is intact."""
+        repeated; mid-grey (128) where no key frame in the file is intact. FormatError if that were pictures larger than 8K,
+        which a file can claim in a few bytes."""
         record = self.record(index)
         middle = record.references[0] if record.references else record.start + (record.frames - 1) // 2
         nearest = self._gallery.nearest(middle)
         size = (record.frames, self.header.height, self.header.width, 3)
         if nearest is None:
+            if self.header.width * self.header.height > _MOST_GREY:
+                claimed = f"{self.header.width}x{self.header.height}"
+                raise FormatError(
+                    f"no picture of the file is intact, and {claimed} is too large to show grey in its place"
+                )
             return np.broadcast_to(_GREY, size), "mid-grey"
         frame, picture = nearest
         other = self.clip_at(frame)

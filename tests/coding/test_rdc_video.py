@@ -179,15 +179,27 @@ def test_the_reader_makes_no_copy_of_its_own(data: bytes) -> None:
     assert RdcReader(io.BytesIO(data)).clips == 3
 
 
-def test_a_latent_without_any_picture_is_not_decoded(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few bytes of it are as large as the header claims the pictures to be: 128 MB at 16384x16384."""
-    header = replace(RdcReader(io.BytesIO(data)).header, width=16384, height=16384)
+@pytest.fixture
+def claim(data: bytes) -> io.BytesIO:
+    """A clip of 16384x16384 that has no picture."""
     file = io.BytesIO()
-    writer = RdcWriter(file, header)
+    writer = RdcWriter(file, replace(RdcReader(io.BytesIO(data)).header, width=16384, height=16384))
     writer.write_clip(frames=16, latent_bytes=b"\0", references=0)
     writer.close()
+    return io.BytesIO(file.getvalue())
+
+
+def test_no_grey_of_any_size_that_is_claimed(claim: io.BytesIO, tmp_path: Path) -> None:
+    """Its first frame took 12 GB."""
+    with pytest.raises(FormatError, match="no picture of the file is intact, and 16384x16384 is too large"):
+        CODEC.decompress(claim, tmp_path / "grey.mp4", on_error="conceal")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_latent_without_any_picture_is_not_decoded(claim: io.BytesIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few bytes of it are as large as the header claims the pictures to be: 128 MB at 16384x16384."""
     monkeypatch.setattr(CODEC.coder, "decode", lambda *_, **__: pytest.fail("decoded"))
-    with CODEC.open_file(io.BytesIO(file.getvalue())) as video:
+    with CODEC.open_file(claim) as video:
         for use in (lambda: video.decode_clip(0), lambda: video.clip(video.record(0)), video.latents):
             with pytest.raises(FormatError, match="clip 0 has no picture of its own, and none beside it is intact"):
                 use()
