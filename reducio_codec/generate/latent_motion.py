@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -10,7 +12,7 @@ from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError
 from reducio_codec.generate.continuation import FRAME_RATE
 from reducio_codec.models.contract import CodecModel
-from reducio_codec.models.lite.blocks import fold_slots
+from reducio_codec.models.lite.blocks import SLOTS, fold_slots
 from reducio_codec.models.lite.model import ReducioLite
 from reducio_codec.models.precision import exact, in_float32
 
@@ -51,19 +53,49 @@ class LatentMotion:
         """Of latents (B, z, 4, h, w): motion (B,), the flow's mean length over the unit, and camera (B, 4), as ``Camera`` has
         its numbers: the steady movement that explains the flow best, by least squares."""
         flow = self.flow(latent)  # (B, 16, 2, h, w)
-        times = [frame for frame in range(CLIP_LENGTH) if frame != self._key]
-        flow = flow[:, times]  # (B, 15, 2, h, w)
-        motion = flow.square().sum(2).sqrt().mean((1, 2, 3)) / self._unit
-        seconds = torch.tensor([(frame - self._key) / FRAME_RATE for frame in times], device=flow.device)
-        rate = torch.einsum("btchw,t->bchw", flow, seconds) / seconds.square().sum()  # (B, 2, h, w): a second
-        y, x = (_centred(count, device=flow.device) for count in rate.shape[-2:])
-        down, right = torch.meshgrid(y, x, indexing="ij")  # (h, w), pixels
-        reach = (down.square() + right.square()).mean()
-        along = (rate[:, 0] * right + rate[:, 1] * down).mean((1, 2)) / reach  # of things that shrink
-        around = (rate[:, 1] * right - rate[:, 0] * down).mean((1, 2)) / reach  # radians; where things come from
-        pan = rate.mean((2, 3)) / self._side  # (B, 2)
-        camera = torch.stack([pan[:, 0], pan[:, 1], -along, torch.rad2deg(around)], dim=1)
-        return motion, camera
+        others = [frame for frame in range(CLIP_LENGTH) if frame != self._key]
+        motion = flow[:, others].square().sum(2).sqrt().mean((1, 2, 3)) / self._unit
+        return motion, self._camera(flow)
+
+    @torch.no_grad()
+    def steered(self, latent: Tensor, camera: Tensor) -> Tensor:
+        """Latents (B, z, 4, h, w) whose camera, as ``measure`` has it, is ``camera`` (B, 4): the steady movement that they lack
+        is added to what moves in them already. Of the movement at each position the latent has what its few channels can say."""
+        unit = [self._told(flow) for flow in self._steady(*latent.shape[-2:], device=latent.device)]
+        added = torch.stack(unit)  # (4, z, 4, h, w), normalised
+        still = torch.zeros_like(added[:1])
+        effect = self.measure(added)[1] - self.measure(still)[1]  # (4, 4): of each unit, the camera it makes
+        lacking = camera.to(effect) - self.measure(latent)[1]  # (B, 4)
+        shares = torch.linalg.lstsq(effect.T, lacking.T).solution.T  # (B, 4)
+        return latent + torch.einsum("bu,uzshw->bzshw", shares, added).to(latent)
+
+    def _camera(self, flow: Tensor) -> Tensor:
+        """(B, 16, 2, h, w) to (B, 4): the shares of the four steady movements in it, by least squares."""
+        steady = self._steady(*(side // 2 for side in flow.shape[-2:]), device=flow.device)  # (4, 16, 2, h, w)
+        return torch.einsum("btchw,utchw->bu", flow, steady) / steady.square().sum((1, 2, 3, 4))
+
+    def _steady(self, height: int, width: int, *, device: torch.device) -> Tensor:
+        """(4, 16, 2, 2h, 2w): for latents of h x w, the flow that 1 of each of a camera's numbers makes."""
+        y, x = (_centred(2 * count, device=device) for count in (height, width))
+        down, right = torch.meshgrid(y, x, indexing="ij")  # (2h, 2w), pixels
+        none, side, turn = torch.zeros_like(down), torch.full_like(down, self._side), math.pi / 180
+        rates = [[side, none], [none, side], [-right, -down], [-turn * down, turn * right]]  # pixels a second
+        rate = torch.stack([torch.stack(each) for each in rates])  # (4, 2, 2h, 2w)
+        seconds = (torch.arange(CLIP_LENGTH, device=device) - self._key) / FRAME_RATE
+        return torch.einsum("uchw,t->utchw", rate, seconds)
+
+    def _told(self, flow: Tensor) -> Tensor:
+        """(16, 2, 2h, 2w), the change of a flow, to the change (z, 4, h, w) of a normalised latent that comes nearest to it in
+        grey levels, and so changes what is added to moved pixels hardly."""
+        code = self._codec.code
+        parts = ((code.flow_out, _MOVED_LEVELS), (code.residual_out, 127.5))
+        moves, adds = (  # (4, z, 32) and (4, z, 768): of each slot's z channels, what they do to its 4 frames
+            levels * layer.weight.detach().float().cpu().unflatten(0, (SLOTS, -1)).flatten(2) for layer, levels in parts
+        )
+        inverse = torch.linalg.pinv(torch.cat([moves, adds], 2))[:, : moves.shape[2]].to(flow)  # (4, 32, z)
+        blocks = rearrange(flow, "(s t) c (h a) (w b) -> s (t c a b) h w", s=SLOTS, a=2, b=2)  # (4, 32, h, w)
+        raw = torch.einsum("snz,snhw->zshw", inverse, _MOVED_LEVELS * blocks)
+        return raw / self._codec.latent_scale(raw[None])
 
     @torch.no_grad()
     def channel_weights(self) -> Tensor:

@@ -30,6 +30,7 @@ from reducio_codec.generate.continuation import (
 from reducio_codec.generate.dit import ReducioDiT
 from reducio_codec.generate.evaluations import EvaluationCount, Progress
 from reducio_codec.generate.folder import load_dit, read_config
+from reducio_codec.generate.latent_motion import LatentMotion
 from reducio_codec.generate.pictures import cover, load_picture, natural_size
 from reducio_codec.generate.request import Request, read_request
 from reducio_codec.generate.sampling import (
@@ -266,10 +267,12 @@ class ReducioDiTPipeline:
         for number in range(clips):
             conditions = self._conditions(keyframe, seen=(height, width), text=text, settings=settings)
             latent = self._latents(conditions, generators=generators, known=known, settings=settings, counted=counted)
+            latent = self._decodable(latent)
             with self._codec.use() as codec:
-                video = codec.decode(
-                    self._decodable(latent), keyframe[:, :, None], decoder=settings.decoder
-                )  # (B, 3, 16, H', W')
+                if settings.camera is not None:  # the model hears it, and is no more exact than its training clips
+                    reader = LatentMotion(codec.model, unit=self.config.motion_unit, side=self.config.sample_size)
+                    latent = reader.steered(latent, settings.controls(len(latent))["camera"])
+                video = codec.decode(latent, keyframe[:, :, None], decoder=settings.decoder)  # (B, 3, 16, H', W')
                 if number and settings.match_colour:
                     video = without_offset(video, keyframe, keyframe_index=index)
                 clip = to_bytes(video).permute(0, 2, 3, 4, 1).contiguous()  # (B, 16, H', W', 3)

@@ -18,6 +18,7 @@ from reducio_codec.generate.context import Context
 from reducio_codec.generate.controls import check_motion, read_camera
 from reducio_codec.generate.latent_motion import LatentMotion
 from reducio_codec.generate.sampling import Known, make_scheduler, sample
+from reducio_codec.io.pixels import to_bytes
 from tests.generate.conftest import MODEL, SaveDit, awake
 from tests.generate.test_command import run
 from tests.helpers import moving_video
@@ -80,6 +81,22 @@ def test_the_camera_is_read_from_a_latent(bundled: ReducioCodec, camera: Camera)
     flow = LatentMotion(bundled.model, unit=1.0, side=256).flow(latent.plain())
     assert flow.shape == (1, 16, 2, 16, 16)
     assert float(motion) == pytest.approx(float(flow[:, [*range(7), *range(8, 16)]].norm(dim=2).mean()) / 2)
+
+
+@torch.no_grad()
+def test_a_latent_is_steered_to_the_camera_that_is_asked_for(bundled: ReducioCodec) -> None:
+    """Read from its latent, and from the pixels that are decoded of it."""
+    start, key = bundled.encode(filmed(Camera(pan_x=0.1, zoom=-0.1)))
+    reader = LatentMotion(bundled.model, unit=2.0, side=256)
+    asked = torch.tensor([[-0.05, 0.1, 0.2, 8.0], [0.0, 0.0, 0.0, 0.0]])
+    latent = reader.steered(start.plain().expand(2, -1, -1, -1, -1), asked)
+    assert torch.allclose(reader.measure(latent)[1], asked, atol=1e-4)
+    changed = (latent - start.plain()).abs().mean((0, 2, 3, 4))  # of each channel
+    assert changed[12:].max() < 0.1 * changed[:12].max()  # what is added to moved pixels is left as it is
+    for one, wanted in zip(latent, asked, strict=True):
+        clip = to_bytes(bundled.decode(one[None], key, decoder="linear"))[0].permute(1, 2, 3, 0)
+        found = reader.measure(bundled.encode(clip)[0].plain())[1][0]
+        assert ((found - wanted).abs() < torch.tensor([0.03, 0.03, 0.05, 2.0])).all(), (found, wanted)
 
 
 def test_channels_count_by_what_they_do(bundled: ReducioCodec) -> None:
