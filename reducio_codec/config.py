@@ -8,6 +8,7 @@ import math
 import textwrap
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from reducio_codec.errors import InputError
@@ -56,6 +57,22 @@ def check_whole(value: Any, *, name: str, most: int, least: int = 0) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise InputError(f"{name} is {value!r}; allowed: {least} to {most}, a whole number")
     return value
+
+
+def check_count(value: Any, *, name: str, least: int) -> int:
+    """``value``, which must be a whole number of ``least`` or more."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise InputError(f"{name} is {value!r}; it must be a whole number")
+    if value < least:
+        raise InputError(f"{name} is {value}; it must be at least {least}")
+    return int(value)
+
+
+def check_amount(value: Any, *, name: str) -> float:
+    """``value``, which must be a number of 0 or more, and no infinite one."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
+        raise InputError(f"{name} is {value!r}; it must be a number of 0 or more")
+    return float(value)
 
 
 def attribute_docs(cls: type[Any]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, get_args
 
-from reducio_codec.config import CLIP_LENGTH, MAX_DEPTH, PIXEL_MULTIPLE, JsonConfig
+from reducio_codec.config import CLIP_LENGTH, MAX_DEPTH, PIXEL_MULTIPLE, JsonConfig, check_amount, check_count
 from reducio_codec.errors import InputError
 
 LEAST_MOTION, MOST_MOTION = 0.0, 8.0
@@ -36,11 +36,6 @@ GuidanceOf = Literal["all", "text"]
 
 Objective = Literal["noise", "flow"]
 """What the network predicts: the noise of the paper's schedule, or the velocity of a straight path from data to noise."""
-
-
-def _at_least(name: str, value: int, low: int) -> None:
-    if value < low:
-        raise InputError(f"{name} is {value}; it must be at least {low}")
 
 
 def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
@@ -139,11 +134,11 @@ class DiTConfig(JsonConfig):
             "patch_space",
             "place_reach",
         ):
-            _at_least(name, getattr(self, name), 1)
+            check_count(getattr(self, name), name=name, least=1)
         if self.depth > MAX_DEPTH:
             raise InputError(f"depth is {self.depth}; it must be at most {MAX_DEPTH}")
         for name in ("text_channels", "text_tokens", "semantic_channels"):
-            _at_least(name, getattr(self, name), 0)
+            check_count(getattr(self, name), name=name, least=0)
         for name, kind in (
             ("attention", AttentionKind),
             ("image_condition", ImageCondition),
@@ -175,11 +170,10 @@ class DiTConfig(JsonConfig):
         self._check_place()
         self._check_controls()
         self._check_sampling()
-        _at_least("distilled_steps", self.distilled_steps, 0)
+        check_count(self.distilled_steps, name="distilled_steps", least=0)
         if self.distilled_steps and self.objective != "flow":
             raise InputError(f"distilled_steps is {self.distilled_steps}; objective is 'noise', it must be 'flow'")
-        if not 0 <= self.distilled_guidance < float("inf"):
-            raise InputError(f"distilled_guidance is {self.distilled_guidance}; it must be a number of 0 or more")
+        check_amount(self.distilled_guidance, name="distilled_guidance")
         if self.distilled_guidance != 1 and not self.distilled_steps:
             raise InputError(
                 f"distilled_guidance is {self.distilled_guidance}, but distilled_steps is 0: not distilled"
@@ -202,8 +196,7 @@ class DiTConfig(JsonConfig):
             raise InputError(f"content_base is {self.content_base}; with content 'alexnet' it has no effect")
 
     def _check_controls(self) -> None:
-        if not 0 <= self.motion_unit < float("inf"):
-            raise InputError(f"motion_unit is {self.motion_unit}; it must be a number of 0 or more")
+        check_amount(self.motion_unit, name="motion_unit")
         if not 0 <= self.control_dropout < 1:
             raise InputError(f"control_dropout is {self.control_dropout}; it must be in [0, 1)")
         if not 0 <= self.default_motion <= MOST_MOTION:
@@ -214,9 +207,8 @@ class DiTConfig(JsonConfig):
             raise InputError(f"control_dropout is {self.control_dropout}, but motion_unit is 0; it has no effect")
 
     def _check_sampling(self) -> None:
-        _at_least("default_steps", self.default_steps, 1)
-        if not 0 <= self.default_guidance < float("inf"):
-            raise InputError(f"default_guidance is {self.default_guidance}; it must be a number of 0 or more")
+        check_count(self.default_steps, name="default_steps", least=1)
+        check_amount(self.default_guidance, name="default_guidance")
         if not 0 < self.shift < float("inf"):
             raise InputError(f"shift is {self.shift}; it must be a number above 0")
         if self.shift != 1 and (self.objective != "flow" or self.distilled_steps):
@@ -233,7 +225,7 @@ class DiTConfig(JsonConfig):
         """``steps``, or where it is None what the model was made for. InputError for what it can't."""
         if steps is None:
             return self.distilled_steps or self.default_steps
-        _at_least("steps", steps, 1)
+        steps = check_count(steps, name="steps", least=1)
         if self.distilled_steps and steps != self.distilled_steps:
             raise InputError(
                 f"steps is {steps}; this model was distilled for {self.distilled_steps} and no other number"
@@ -244,8 +236,7 @@ class DiTConfig(JsonConfig):
         """``guidance``, or where it is None the default. InputError for what the model can't."""
         if guidance is None:
             return 1.0 if self.distilled_steps else self.default_guidance
-        if not 0 <= guidance < float("inf"):
-            raise InputError(f"guidance is {guidance}; it must be 0 or more (1: none)")
+        check_amount(guidance, name="guidance")
         if self.distilled_steps and guidance != 1:
             raise InputError(
                 f"guidance is {guidance}; this model was distilled with guidance {self.distilled_guidance} inside, "

@@ -15,14 +15,12 @@ the join from being seen:
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from reducio_codec.codec import ReducioCodec
-from reducio_codec.config import CLIP_LENGTH
+from reducio_codec.config import CLIP_LENGTH, check_amount
 from reducio_codec.errors import InputError
 from reducio_codec.generate.measure import detail, grey
 from reducio_codec.generate.sampling import Known
@@ -33,7 +31,7 @@ FRAME_RATE = 16
 
 def frames_of(seconds: float) -> int:
     """Frames that ``seconds`` make; a clip is the least."""
-    if not math.isfinite(seconds) or seconds < 1:
+    if check_amount(seconds, name="seconds") < 1:
         raise InputError(f"seconds is {seconds}; a clip is 1 second, so it must be 1 or more")
     return round(seconds * FRAME_RATE)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reducio_codec.config import check_amount, check_count
 from reducio_codec.errors import InputError
 
 
@@ -63,10 +64,10 @@ def read_request(
     for option, value in (("picture_steps", picture_steps), ("picture_guidance", picture_guidance)):
         if value is not None and image is not None:
             raise InputError(f"{option} is {value}, but the picture is given; it has no effect")
-    if picture_steps is not None and picture_steps < 1:
-        raise InputError(f"picture_steps is {picture_steps}; it must be at least 1")
-    if picture_guidance is not None and not 0 <= picture_guidance < float("inf"):
-        raise InputError(f"picture_guidance is {picture_guidance}; it must be a number of 0 or more")
+    if picture_steps is not None:
+        check_count(picture_steps, name="picture_steps", least=1)
+    if picture_guidance is not None:
+        check_amount(picture_guidance, name="picture_guidance")
     return Request(
         images=None if image is None else lists.get("image", [image] * count),
         prompts=prompts,

@@ -14,9 +14,12 @@ from PIL import Image
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.errors import InputError
 from reducio_codec.generate import CAMERAS, Camera, Conditions, DiTConfig, ReducioDiT, ReducioDiTPipeline, load_dit
+from reducio_codec.generate.block_cache import BlockCache
 from reducio_codec.generate.context import Context
+from reducio_codec.generate.continuation import frames_of
 from reducio_codec.generate.controls import check_motion, read_camera
 from reducio_codec.generate.latent_motion import LatentMotion
+from reducio_codec.generate.request import read_request
 from reducio_codec.generate.sampling import Known, make_scheduler, sample
 from reducio_codec.io.pixels import to_bytes
 from tests.generate.conftest import MODEL, SaveDit, awake
@@ -29,9 +32,21 @@ SIZE = torch.tensor([[64, 96]] * 2)
 NOISE = torch.randn(2, 16, 4, 2, 3, generator=torch.Generator().manual_seed(0))
 
 
-def test_guidance_without_end_is_refused() -> None:
-    with pytest.raises(InputError, match="guidance is inf; it must be 0 or more"):
-        MODEL.sampling_guidance(math.inf)
+def test_numbers_that_are_none_are_refused() -> None:
+    for guidance in (math.inf, math.nan, -1, "2", True):
+        with pytest.raises(InputError, match=r"guidance is .*; it must be a number of 0 or more"):
+            MODEL.sampling_guidance(guidance)  # type: ignore[arg-type]
+    for steps in (2.5, "4", True):
+        with pytest.raises(InputError, match=r"steps is .*; it must be a whole number"):
+            MODEL.sampling_steps(steps)  # type: ignore[arg-type]
+    assert MODEL.sampling_steps(np.int64(3)) == 3  # type: ignore[arg-type]
+    for seconds in ("3", math.nan, math.inf, True):
+        with pytest.raises(InputError, match=r"seconds is .*; it must be a number of 0 or more"):
+            frames_of(seconds)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"cache_blocks is 1\.5; a model of 4 blocks allows"):
+        BlockCache(1.5, depth=4)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"picture_steps is 2\.5; it must be a whole number"):
+        read_request(prompt="a", image=None, seed=0, height=None, width=None, picture_steps=2.5)  # type: ignore[arg-type]
 
 
 def test_cameras_as_people_write_them() -> None:

@@ -174,7 +174,7 @@ def test_settings_beside_each_other(dit_folder: SaveDit, codec_folder: Path, run
         ("steps", "has 'steps'; it must be NAME=VALUE"),
         ("steps=many", "steps is 'many'; it must be a number"),
         ("steps=0", "steps is 0; it must be at least 1"),
-        ("guidance=-1", "guidance is -1.0; it must be 0 or more"),
+        ("guidance=-1", "guidance is -1.0; it must be a number of 0 or more"),
         ("cache_blocks=9", "cache_blocks is 9; a model of 4 blocks allows 0"),
         ("cache_blocks=-1", "cache_blocks is -1; a model of 4 blocks allows 0"),
         ("model=STUDENT,steps=20", "steps is 20; this model was distilled for 4 and no other number"),
