@@ -58,7 +58,7 @@ _ENTRIES = (
         "attention (the best by PSNR), add, linear (the fastest), none",
         licence="MIT",
         paper="https://arxiv.org/abs/2411.13552",
-        sha256="ba1fb747e9f159b5c5895c8bc5fa897c72173a8cf615f0596811f427a107a9fa",
+        sha256="216c7786c9fe06a833972dd136def5d98b5ddece4d455dbf1ccd0870a47728b4",
         version=2,
     ),
     ModelEntry(
@@ -66,7 +66,7 @@ _ENTRIES = (
         summary="the same network with hardly any channels, 0.3 MB, for tests and examples: decoders attention (default), linear",
         licence="MIT",
         paper="https://arxiv.org/abs/2411.13552",
-        sha256="b8ec6181df71b4078b1bf014cfe632fe6090b373db6a4718ff3767fe71ce0eac",
+        sha256="3133c52019255f0065a67c9d22f6ac380b16075434102720337bcfc68f0123af",
         version=2,
     ),
     ModelEntry(

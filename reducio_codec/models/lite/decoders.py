@@ -35,11 +35,11 @@ from reducio_codec.models.lite.blocks import (
     upsample,
     zero_conv,
 )
-from reducio_codec.models.lite.linear_code import Clue, spread, warp_features
+from reducio_codec.models.lite.linear_code import Clue, moved_pictures, spread, warp_features
 from reducio_codec.models.lite.local_attention import LocalAttention
 from reducio_codec.models.lite.plan import Plan
 from reducio_codec.models.lite.second import SecondReference
-from reducio_codec.models.motion import move, warp
+from reducio_codec.models.motion import doubled, warp
 
 
 class LatentOnlyDecoder(nn.Module):
@@ -78,8 +78,8 @@ class Effort:
 
 
 EFFORTS = {
-    "attention": Effort(blocks_8=4, blocks_4=3, looks_around=True),
-    "sharp": Effort(blocks_8=4, blocks_4=3, looks_around=True),
+    "attention": Effort(blocks_8=2, blocks_4=2, looks_around=True),
+    "sharp": Effort(blocks_8=2, blocks_4=2, looks_around=True),
     "add": Effort(blocks_8=2, blocks_4=2, looks_around=False),
 }
 
@@ -107,10 +107,11 @@ class AlignedDecoder(nn.Module):
         self.in_8 = conv(c16 + 2 * c4 + 2, c8)
         self.blocks_8 = nn.Sequential(*(ResBlock(c8, temporal=True) for _ in range(effort.blocks_8)))
         self.flow_8 = zero_conv(c8, 2)
-        self.up_4 = conv(c8, 4 * c16)
-        self.in_4 = conv(c16 + c4 // 2 + 48 + 3, c4)
+        # what lies between the blocks sees one position: at this size to look around is what a decoder costs
+        self.up_4 = conv(c8, 4 * c16, kernel=1)
+        self.in_4 = conv(c16 + c4 // 2 + 48 + 3, c4, kernel=1)
         self.blocks_4 = nn.Sequential(*(ResBlock(c4) for _ in range(effort.blocks_4)))
-        self.out_4 = zero_conv(c4, 48 + 16)
+        self.out_4 = zero_conv(c4, 48 + 16, kernel=1)
         self.around_8 = LocalAttention(c8, c4) if effort.looks_around else None
         self.between_8 = zero_conv(_EVIDENCE, c8)
         self.second = SecondReference(config)
@@ -124,7 +125,7 @@ class AlignedDecoder(nn.Module):
             between: the motion between references; None where no frame lies between two.
         """
         pictures = pictures.float()
-        own, flow = plan.near, clue.flow
+        own, flow, large = plan.near, clue.flow, doubled(pictures)
         content_4, content_8 = self.content(pictures)  # (B*R, C4/2, H/4, W/4), (B*R, C4, H/8, W/8)
         still_8 = of_each(content_8, own)  # (B*16, C4, H/8, W/8)
         moved_8 = warp_features(still_8, flow / 8)
@@ -142,20 +143,20 @@ class AlignedDecoder(nn.Module):
 
         def shown(some: slice) -> Tensor:  # n of the frames: (n, 3, H, W)
             found = _Some(plan.near[some], flow[some], features_8[some], clue.residual[some])
-            frames, features_4 = self._from_near(found, pictures, content_4)
+            frames, features_4 = self._from_near(found, pictures, large, content_4)
             here, own = plan.among(some)
             if between is None or not own.numel():
                 return frames
             parts = (x[own] for x in (frames, found.flow, found.features_8, features_4))
-            second = self.second(*parts, pictures=pictures, small=small, far=plan.far[here], between=between.of(here))
+            second = self.second(*parts, large=large, small=small, far=plan.far[here], between=between.of(here))
             return frames.index_copy_(0, own, second)
 
         return by_frames(shown, flow, most=8)  # by 4 it takes 6% longer
 
-    def _from_near(self, some: _Some, pictures: Tensor, content_4: Tensor) -> tuple[Tensor, Tensor]:
+    def _from_near(self, some: _Some, pictures: Tensor, large: Tensor, content_4: Tensor) -> tuple[Tensor, Tensor]:
         """n frames (n, 3, H, W) float32 from their near references alone, and what is known of them (n, C4, H/4, W/4)."""
         still = of_each(pictures, some.near)  # (n, 3, H, W)
-        moved = move(still, some.flow)
+        moved = moved_pictures(large, some.near, some.flow)
         moved_4 = warp_features(of_each(content_4, some.near), upsample(some.flow, 2) / 4)  # (n, C4/2, H/4, W/4)
         x = F.pixel_shuffle(self.up_4(some.features_8), 2)  # (n, C16, H/4, W/4)
         pixels = pixels_to_blocks(moved.to(x.dtype))

@@ -19,9 +19,9 @@ from reducio_codec.models.lite.blocks import (
     of_each,
     zero_conv,
 )
-from reducio_codec.models.lite.linear_code import Clue, spread
+from reducio_codec.models.lite.linear_code import Clue, moved_pictures, spread
 from reducio_codec.models.lite.plan import Plan
-from reducio_codec.models.motion import FLOW_STRIDE, move
+from reducio_codec.models.motion import FLOW_STRIDE, doubled
 
 
 class FastDecoder(nn.Module):
@@ -52,10 +52,11 @@ class FastDecoder(nn.Module):
         x = self.blocks_16(x)
         flow = flow + F.pixel_shuffle(self.flow_16(x).float(), 2)  # (B*16, 2, H/8, W/8)
         still = self.still_4(pictures)  # (B*R, C4, H/4, W/4)
+        large = doubled(pictures)  # (B*R, 3, 2H, 2W)
 
         def shown(some: slice) -> Tensor:  # n of the frames: (n, 3, H, W)
             near, residual = plan.near[some], clue.residual[some]
-            frames = move(of_each(pictures, near), flow[some])
+            frames = moved_pictures(large, near, flow[some])
             y = self.up_4(x[some]) + self.residual_4(residual)  # (n, C4, H/4, W/4)
             y = y + self.moved_4(frames.to(y.dtype, copy=True)) + of_each(still, near)  # a copy: frames change
             y = self.out_4(act(self.blocks_4(act(y))))  # (n, 48, H/4, W/4)

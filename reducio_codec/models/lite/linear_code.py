@@ -10,8 +10,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from reducio_codec.config import CLIP_LENGTH
-from reducio_codec.models.lite.blocks import SLOTS, channels_last, fold_slots, upsample
-from reducio_codec.models.motion import warp
+from reducio_codec.models.lite.blocks import SLOTS, channels_last, fold_slots, runs_now, upsample
+from reducio_codec.models.motion import move, warp
 from reducio_codec.models.precision import exact, in_float32
 
 
@@ -47,6 +47,18 @@ class LinearCode(nn.Module):
 def warp_features(features: Tensor, flow: Tensor) -> Tensor:
     """(N, C, h, w) moved by flow (N, 2, h, w) in positions of these maps."""
     return warp(features.float(), flow).to(features.dtype)
+
+
+def moved_pictures(doubled: Tensor, which: Tensor, flow: Tensor) -> Tensor:
+    """``which`` (N,) of the pictures (B*R, 3, 2H, 2W), ``doubled``, moved by flow (N, 2, H/8, W/8): (N, 3, H, W) float32."""
+    if not runs_now(doubled):
+        return move(doubled[which], flow)
+    numbers, counts = which.unique_consecutive(return_counts=True)
+    moved = [  # one picture after the other: so none is copied
+        move(doubled[number].expand(len(own), -1, -1, -1), own)
+        for number, own in zip(numbers.tolist(), flow.split(counts.tolist()), strict=True)
+    ]
+    return moved[0] if len(moved) == 1 else torch.cat(moved)
 
 
 def spread(x: Tensor) -> Tensor:

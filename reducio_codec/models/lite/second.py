@@ -18,7 +18,8 @@ from reducio_codec.models.lite.blocks import (
     joined,
     zero_conv,
 )
-from reducio_codec.models.motion import FLOW_STRIDE, move, warp
+from reducio_codec.models.lite.linear_code import moved_pictures
+from reducio_codec.models.motion import FLOW_STRIDE, warp
 from reducio_codec.models.precision import exact
 
 _SHARPNESS = 32.0
@@ -44,7 +45,7 @@ class SecondReference(nn.Module):
         self.features_4 = conv(c4, c4, kernel=1)
         self.pictures_4 = nn.Conv2d(3 + 3 + 1, c4, kernel_size=4, stride=4)
         self.blocks_4 = nn.Sequential(ResBlock(c4), ResBlock(c4))
-        self.out_4 = zero_conv(c4, 48 + 16)
+        self.out_4 = zero_conv(c4, 48 + 16, kernel=1)
 
     def forward(
         self,
@@ -53,7 +54,7 @@ class SecondReference(nn.Module):
         features_8: Tensor,
         features_4: Tensor,
         *,
-        pictures: Tensor,
+        large: Tensor,
         small: Tensor,
         far: Tensor,
         between: Between,
@@ -62,7 +63,7 @@ class SecondReference(nn.Module):
 
         Args:
             frames, flow, features_8, features_4: (N, ...) what the near reference made of them, and how.
-            pictures, small: (B*R, 3, H, W), the references, and (B*R, 3, H/4, W/4).
+            large, small: (B*R, 3, 2H, 2W) and (B*R, 3, H/4, W/4), the references, ``doubled`` and as small as that.
             far: (N,), which of them is a frame's far one.
         """
         flows, errors = self._guess(frames, flow, small, far=far, between=between)
@@ -73,7 +74,7 @@ class SecondReference(nn.Module):
         found = self.flow_8(x).float()
         share = torch.softmax(found[:, :_GUESSES] - _SHARPNESS * errors, 1)
         far_flow = (flows * share[:, :, None]).sum(1) + found[:, _GUESSES:]  # (N, 2, H/8, W/8)
-        moved = move(pictures[far], far_flow)  # (N, 3, H, W)
+        moved = moved_pictures(large, far, far_flow)  # (N, 3, H, W)
         x = self.features_4(channels_last(features_4)) + F.pixel_shuffle(self.up_4(x), 2)  # (N, C4, H/4, W/4)
         x = x + self.pictures_4(_compare(frames.to(x.dtype), moved.to(x.dtype)))
         x = self.out_4(act(self.blocks_4(act(x))))  # (N, 64, H/4, W/4)

@@ -1,4 +1,4 @@
-"""Where a training starts: a model folder, the first version's too, or what an earlier training left."""
+"""Where a training starts: a model folder, or what an earlier training left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from torch import Tensor
 from reducio_codec.config import LiteConfig, check_choice
 from reducio_codec.errors import InputError
 from reducio_codec.models.lite.model import ReducioLite
-from reducio_codec.train.packed.version_1 import from_version_1, is_version_1
 
 PARTS = {"decoders.safetensors": True, "shared.safetensors": False}
 """Files of a model, and whether they hold its decoders: two, since what comes back from some machines is limited by file."""
@@ -44,8 +43,7 @@ def load_weights(
     """The model of a training, or of a model folder, and the quantiser's step (z,) of each channel.
 
     Args:
-        config: of the model to be; None: the folder's own, or for the first version all decoders at its widths. A decoder
-            that the folder doesn't have starts from ``attention``.
+        config: of the model to be; None: the folder's own. A decoder that the folder doesn't have starts from ``attention``.
         fresh: decoders that start untrained, whatever the folder has of them.
         taken: decoders that come from another folder, whose shared parts must be the same.
     """
@@ -75,12 +73,9 @@ def _read(folder: Path, config: LiteConfig | None) -> tuple[ReducioLite, dict[st
         document = json.loads((folder / "config.json").read_text())
         found = load_file(folder / "model.safetensors")
         if config is None:
-            names = ("attention", "add", "linear", "none", "sharp") if is_version_1(found) else document["decoders"]
             sizes = {key: value for key, value in document.items() if key.startswith("channels_")}
-            config = LiteConfig(decoders=tuple(names), **sizes)
+            config = LiteConfig(decoders=tuple(document["decoders"]), **sizes)
         model = ReducioLite(config)
-        if is_version_1(found):
-            found = from_version_1(found, model)
         return model, found, torch.tensor(json.loads((folder / "entropy.json").read_text())["multipliers"]) / 1024
     raise InputError(f"{folder} has neither {_SETTINGS} nor model.safetensors")
 
@@ -101,8 +96,8 @@ def _known(name: str, model: ReducioLite) -> str:
 
 
 def copy_decoder(model: ReducioLite, source: str, target: str) -> None:
-    """``target`` starts as ``source`` is; both must be built alike."""
-    model.decoders[target].load_state_dict(model.decoders[source].state_dict())
+    """``target`` starts as ``source`` is, where it has the same parts; others start as they were."""
+    model.decoders[target].load_state_dict(model.decoders[source].state_dict(), strict=False)
 
 
 def _found(key: str, state: Mapping[str, Tensor]) -> Tensor:
