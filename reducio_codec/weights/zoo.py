@@ -58,7 +58,7 @@ _ENTRIES = (
         "attention (the best by PSNR), add, linear (the fastest), none",
         licence="MIT",
         paper="https://arxiv.org/abs/2411.13552",
-        sha256="216c7786c9fe06a833972dd136def5d98b5ddece4d455dbf1ccd0870a47728b4",
+        sha256="ba1fb747e9f159b5c5895c8bc5fa897c72173a8cf615f0596811f427a107a9fa",
         version=2,
     ),
     ModelEntry(

@@ -65,8 +65,9 @@ class Run:
     def follow(self, *, decay: float) -> None:
         """The average takes in the newest weights; at the beginning it is younger than ``decay`` says."""
         share = 1 - min(decay, (1 + self.step) / (10 + self.step))
-        for key, value in self.model.state_dict().items():
-            self.average[key].lerp_(value.float(), share)
+        for key, value in self.model.named_parameters():
+            if value.requires_grad:  # what is frozen stays as it is to the bit: a mean of -0 and -0 is 0
+                self.average[key].lerp_(value.float(), share)
 
 
 def learning_rate(peak: float, *, step: int, warmup: int, share: float) -> float:
