@@ -102,6 +102,22 @@ def test_twenty_steps_and_on(pack: Path, weights: Path, tmp_path: Path) -> None:
     assert widths.tolist() == [0.5] * 16
 
 
+def test_what_is_frozen_stays_as_it_is_to_the_bit(pack: Path, weights: Path, tmp_path: Path) -> None:
+    """The sign of a zero, too: a latent space is told by the bits of its encoder."""
+    model, widths = load_weights(weights)
+    state = model.state_dict()
+    for key in state:
+        if key.startswith("encoder."):
+            state[key].flatten()[0] = -0.0
+    save_weights(tmp_path / "start", model, state, widths=widths, step=0)
+    run(pack, tmp_path / "start", tmp_path / "run", "--steps", "20", "--train", "decoders.linear", "--decoder", "linear")
+    (first, _), (last, _) = load_weights(tmp_path / "start"), load_weights(tmp_path / "run")
+    for key, value in last.state_dict().items():
+        same = value.numpy().tobytes() == first.state_dict()[key].numpy().tobytes()
+        assert same or key.startswith("decoders.linear."), key
+    assert not alike(linear_of(first), linear_of(last))
+
+
 def test_batches_come_again_with_the_latents_that_they_had(pack: Path, weights: Path) -> None:
     sampler = Sampler(open_pack(pack), seed=0)
     made = batches(sampler, first=1, size=1, side=32, workers=1, distinct=3)

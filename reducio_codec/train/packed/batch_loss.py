@@ -55,12 +55,8 @@ class BatchLoss(nn.Module):
         self._latents: dict[int, Tensor] | None = {} if repeats and not encoder else None
 
     def forward(self, batch: Batch, *, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
-        video, pictures = _unit(batch.video), _unit(batch.references)
-        layout, weights = batch.layout, self._weights
-        references = [
-            Reference(picture=pictures[:, n], place=place, beside=beside, present=tuple(batch.present[:, n].tolist()))
-            for n, (place, beside) in enumerate(zip(layout.places, layout.beside, strict=True))
-        ]
+        video, references = unpacked(batch)
+        weights = self._weights
         clean = self._latent(batch.number, video, [item for item in references if not item.beside])
         decoded = self.model.decode_by(self._decoders, self._disturbed(clean, generator), references)
         parts: dict[str, Tensor] = {}
@@ -97,5 +93,12 @@ class BatchLoss(nn.Module):
         return latent + (steps * noise).to(latent.device) * self.get_buffer("widths")
 
 
-def _unit(x: Tensor) -> Tensor:
-    return x.float() / 127.5 - 1
+def unpacked(batch: Batch) -> tuple[Tensor, list[Reference]]:
+    """(B, 3, 16, S, S) in [-1, 1] and the references of these clips."""
+    video, pictures = (x.float() / 127.5 - 1 for x in (batch.video, batch.references))
+    layout = batch.layout
+    references = [
+        Reference(picture=pictures[:, n], place=place, beside=beside, present=tuple(batch.present[:, n].tolist()))
+        for n, (place, beside) in enumerate(zip(layout.places, layout.beside, strict=True))
+    ]
+    return video, references

@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from reducio_codec.config import LiteConfig
-from reducio_codec.models.contract import Reference
 from reducio_codec.models.lite.blocks import ResBlock
 from reducio_codec.models.lite.model import ReducioLite
+from reducio_codec.train.packed.batch_loss import unpacked
 from reducio_codec.train.packed.data import Batch, Sampler, open_pack
 from reducio_codec.train.packed.parts import save_weights
 
@@ -84,14 +84,7 @@ def _seen(model: ReducioLite, name: str, path: str, batches: list[Batch]) -> tup
     pairs: list[tuple[Tensor, Tensor]] = []
     with _watched(model.decoders[name].get_submodule(path), pairs):
         for batch in batches:
-            video = batch.video.float() / 127.5 - 1
-            pictures = batch.references.float() / 127.5 - 1
-            references = [
-                Reference(
-                    picture=pictures[:, n], place=place, beside=beside, present=tuple(batch.present[:, n].tolist())
-                )
-                for n, (place, beside) in enumerate(zip(batch.layout.places, batch.layout.beside, strict=True))
-            ]
+            video, references = unpacked(batch)
             own = [item for item in references if not item.beside]
             model.decode_by((name,), model.latent(model.encode(video, references=own).mode()), references)
     inputs, outputs = zip(*pairs, strict=True)
