@@ -110,7 +110,9 @@ def test_what_is_frozen_stays_as_it_is_to_the_bit(pack: Path, weights: Path, tmp
         if key.startswith("encoder."):
             state[key].flatten()[0] = -0.0
     save_weights(tmp_path / "start", model, state, widths=widths, step=0)
-    run(pack, tmp_path / "start", tmp_path / "run", "--steps", "20", "--train", "decoders.linear", "--decoder", "linear")
+    run(
+        pack, tmp_path / "start", tmp_path / "run", "--steps", "20", "--train", "decoders.linear", "--decoder", "linear"
+    )
     (first, _), (last, _) = load_weights(tmp_path / "start"), load_weights(tmp_path / "run")
     for key, value in last.state_dict().items():
         same = value.numpy().tobytes() == first.state_dict()[key].numpy().tobytes()
