@@ -20,7 +20,7 @@ class BlockCache:
     """
 
     def __init__(self, blocks: int, *, depth: int) -> None:
-        if not isinstance(blocks, int) or not 1 <= blocks <= depth - 2:
+        if type(blocks) is not int or not 1 <= blocks <= depth - 2:
             raise InputError(
                 f"cache_blocks is {blocks}; a model of {depth} blocks allows 0 (off) to {max(0, depth - 2)}"
             )

@@ -61,8 +61,7 @@ class LatentMotion:
     def steered(self, latent: Tensor, camera: Tensor) -> Tensor:
         """Latents (B, z, 4, h, w) whose camera, as ``measure`` has it, is ``camera`` (B, 4): the steady movement that they lack
         is added to what moves in them already. Of the movement at each position the latent has what its few channels can say."""
-        unit = [self._told(flow) for flow in self._steady(*latent.shape[-2:], device=latent.device)]
-        added = torch.stack(unit)  # (4, z, 4, h, w), normalised
+        added = self._told(self._steady(*latent.shape[-2:], device=latent.device))  # (4, z, 4, h, w)
         still = torch.zeros_like(added[:1])
         effect = self.measure(added)[1] - self.measure(still)[1]  # (4, 4): of each unit, the camera it makes
         lacking = camera.to(effect) - self.measure(latent)[1]  # (B, 4)
@@ -85,17 +84,17 @@ class LatentMotion:
         return torch.einsum("uchw,t->utchw", rate, seconds)
 
     def _told(self, flow: Tensor) -> Tensor:
-        """(16, 2, 2h, 2w), the change of a flow, to the change (z, 4, h, w) of a normalised latent that comes nearest to it in
-        grey levels, and so changes what is added to moved pixels hardly."""
+        """(U, 16, 2, 2h, 2w), changes of a flow, to changes (U, z, 4, h, w) of a normalised latent that come nearest to it in
+        grey levels, and so change what is added to moved pixels hardly."""
         code = self._codec.code
         parts = ((code.flow_out, _MOVED_LEVELS), (code.residual_out, 127.5))
         moves, adds = (  # (4, z, 32) and (4, z, 768): of each slot's z channels, what they do to its 4 frames
             levels * layer.weight.detach().float().cpu().unflatten(0, (SLOTS, -1)).flatten(2) for layer, levels in parts
         )
         inverse = torch.linalg.pinv(torch.cat([moves, adds], 2))[:, : moves.shape[2]].to(flow)  # (4, 32, z)
-        blocks = rearrange(flow, "(s t) c (h a) (w b) -> s (t c a b) h w", s=SLOTS, a=2, b=2)  # (4, 32, h, w)
-        raw = torch.einsum("snz,snhw->zshw", inverse, _MOVED_LEVELS * blocks)
-        return raw / self._codec.latent_scale(raw[None])
+        blocks = rearrange(flow, "u (s t) c (h a) (w b) -> u s (t c a b) h w", s=SLOTS, a=2, b=2)  # (U, 4, 32, h, w)
+        raw = torch.einsum("snz,usnhw->uzshw", inverse, _MOVED_LEVELS * blocks)
+        return raw / self._codec.latent_scale(raw)
 
     @torch.no_grad()
     def channel_weights(self) -> Tensor:
