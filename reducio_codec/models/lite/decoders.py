@@ -145,10 +145,13 @@ class AlignedDecoder(nn.Module):
             found = _Some(plan.near[some], flow[some], features_8[some], clue.residual[some])
             frames, features_4 = self._from_near(found, pictures, large, content_4)
             here, own = plan.among(some)
-            if between is None or not own.numel():
+            if between is None or (isinstance(own, Tensor) and not own.numel()):
                 return frames
             parts = (x[own] for x in (frames, found.flow, found.features_8, features_4))
             second = self.second(*parts, large=large, small=small, far=plan.far[here], between=between.of(here))
+            if isinstance(own, slice):
+                frames[own] = second
+                return frames
             return frames.index_copy_(0, own, second)
 
         return by_frames(shown, flow, most=8)  # by 4 it takes 6% longer

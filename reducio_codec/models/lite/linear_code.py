@@ -69,5 +69,6 @@ def spread(x: Tensor) -> Tensor:
     """
     line = x.new_tensor([[0.375, 0.625, 0.0], [0.125, 0.875, 0.0], [0.0, 0.875, 0.125], [0.0, 0.625, 0.375]])
     kernel = torch.einsum("ai,bj,cd->cabdij", line, line, torch.eye(3, dtype=x.dtype, device=x.device)).flatten(0, 2)
-    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    with exact(x.device):  # else autocast makes float32 of it, only to be undone by the convolution
+        padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
     return F.conv2d(channels_last(padded), channels_last(kernel))  # kernel: (48, 3, 3, 3)

@@ -35,12 +35,20 @@ class Plan:
     shown: Tensor
     """(2, M): frames that are references themselves, and which."""
 
-    def among(self, frames: slice) -> tuple[Tensor | slice, Tensor]:
-        """Of the N between those that are among ``frames``, which they are, and their places there. ``slice(None)`` is all."""
+    def among(self, frames: slice) -> tuple[Tensor | slice, Tensor | slice]:
+        """Of the N between those that are among ``frames``, which they are, and their places there. ``slice(None)`` is all; of
+        others, those that follow one another are slices, as what is taken by such isn't copied."""
         if frames == slice(None):
             return frames, self.between
         here = torch.nonzero((self.between >= frames.start) & (self.between < frames.stop))[:, 0]
-        return here, self.between[here] - frames.start
+        places = self.between[here] - frames.start
+        if len(here) and bool((places.diff() == 1).all()):  # here, in order, they follow one another then, too
+            return _run(here), _run(places)
+        return here, places
+
+
+def _run(numbers: Tensor) -> slice:
+    return slice(int(numbers[0]), int(numbers[-1]) + 1)
 
 
 def nearest(
