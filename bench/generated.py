@@ -57,5 +57,7 @@ def _title(entry: dict[str, Any]) -> str:
         title += f", guidance {entry['distilled_guidance']:g} inside"
     else:
         title += f", guidance {entry['guidance']:g}"
+    if "motion" in entry:
+        title += f", motion {entry['motion']:g} for all"
     blocks = entry["cache_blocks"]
     return title + (f", {blocks} block{'s' if blocks > 1 else ''} at every second step only" if blocks else "")

@@ -101,7 +101,8 @@ def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
     "--motion",
     metavar="FACTOR",
     type=float,
-    help="How much moves; 1 is as much as usual. For models that were trained with it.  [default: the model's choice]",
+    help="How much moves; 1 is as much as usual. For models that were trained with it.  [default: each seed draws another, as "
+    "clips have it]",
 )
 @click.option(
     "--camera",
@@ -222,7 +223,9 @@ def _maker(
         ) as writer:
             for number, frame in enumerate(video):
                 writer.write(frame, number)
-        return f"{frames} frames, {width}x{height}, seed {used}"
+        drawn = None if how["motion"] is not None else pipeline.drawn_motions([used])
+        moves = "" if drawn is None else f", motion {float(drawn):.2f}"
+        return f"{frames} frames, {width}x{height}, seed {used}{moves}"
 
     return make
 

@@ -95,8 +95,10 @@ class DiTConfig(JsonConfig):
     """4: the grid of content tokens is divided into 4 interleaved ones that layers take in turn (Fig. 11)."""
     motion_unit: float = 0.0
     """Mean flow in pixels of clips that ``motion=1`` asks for; 0: the model takes neither motion nor camera."""
-    default_motion: float = 0.0
-    """``motion`` unless a user says otherwise; 0: whatever the picture makes likely."""
+    motion_quantiles: tuple[float, ...] = ()
+    """Motion of clips at equally spaced probabilities from 0 to 1: of the calmer nine tenths of those that it learned from, as
+    fast as they were filmed. Where a user says nothing of it, it is drawn from these, see ``motions``; empty: whatever the
+    picture makes likely."""
     goes_on: bool = False
     """Whether parts of a clip's latent can be given, as when it goes on after another."""
     objective: Objective = "noise"
@@ -199,12 +201,25 @@ class DiTConfig(JsonConfig):
         check_amount(self.motion_unit, name="motion_unit")
         if not 0 <= self.control_dropout < 1:
             raise InputError(f"control_dropout is {self.control_dropout}; it must be in [0, 1)")
-        if not 0 <= self.default_motion <= MOST_MOTION:
-            raise InputError(f"default_motion is {self.default_motion}; it must be a number from 0 to {MOST_MOTION:g}")
-        if self.default_motion and not self.motion_unit:
-            raise InputError(f"default_motion is {self.default_motion}, but motion_unit is 0; it has no effect")
+        self._check_quantiles()
         if not self.motion_unit and self.control_dropout != DiTConfig.control_dropout:
             raise InputError(f"control_dropout is {self.control_dropout}, but motion_unit is 0; it has no effect")
+
+    def _check_quantiles(self) -> None:
+        found = self.motion_quantiles
+        if not found:
+            return
+        named = f"motion_quantiles is {found!r}"
+        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in found)
+        if (
+            not numbers
+            or len(found) < 2
+            or not all(0 <= value <= MOST_MOTION for value in found)
+            or sorted(found) != [*found]
+        ):
+            raise InputError(f"{named}; allowed: two numbers or more from 0 to {MOST_MOTION:g}, in ascending order")
+        if not self.motion_unit:
+            raise InputError(f"{named}, but motion_unit is 0; it has no effect")
 
     def _check_sampling(self) -> None:
         check_count(self.default_steps, name="default_steps", least=1)
@@ -307,7 +322,6 @@ PRESETS: dict[str, DiTConfig] = {
         content="alexnet",
         content_at="place",
         motion_unit=5.0,
-        default_motion=1.0,  # left to itself it moves as what it learns from, clips of 1 to 3 frames a step
         goes_on=True,
         default_steps=4,
         default_guidance=1.0,

@@ -77,11 +77,12 @@ class Setting:
     steps: int | None = None
     guidance: float | None = None
     cache_blocks: int = 0
+    motion: float | None = None
 
 
 def read_setting(text: str, *, model: str) -> Setting:
     """``"steps=4,guidance=1"`` and the like. InputError for another name, or a value that is no number."""
-    kinds: dict[str, Callable[[str], Any]] = {"steps": int, "guidance": float, "cache_blocks": int}
+    kinds: dict[str, Callable[[str], Any]] = {"steps": int, "guidance": float, "cache_blocks": int, "motion": float}
     names = [each.name for each in fields(Setting)]
     values: dict[str, Any] = {"model": model}
     for part in text.split(","):
@@ -151,7 +152,7 @@ class Subject:
     named: dict[str, Any]
     """model, as results call it; of a student also distilled_guidance."""
     sampling: dict[str, Any]
-    """steps, guidance and cache_blocks."""
+    """steps, guidance, cache_blocks and, where it isn't left to the model, motion."""
     seconds: list[float] = field(default_factory=list)
     """Of each clip."""
 
@@ -188,11 +189,13 @@ def open_subjects(settings: Sequence[Setting], *, codec: str | None) -> list[Sub
         if setting.cache_blocks:
             BlockCache(setting.cache_blocks, depth=config.depth)
         inside = {"distilled_guidance": config.distilled_guidance} if config.distilled_steps else {}
-        sampling = {
+        sampling: dict[str, Any] = {
             "steps": config.sampling_steps(setting.steps),
             "guidance": config.sampling_guidance(setting.guidance),
             "cache_blocks": setting.cache_blocks,
+            **({} if setting.motion is None else {"motion": setting.motion}),
         }
+        pipelines[setting.model].check(**sampling)
         named = {"model": setting.name or setting.model, **inside}
         subjects.append(Subject(pipeline=pipelines[setting.model], named=named, sampling=sampling))
     return subjects
@@ -263,7 +266,7 @@ def _round(value: Any) -> float:
     "settings",
     multiple=True,
     metavar="NAME=VALUE,...",
-    help="How clips are made, repeatable: steps, guidance, cache_blocks (see 'reducio-codec generate'), model (instead "
+    help="How clips are made, repeatable: steps, guidance, cache_blocks, motion (see 'reducio-codec generate'), model (instead "
     "of MODEL), name (what results call it).  [default: what MODEL was made for]",
 )
 @click.option("--i3d", type=click.Path(path_type=Path), help="I3D's TorchScript file: distances are FVD then.")

@@ -31,6 +31,7 @@ from reducio_codec.generate.dit import ReducioDiT
 from reducio_codec.generate.evaluations import EvaluationCount, Progress
 from reducio_codec.generate.folder import load_dit, read_config
 from reducio_codec.generate.latent_motion import LatentMotion
+from reducio_codec.generate.motions import draw_motions
 from reducio_codec.generate.pictures import cover, load_picture, natural_size
 from reducio_codec.generate.request import Request, read_request
 from reducio_codec.generate.sampling import (
@@ -219,7 +220,8 @@ class ReducioDiTPipeline:
             cache_blocks: so many of the transformer's middle blocks run at every second evaluation only; 0: off.
             sampler: ``"dpm++"``, ``"unipc"``, ``"ddim"``, or ``"euler"``, ``"heun"`` for flow matching models.
             decoder: one of the codec's, by default its choice.
-            motion: how much moves, 1 as much as in half of the clips that the model learned from. None: its ``default_motion``.
+            motion: how much moves, 1 as much as in half of the clips that the model learned from. None: each seed draws another,
+                as clips have it (``config.motion_quantiles``); other models move as the picture makes likely.
             camera: what the camera does, a name of ``controls.CAMERAS`` (``"zoom-in"``) or four numbers as ``controls.Camera``
                 has them. None: the model's choice. Both are for models that were trained with them.
             match_motion: let a clip that goes on after another move as that one did.
@@ -259,19 +261,21 @@ class ReducioDiTPipeline:
         pictures = self._key_pictures(request, seeds=seeds, counted=counted)  # (B, 3, H, W) uint8
         height, width = pictures.shape[-2:]
         text = self._text_tokens(request)
+        drawn = self.drawn_motions(seeds)
         generators = make_generators(seeds)
         keyframe = to_unit(pad(pictures, multiple=self.config.pixel_multiple)).contiguous()  # (B, 3, H', W')
         first_detail = picture_detail(keyframe)  # (B,)
         known: Known | None = None
         parts: list[Tensor] = []  # (B, n, H', W', 3) uint8 each
         for number in range(clips):
-            conditions = self._conditions(keyframe, seen=(height, width), text=text, settings=settings)
+            controls = settings.controls(len(keyframe), drawn=drawn)
+            conditions = self._conditions(keyframe, seen=(height, width), text=text, controls=controls)
             latent = self._latents(conditions, generators=generators, known=known, settings=settings, counted=counted)
             latent = self._decodable(latent)
             with self._codec.use() as codec:
                 if settings.camera is not None:  # the model hears it, and is no more exact than its training clips
                     reader = LatentMotion(codec.model, unit=self.config.motion_unit, side=self.config.sample_size)
-                    latent = reader.steered(latent, settings.controls(len(latent))["camera"])
+                    latent = reader.steered(latent, controls["camera"])
                 video = codec.decode(latent, keyframe[:, :, None], decoder=settings.decoder)  # (B, 3, 16, H', W')
                 if number and settings.match_colour:
                     video = without_offset(video, keyframe, keyframe_index=index)
@@ -287,6 +291,12 @@ class ReducioDiTPipeline:
             joined = forth_and_back(joined)
         result = np.ascontiguousarray(joined.numpy())
         return result if request.several else result[0]
+
+    def drawn_motions(self, seeds: Sequence[int]) -> Tensor | None:
+        """(B,): how much moves in clips of these seeds of which nobody says so, as ``motion`` counts it; None where the model
+        leaves that to the picture."""
+        quantiles = self.config.motion_quantiles
+        return draw_motions(quantiles, seeds=seeds) if quantiles else None
 
     def check(self, *, text: bool = False, **options: Unpack[Options]) -> Settings:
         """What a call with these options would do, without doing it.
@@ -370,7 +380,7 @@ class ReducioDiTPipeline:
         *,
         seen: tuple[int, int],
         text: tuple[Tensor, Tensor] | None,
-        settings: Settings,
+        controls: dict[str, Tensor],
     ) -> Conditions:
         """For padded key pictures (B, 3, H', W'), of which ``seen`` (H, W) is the video."""
         semantic = None
@@ -383,7 +393,7 @@ class ReducioDiTPipeline:
             text_mask=None if text is None else text[1],
             semantic=semantic,
             keyframe=keyframe if self.config.uses_content else None,
-            **settings.controls(len(keyframe)),
+            **controls,
         )
 
     def _latents(

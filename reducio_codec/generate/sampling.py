@@ -25,7 +25,7 @@ SamplerName = Literal["dpm++", "unipc", "ddim", "euler", "heun"]
 SAMPLERS: dict[Objective, tuple[SamplerName, ...]] = {"noise": ("dpm++", "unipc", "ddim"), "flow": ("euler", "heun")}
 """Samplers for what a model predicts; the first is the default."""
 
-NoiseStage = Literal["clip", "picture"]
+NoiseStage = Literal["clip", "picture", "motion"]
 """What noise becomes: motion latents, or the key picture of a text-to-image stage."""
 
 
@@ -118,8 +118,8 @@ def make_generators(seeds: Sequence[int], *, stage: NoiseStage = "clip") -> list
     """One for each clip, on the CPU: a clip's noise depends on its own seed alone, not on batch or device.
 
     Args:
-        stage: whose noise it is. Seeds of the picture that a clip starts from are derived, so that the two noises are
-            independent; equal ones would be the same numbers where both have as many.
+        stage: what is drawn. Seeds of the picture that a clip starts from, and of how much moves, are derived, so that all
+            are independent; equal ones would be the same numbers where both have as many.
     """
     return [torch.Generator().manual_seed(_stage_seed(seed, stage)) for seed in seeds]
 

@@ -54,11 +54,14 @@ class Settings:
     sharpen: bool
     loop: bool
 
-    def controls(self, count: int) -> dict[str, Tensor]:
-        """Motion and camera as conditions of so many clips; what isn't told is missing."""
+    def controls(self, count: int, *, drawn: Tensor | None = None) -> dict[str, Tensor]:
+        """Motion and camera as conditions of so many clips; what isn't told is missing. ``drawn`` (B,) is their motion where a
+        user doesn't say so."""
         found: dict[str, Tensor] = {}
         if self.motion is not None:
             found["motion"] = torch.full((count,), self.motion)
+        elif drawn is not None:
+            found["motion"] = drawn
         if self.camera is not None:
             found["camera"] = torch.tensor([astuple(self.camera)] * count)
         return found
@@ -108,7 +111,7 @@ def read_settings(
         guidance_of=config.check_guidance_of(guidance_of, guidance=guidance, text=text),
         cache_blocks=cache_blocks,
         decoder=decoder,
-        motion=(config.default_motion or None) if motion is None else check_motion(motion),
+        motion=None if motion is None else check_motion(motion),
         camera=None if camera is None else read_camera(camera),
         match_motion=match_motion,
         match_colour=match_colour,

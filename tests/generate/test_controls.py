@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,9 @@ from reducio_codec.generate.context import Context
 from reducio_codec.generate.continuation import frames_of
 from reducio_codec.generate.controls import check_motion, read_camera
 from reducio_codec.generate.latent_motion import LatentMotion
+from reducio_codec.generate.motions import draw_motions, quantiles_of
 from reducio_codec.generate.request import read_request
-from reducio_codec.generate.sampling import Known, make_scheduler, sample
+from reducio_codec.generate.sampling import Known, draw_noise, make_generators, make_scheduler, sample
 from reducio_codec.io.pixels import to_bytes
 from tests.generate.conftest import MODEL, SaveDit, awake
 from tests.generate.test_command import run
@@ -247,10 +249,33 @@ def test_a_shift_takes_more_steps_where_there_is_noise() -> None:
     assert make_scheduler("euler", steps=4, shift=3.0).sigmas.tolist() == pytest.approx([1, 0.9, 0.75, 0.5, 0])
 
 
-def test_what_moves_where_nothing_is_asked_for_is_the_models(dit_folder: SaveDit, codec: ReducioCodec) -> None:
-    found = []
-    for default in (0.0, 0.5):
-        folder = dit_folder(f"default{default}", motion_unit=5.0, default_motion=default)
-        pipe = ReducioDiTPipeline(load_dit(folder), codec)
-        found.append((pipe.check().motion, pipe.check(motion=2).motion))
-    assert found == [(None, 2), (0.5, 2)]
+def test_how_much_moves_is_drawn_where_nobody_says(dit_folder: SaveDit, codec: ReducioCodec) -> None:
+    pipe = ReducioDiTPipeline(load_dit(dit_folder("plain", motion_unit=5.0)), codec)
+    drawing = ReducioDiTPipeline(
+        load_dit(dit_folder("drawn", motion_unit=5.0, motion_quantiles=(0.1, 0.2, 4.0))), codec
+    )
+    told: list[Any] = []
+    for each in (pipe, drawing):
+        real = each._latents
+        each._latents = lambda conditions, real=real, **more: told.append(conditions.motion) or real(conditions, **more)  # type: ignore
+    picture = moving_video(1, 64, 64)[0]
+    pipe(image=picture, seed=0, steps=1)
+    pipe(image=picture, seed=0, steps=1, motion=2)
+    assert told[0] is None and told[1].tolist() == [2]
+    told.clear()
+    drawing(image=[picture] * 3, seed=[4, 5, 6], steps=1)
+    drawing(image=picture, seed=5, steps=1, seconds=2)
+    drawing(image=picture, seed=5, steps=1, motion=0.5)
+    assert len(set(told[0].tolist())) == 3 and all(0.1 <= value <= 4 for value in told[0].tolist())
+    # a seed draws the same whatever is made beside it, and for all clips of a video
+    assert all(torch.equal(one, told[0][1:2]) for one in told[1:-1]) and len(told) > 3
+    assert told[-1].tolist() == [0.5]
+
+
+def test_drawn_motions_are_as_clips_have_them() -> None:
+    motions = np.random.default_rng(0).lognormal(-0.5, 1.5, 2000).clip(0, 8)
+    drawn = draw_motions(quantiles_of(motions), seeds=range(3000)).numpy()
+    for share in (0.1, 0.25, 0.5, 0.75, 0.9):  # of the calmer nine tenths
+        assert np.quantile(drawn, share) == pytest.approx(np.quantile(motions, 0.9 * share), rel=0.15)
+    noise = draw_noise((1,), generators=make_generators(range(3000)))[:, 0].numpy()
+    assert abs(np.corrcoef(np.argsort(np.argsort(drawn)), noise)[0, 1]) < 0.05  # independent of the clip's noise

@@ -168,13 +168,14 @@ def test_settings_beside_each_other(dit_folder: SaveDit, codec_folder: Path, run
     [
         (
             "step=4",
-            "setting 'step=4' has 'step=4'; it must be NAME=VALUE, names: model, name, steps, guidance, cache_blocks",
+            "setting 'step=4' has 'step=4'; it must be NAME=VALUE, names: model, name, steps, guidance, cache_blocks, motion",
         ),
         ("steps=4,", "has ''; it must be NAME=VALUE"),
         ("steps", "has 'steps'; it must be NAME=VALUE"),
         ("steps=many", "steps is 'many'; it must be a number"),
         ("steps=0", "steps is 0; it must be at least 1"),
         ("guidance=-1", "guidance is -1.0; it must be a number of 0 or more"),
+        ("motion=1", "motion is 1.0, but this model was trained without"),
         ("cache_blocks=9", "cache_blocks is 9; a model of 4 blocks allows 0"),
         ("cache_blocks=-1", "cache_blocks is -1; a model of 4 blocks allows 0"),
         ("model=STUDENT,steps=20", "steps is 20; this model was distilled for 4 and no other number"),

@@ -431,16 +431,19 @@ def test_a_run_with_all_that_the_small_model_takes(
     assert not torch.equal(fresh.layers[0].weight, model.content.layers[0].weight)  # type: ignore[arg-type]
     fresh.take_trunk()
     assert torch.equal(fresh.layers[0].weight, model.content.layers[0].weight)  # type: ignore[arg-type]
+    moves = model.config.motion_quantiles  # of its samples: one of the two videos hardly moves
+    assert len(moves) == 19 and list(moves) == sorted(moves) and moves[0] < 0.2 * moves[-1]
     student = {
         **TINY,
         "run": {**TINY["run"], "steps": 1},
-        "model": {**small, "distilled_steps": 2, "distilled_guidance": 1.5},
+        "model": {**small, "motion_quantiles": [0.5, 0.5], "distilled_steps": 2, "distilled_guidance": 1.5},
         "start": {"teacher": str(report.model)},
         "loss": {"teacher_steps": 1, "teacher_batches": 1},
         "validation": {"clips": 1, "steps": 2, "guidance": 1.0},
     }
     told = train_dit(build_dit_recipe(student), latents=[shards], val=[shards], out=tmp_path / "student")
     assert told.model is not None and np.isfinite(losses(tmp_path / "student")).all()
+    assert load_dit(told.model).config.motion_quantiles == (0.5, 0.5)  # what the recipe says
     for folder, steps in ((report.model, 2), (told.model, None)):
         pipeline = ReducioDiTPipeline(load_dit(folder), codec)
         video = pipeline(image=moving_video(1, 64, 64)[0], steps=steps, seed=0, motion=2.0, seconds=1.5)
@@ -462,6 +465,20 @@ def test_clips_that_were_made_faster_are_told_their_motion(shards: Path) -> None
     assert slow.motion is not None and fast.motion is not None and slow.camera is not None and fast.camera is not None
     assert 8 < slow.motion.isnan().sum() < 24 and not fast.motion.isnan().any()
     assert torch.equal(slow.camera.isnan(), fast.camera.isnan())
+
+
+def test_what_moves_is_read_off_clips_at_their_own_speed(
+    codec_folder: Path, codec: ReducioCodec, tmp_path: Path
+) -> None:
+    samples = Samples([make_shards(codec_folder, tmp_path, frame_steps=[1, 2])])
+    reader = LatentMotion(codec.model, unit=1.0, side=64)
+    assert {entry.pace for entry in samples.entries} == {1, 2}
+    filmed = [entry for entry in samples.entries if entry.pace == 1]
+    found = samples.motions(reader)
+    expected = [float(reader.measure(samples.load(entry).latent.float()[None])[0]) for entry in filmed]
+    assert found == expected
+    samples.entries = [entry for entry in samples.entries if entry.pace == 2]
+    assert len(samples.motions(reader)) == len(samples.entries)  # there is nothing else to go by
 
 
 def test_what_is_given_of_a_latent_costs_nothing(shards: Path, codec: ReducioCodec) -> None:

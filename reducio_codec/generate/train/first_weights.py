@@ -96,7 +96,7 @@ def load_teacher(recipe: DitRecipe, config: DiTConfig, *, device: torch.device) 
         raise InputError(f"start.teacher {str(source)!r} has random weights: it names no latent space")
     _check_latent_space("start.teacher", source, found, needed=config)
     learned = ("distilled_steps", "distilled_guidance", "condition_dropout", "control_dropout", "codec", "latent_space")
-    sampled = ("default_motion", "default_steps", "default_guidance", "shift", "channel_gain")
+    sampled = ("motion_quantiles", "default_steps", "default_guidance", "shift", "channel_gain")
     for name, needed in config.to_json().items():
         if name not in (*learned, *sampled) and getattr(found, name) != needed:
             raise InputError(

@@ -21,6 +21,7 @@ from reducio_codec.errors import FormatError, InputError, ReducioError
 from reducio_codec.generate.buckets import Size
 from reducio_codec.generate.conditioning import Conditions
 from reducio_codec.generate.extract.shards import SUFFIXES, ShardIndex, missing_shards, read_index
+from reducio_codec.generate.latent_motion import LatentMotion
 from reducio_codec.io.memory import free_memory
 from reducio_codec.io.pixels import to_unit
 from reducio_codec.rdc.keyframe import decode_keyframe
@@ -42,6 +43,8 @@ class Entry:
     """Suffix to place and length in the tar file."""
     size: Size
     motion: float
+    pace: int
+    """Frames of the video from one frame of it to the next: above 1, it moves faster than it was filmed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +75,7 @@ class LatentBatch:
     """Places in the step's whole batch."""
     names: tuple[str, ...]
     paces: tuple[int, ...]
-    """Frames of the video from one frame of a sample to the next: above 1, it moves faster than it was filmed."""
+    """See ``Entry.pace``."""
 
     def to(self, device: torch.device) -> LatentBatch:
         moved = self.conditions.to(device)
@@ -112,6 +115,22 @@ class Samples:
     def examples(self) -> list[Entry]:
         """The first sample of each folder."""
         return list({entry.tar.parent: entry for entry in reversed(self.entries)}.values())
+
+    def motions(self, reader: LatentMotion) -> list[float]:
+        """Of all samples that move as fast as they were filmed; where there are none, of all.
+
+        Raises:
+            ReducioError: a shard is damaged, or gone.
+        """
+        filmed = [entry for entry in self.entries if entry.pace == 1] or self.entries
+        return [float(reader.measure(self._latent(entry)[None])[0]) for entry in filmed]
+
+    def _latent(self, entry: Entry) -> Tensor:
+        try:
+            with entry.tar.open("rb") as file:
+                return _array(_read(file, *entry.parts["latent.npy"])).float()
+        except (OSError, ValueError, KeyError) as error:
+            raise ReducioError(f"{entry.tar}: the sample {entry.name} can't be read: {error}") from error
 
     def load(self, entry: Entry) -> Parts:
         """Read and decode one sample.
@@ -173,6 +192,7 @@ def _read_entries(path: Path) -> list[Entry]:
                 parts=places,
                 size=(facts[key]["size"][0], facts[key]["size"][1]),
                 motion=float(facts[key]["motion"]),
+                pace=_pace(facts[key]["frames"]),
             )
             for key, places in parts.items()
         ]
@@ -254,7 +274,7 @@ def collate(items: Sequence[tuple[ClipKey, Entry, Parts]]) -> LatentBatch:
         step=keys[0].step,
         indices=tuple(key.index for key in keys),
         names=tuple(entry.name for entry in entries),
-        paces=tuple(_pace(part.facts["frames"]) for part in parts),
+        paces=tuple(entry.pace for entry in entries),
     )
 
 

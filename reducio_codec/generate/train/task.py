@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +18,7 @@ from reducio_codec.generate.config import DiTConfig
 from reducio_codec.generate.dit import ReducioDiT
 from reducio_codec.generate.folder import save_dit
 from reducio_codec.generate.latent_motion import LatentMotion
+from reducio_codec.generate.motions import quantiles_of
 from reducio_codec.generate.train.first_weights import bound_config, build_model, load_teacher, start, teacher_id
 from reducio_codec.generate.train.recipe import DitRecipe
 from reducio_codec.generate.train.samples import Entry, LatentBatch, LatentDataset, Samples, collate
@@ -171,6 +172,9 @@ class GeneratorTask:
 
     def finish(self, run: Run, folder: Path) -> Path:
         export, model = self._recipe.export, cast(ReducioDiT, run.shown)
+        if model.config.motion_unit and not model.config.motion_quantiles:
+            assert self._motion is not None
+            model.config = replace(model.config, motion_quantiles=quantiles_of(self._samples.motions(self._motion)))
         results = f"Validation: {json.dumps(self.values)}." if self.values else ""
         card = ModelCard(
             name=export.name or model_name(folder),
