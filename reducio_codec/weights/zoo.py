@@ -74,7 +74,7 @@ _ENTRIES = (
         summary="picture to video on reducio-lite's latents in 4 steps; motion and camera can be asked for (extra [generate])",
         licence="MIT",
         paper="https://arxiv.org/abs/2411.13552",
-        sha256="fe1225f526a6ae198c0cca0231982376ba77b389967d56cc66033b2f989ed0f1",
+        sha256="fec90882031a80ef9e32e37f2bf849a3cfae2fc2d480adcdb7728395a13f36c1",
         kind="generator",
     ),
 )
