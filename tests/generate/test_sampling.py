@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 from typing import Any, cast, get_args
 
 import pytest
@@ -198,14 +199,15 @@ def test_wrong_options(options: dict[str, Any], words: str) -> None:
 
 
 def test_each_stage_has_noise_of_its_own() -> None:
-    """The picture's and the clip's are independent: equal generators would give the same numbers."""
+    """Those of the picture, the clip and its motion are independent: equal generators would give the same numbers."""
     shape = (16, 4, 8, 8)
     for seed in (0, 1, 2**62 - 1):
-        clip, picture = (draw_noise(shape, generators=make_generators([seed], stage=stage)) for stage in STAGES)
-        assert abs(float((clip * picture).mean())) < 0.1
+        noises = [draw_noise(shape, generators=make_generators([seed], stage=stage)) for stage in STAGES]
+        for one, other in combinations(noises, 2):
+            assert abs(float((one * other).mean())) < 0.1
     assert torch.equal(
         draw_noise(shape, generators=make_generators([3])),
         torch.randn(1, *shape, generator=torch.Generator().manual_seed(3)),
     )
     seeds = [generator.initial_seed() for stage in STAGES for generator in make_generators(range(1000), stage=stage)]
-    assert len(set(seeds)) == 2000
+    assert len(set(seeds)) == 3000
