@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reducio_codec.generate.config import MOST_MOTION
 from reducio_codec.generate.sampling import make_generators
 
 _CALM = 0.9
@@ -22,8 +23,8 @@ _COUNT = 19
 
 
 def quantiles_of(motions: Sequence[float]) -> tuple[float, ...]:
-    """Of the calmer nine tenths of clips' motions, at equally spaced probabilities."""
-    found = np.quantile(np.array(motions, np.float64), np.linspace(0, _CALM, _COUNT))
+    """Of the calmer nine tenths of clips' motions, at equally spaced probabilities; no more than can be asked for."""
+    found = np.quantile(np.array(motions, np.float64).clip(max=MOST_MOTION), np.linspace(0, _CALM, _COUNT))
     return tuple(round(float(value), 4) for value in found)
 
 

@@ -26,7 +26,7 @@ SAMPLERS: dict[Objective, tuple[SamplerName, ...]] = {"noise": ("dpm++", "unipc"
 """Samplers for what a model predicts; the first is the default."""
 
 NoiseStage = Literal["clip", "picture", "motion"]
-"""What noise becomes: motion latents, or the key picture of a text-to-image stage."""
+"""What is drawn: motion latents, the key picture of a text-to-image stage, or how much moves."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +270,11 @@ def test_how_much_moves_is_drawn_where_nobody_says(dit_folder: SaveDit, codec: R
     # a seed draws the same whatever is made beside it, and for all clips of a video
     assert all(torch.equal(one, told[0][1:2]) for one in told[1:-1]) and len(told) > 3
     assert told[-1].tolist() == [0.5]
+
+
+def test_clips_wilder_than_can_be_asked_for_end_no_training() -> None:
+    found = quantiles_of([0.5, 9.0, 40.0])
+    assert max(found) == 8 and replace(PLACED, motion_quantiles=found).motion_quantiles == found
 
 
 def test_drawn_motions_are_as_clips_have_them() -> None:
