@@ -3,6 +3,6 @@
 README.md beside this file shows what was measured, each table under the command that makes it.
 """
 
-from reducio_codec.io.threads import let_waiting_threads_sleep
+from reducio_codec.io.own_process import settle_in
 
-let_waiting_threads_sleep()  # before anything here loads torch
+settle_in()  # before anything here loads torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
-from reducio_codec.io.threads import let_waiting_threads_sleep, started_as_module
+from reducio_codec.io.own_process import settle_in, started_as_module
 
 if TYPE_CHECKING:
     from reducio_codec.clips.latent import Latent
@@ -36,7 +36,7 @@ _HOMES = {
 }
 
 if started_as_module(__name__):  # by import alone nothing is changed
-    let_waiting_threads_sleep()
+    settle_in()
 
 
 def __getattr__(name: str) -> Any:

@@ -20,8 +20,8 @@ import click
 from reducio_codec.cli.paths import fill_closed_streams
 from reducio_codec.cli.wording import spell
 from reducio_codec.errors import ReducioError, one_line
+from reducio_codec.io.own_process import settle_in
 from reducio_codec.io.termination import exit_on_sigterm
-from reducio_codec.io.threads import let_waiting_threads_sleep
 
 EXIT_INTERRUPTED = 130
 """What a shell gives a program that Ctrl-C ended: 128 + SIGINT."""
@@ -51,7 +51,7 @@ class ReducioGroup(click.Group):
     ) -> NoReturn:
         extra["standalone_mode"] = False
         fill_closed_streams()
-        let_waiting_threads_sleep()
+        settle_in()
         with _quiet_pipe():
             try:
                 code = super().main(args, prog_name, **extra)
