@@ -333,18 +333,28 @@ def test_attention_of_any_width(channels: int, content: int) -> None:
     assert not changed.any()
 
 
-def test_pictures_are_made_a_few_at_a_time_where_nothing_learns() -> None:
+def test_pictures_are_made_a_few_at_a_time_where_nothing_learns_and_references_not_at_all() -> None:
     x, asked = torch.randn(18, 2), list[slice]()
+    none, some = torch.tensor([], dtype=torch.int64), torch.tensor([3, 4, 17])
 
-    def part(some: slice) -> Tensor:
-        asked.append(some)
-        return 2 * x[some]
+    def part(frames: slice) -> Tensor:
+        asked.append(frames)
+        return 2 * x[frames]
 
-    assert torch.equal(by_frames(part, x, most=4), 2 * x) and asked == [slice(None)]
-    asked.clear()
+    for shown in (none, some):
+        assert torch.equal(by_frames(part, x, most=4, shown=shown), 2 * x) and asked == [slice(None)]
+        asked.clear()
     with torch.no_grad():
-        assert torch.equal(by_frames(part, x, most=4), 2 * x)
-    assert asked == [slice(0, 4), slice(4, 8), slice(8, 12), slice(12, 16), slice(16, 18)]
+        assert torch.equal(by_frames(part, x, most=18, shown=none), 2 * x) and asked == [slice(None)]
+        asked.clear()
+        assert torch.equal(by_frames(part, x, most=4, shown=none), 2 * x)
+        assert asked == [slice(0, 4), slice(4, 8), slice(8, 12), slice(12, 16), slice(16, 18)]
+        asked.clear()
+        made = by_frames(part, x, most=4, shown=some)
+        assert asked == [slice(0, 3), slice(5, 9), slice(9, 13), slice(13, 17)]
+        assert not made[some].any() and torch.equal(made, (2 * x).index_fill(0, some, 0))
+        asked.clear()
+        assert torch.equal(by_frames(part, x, most=4, shown=torch.arange(18)), 2 * x)  # nobody asks for it
 
 
 @torch.no_grad()
@@ -357,7 +367,7 @@ def test_how_many_pictures_are_made_at_a_time_makes_no_difference(
     latent = torch.randn(1, 16, 4, 2, 3, generator=torch.Generator().manual_seed(0))
     few = model.decode(latent, given, decoder=decoder)
     for module in (decoders, fast):
-        monkeypatch.setattr(module, "by_frames", lambda part, x, most: part(slice(None)))
+        monkeypatch.setattr(module, "by_frames", lambda part, x, **_: part(slice(None)))
     # which kernels convolve may depend on the number, and so the last bits
     torch.testing.assert_close(few, model.decode(latent, given, decoder=decoder), atol=1e-4, rtol=0)
 

@@ -141,7 +141,7 @@ class AlignedDecoder(nn.Module):
         flow = flow + self.flow_8(features_8).float()
         del x, still_8, moved_8
 
-        def shown(some: slice) -> Tensor:  # n of the frames: (n, 3, H, W)
+        def pixels(some: slice) -> Tensor:  # n of the frames: (n, 3, H, W)
             found = _Some(plan.near[some], flow[some], features_8[some], clue.residual[some])
             frames, features_4 = self._from_near(found, pictures, large, content_4)
             here, own = plan.among(some)
@@ -154,7 +154,7 @@ class AlignedDecoder(nn.Module):
                 return frames
             return frames.index_copy_(0, own, second)
 
-        return by_frames(shown, flow, most=8)  # by 4 it takes 6% longer
+        return by_frames(pixels, flow, most=8, shown=plan.shown[0])  # by 4 it takes 6% longer
 
     def _from_near(self, some: _Some, pictures: Tensor, large: Tensor, content_4: Tensor) -> tuple[Tensor, Tensor]:
         """n frames (n, 3, H, W) float32 from their near references alone, and what is known of them (n, C4, H/4, W/4)."""

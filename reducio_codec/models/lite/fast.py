@@ -54,7 +54,7 @@ class FastDecoder(nn.Module):
         still = self.still_4(pictures)  # (B*R, C4, H/4, W/4)
         large = doubled(pictures)  # (B*R, 3, 2H, 2W)
 
-        def shown(some: slice) -> Tensor:  # n of the frames: (n, 3, H, W)
+        def pixels(some: slice) -> Tensor:  # n of the frames: (n, 3, H, W)
             near, residual = plan.near[some], clue.residual[some]
             frames = moved_pictures(large, near, flow[some])
             y = self.up_4(x[some]) + self.residual_4(residual)  # (n, C4, H/4, W/4)
@@ -62,4 +62,4 @@ class FastDecoder(nn.Module):
             y = self.out_4(act(self.blocks_4(act(y))))  # (n, 48, H/4, W/4)
             return frames.add_(blocks_to_pixels(y + spread(residual.to(y.dtype))))
 
-        return by_frames(shown, x, most=4)
+        return by_frames(pixels, x, most=4, shown=plan.shown[0])

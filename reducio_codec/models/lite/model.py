@@ -147,7 +147,7 @@ class ReducioLite(CodecModel):
     def decode_planned(
         self, decoders: Sequence[str], latent: Tensor, pictures: Tensor, plan: Plan
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Frames (B*16, 3, H, W) by each decoder, before ``plan.shown``, and the references as they are shown, mended.
+        """Frames (B*16, 3, H, W) by each decoder, but for ``plan.shown``, and the references as they are shown in those, mended.
 
         Tensors' operations alone, and none depends on where references lie: what is exported of it takes any.
 
