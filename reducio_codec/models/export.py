@@ -88,7 +88,7 @@ class DecodePlanned(nn.Module):
         between, far, pairs, pair, time = (
             nothing if value is None else value for value in (between, far, pairs, pair, time)
         )
-        plan = Plan(near=near, between=between, far=far, pairs=pairs, pair=pair, time=time, shown=nothing)
+        plan = Plan(near=near, between=between, far=far, pairs=pairs, pair=pair, time=time, shown=nothing.reshape(2, 0))
         made, mended = self.model.decode_planned((self.decoder,), latent, references, plan)
         return made[self.decoder], mended
 
