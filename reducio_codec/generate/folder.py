@@ -12,7 +12,7 @@ from reducio_codec.errors import InputError, WeightsError
 from reducio_codec.generate.config import DiTConfig
 from reducio_codec.generate.dit import ReducioDiT
 from reducio_codec.models.precision import Dtype, as_dtype
-from reducio_codec.weights.io import FORMAT, check_kinds, file_sha256, save_model
+from reducio_codec.weights.io import FORMAT, aligned, check_kinds, file_sha256, save_model
 from reducio_codec.weights.layout import CONFIG_FILE, TENSOR_FILE, read_document
 
 
@@ -83,5 +83,6 @@ def load_dit(
     if unknown:
         raise WeightsError(f"{path}: {unknown[0]:.100} isn't part of this model ({len(unknown)} such keys)")
     check_kinds(path, tensors, expected=expected)
-    model.load_state_dict({key: tensors[key].to(device, kind) for key in expected}, strict=True, assign=True)
+    state = {key: aligned(tensors[key].to(device, kind)) for key in expected}
+    model.load_state_dict(state, strict=True, assign=True)
     return model.requires_grad_(False).eval()

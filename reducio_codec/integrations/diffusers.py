@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from reducio_codec.errors import InputError, MissingDependencyError
 
@@ -39,6 +39,7 @@ from reducio_codec.models.contract import CodecModel, Reference
 from reducio_codec.models.factory import CONFIGS, build_model
 from reducio_codec.models.posterior import Posterior
 from reducio_codec.models.precision import as_dtype, resolve_dtype
+from reducio_codec.weights.io import aligned
 from reducio_codec.weights.layout import TENSOR_FILE
 from reducio_codec.weights.zoo import find_entry, load_pretrained
 
@@ -101,13 +102,16 @@ class AutoencoderKLReducio(ModelMixin, ConfigMixin, _AutoencoderMixin):
         folder = Path(name)
         ours = find_entry(name) is not None or (folder / TENSOR_FILE).is_file()
         if not ours and (folder.is_dir() or "/" in name):
-            found: Self = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-            return found
+            found: Any = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+            model: Self = found[0] if isinstance(found, tuple) else found  # with output_loading_info its facts, too
+            for value in (*model.parameters(), *model.buffers()):
+                value.data = aligned(value.data)
+            return cast(Self, found)
         dtype = kwargs.pop("torch_dtype", None) or kwargs.pop("dtype", None)
         if kwargs:
             raise InputError(f"{next(iter(kwargs))} has no effect on {name!r}; allowed: torch_dtype, dtype")
-        model, info = load_pretrained(name, dtype=None if dtype is None else as_dtype(dtype))
-        return cls._around(model, name=info.id)
+        bare, info = load_pretrained(name, dtype=None if dtype is None else as_dtype(dtype))
+        return cls._around(bare, name=info.id)
 
     @classmethod
     def _around(cls, model: CodecModel, *, name: str) -> Self:

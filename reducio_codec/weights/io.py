@@ -259,7 +259,17 @@ def _stored(value: Tensor, *, dtype: torch.dtype | None) -> Tensor:
 
 
 def _loaded(value: Tensor, *, device: torch.device | str, dtype: torch.dtype) -> Tensor:
-    return value.to(device=device, dtype=dtype) if value.is_floating_point() else value.to(device=device)
+    return aligned(value.to(device=device, dtype=dtype) if value.is_floating_point() else value.to(device=device))
+
+
+def aligned(value: Tensor) -> Tensor:
+    """``value``, copied where it doesn't lie as torch lays tensors of its own on a CPU: what is mapped from a file begins at any
+    byte, and with such weights some CPUs' convolutions take other ways and give other last bits."""
+    return value.clone() if value.device.type == "cpu" and value.data_ptr() % _ALIGNMENT else value
+
+
+_ALIGNMENT = 64
+"""Bytes, torch's own."""
 
 
 def _assert_no_meta(model: nn.Module) -> None:

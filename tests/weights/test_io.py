@@ -59,6 +59,7 @@ def test_a_saved_model_comes_back_bit_for_bit(model: ReducioLite, folder: Path) 
     assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
     for key, value in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], value), key
+        assert loaded.state_dict()[key].data_ptr() % 64 == 0, key  # else some CPUs give other last bits
     assert info.id == "tiny"
     assert info.licence == "mit"
     assert info.decoders == ("linear", "add", "none")
