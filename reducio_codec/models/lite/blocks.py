@@ -61,15 +61,14 @@ def by_frames(part: Callable[[slice], Tensor], x: Tensor, *, most: int, shown: T
     pieces = _pieces(len(x), left_out, most)
     if not pieces or (not left_out and len(pieces) == 1):
         return part(slice(None))
-    whole = None
-    for some in pieces:
-        made = part(some)
-        if whole is None:
-            whole = made.new_empty((len(x), *made.shape[1:]))
-            whole[left_out] = 0
-        whole[some] = made
-        del made
-    assert whole is not None
+    first, *rest = pieces
+    made = part(first)
+    whole = made.new_empty((len(x), *made.shape[1:]))
+    whole[left_out] = 0
+    whole[first] = made
+    del made
+    for some in rest:
+        whole[some] = part(some)
     return whole
 
 
