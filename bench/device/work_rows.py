@@ -241,11 +241,13 @@ def _codec_steps(device: str, *, side: int, batch: int, tiny: bool) -> Call:
     model.to(device, memory_format=torch.channels_last)
     decoders = tuple(name for name in ("attention", "add", "linear") if name in model.decoder_names)
     loss_of = BatchLoss(
-        model, widths=widths, decoders=decoders, encoder=False, weights=Weights(), perceptual=None
+        model, widths=widths, encoder=False, weights=Weights(), perceptual=None
     ).to(device)  # fmt: skip
     scenes = [np.concatenate([clip_at(256, 256), clip_at(256, 256)[::-1]]) for _ in range(2)]
     ready = Sampler(scenes, seed=0).batch(0, size=batch, side=side).to(torch.device(device))
-    return _steps(model, lambda: loss_of(ready, generator=torch.Generator().manual_seed(0))[0], device=device)
+    return _steps(
+        model, lambda: loss_of(ready, decoders=decoders, generator=torch.Generator().manual_seed(0))[0], device=device
+    )
 
 
 def _generator_steps(preset: str, device: str, *, batch: int, tiny: bool) -> Call:

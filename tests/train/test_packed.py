@@ -131,13 +131,14 @@ def test_batches_come_again_with_the_latents_that_they_had(pack: Path, weights: 
         loss_of = BatchLoss(
             model,
             widths=widths,
-            decoders=["linear"],
             encoder=False,
             weights=Weights(),
             perceptual=None,
             repeats=repeats,
         )
-        losses[repeats] = [loss_of(batch, generator=torch.Generator().manual_seed(1))[0].item() for batch in taken]
+        losses[repeats] = [
+            loss_of(batch, decoders=["linear"], generator=torch.Generator().manual_seed(1))[0].item() for batch in taken
+        ]
     assert losses[True] == losses[False]
 
 
@@ -212,6 +213,60 @@ def run_state(pack: Path, weights: Path, out: Path) -> None:
     finally:
         command.Run.follow = original  # type: ignore[method-assign]
     run(pack, weights, out, "--steps", "20")
+
+
+TOGETHER = """
+import sys, torch
+from reducio_codec.train.packed import __main__ as command
+from reducio_codec.train.packed.processes import join
+
+processes = join()
+one, other = (torch.nn.Parameter(torch.zeros(2, 3)) for _ in range(2))
+one.grad = torch.full((2, 3), 1.0 + processes.rank)
+if processes.first:
+    other.grad = torch.arange(6.0).view(2, 3)
+processes.average([one, other])
+assert one.grad.flatten().tolist() == [1.5] * 6 and other.grad.flatten().tolist() == [0, 0.5, 1, 1.5, 2, 2.5]
+assert processes.longest(3.0 - processes.rank) == 3.0 and processes.count == 2
+assert {processes.seed(7)} == {14 + processes.rank}
+command.join = lambda: processes
+command.main(sys.argv[1:])
+"""
+
+
+def test_processes_train_together(pack: Path, weights: Path, tmp_path: Path) -> None:
+    """As the manual starts them: what both learned is there, written by one of them."""
+    (tmp_path / "together.py").write_text(TOGETHER)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--",
+        str(tmp_path / "together.py"),
+    ]
+    command += [str(pack), "--start", str(weights), "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")]
+    command += [
+        "--side",
+        "32",
+        "--batch",
+        "1",
+        "--decoder",
+        "attention",
+        "--decoder",
+        "linear",
+        "--turns",
+        "--steps",
+        "20",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [20] and {"attention", "linear"} <= rows[0].keys()
+    alone = run(pack, weights, tmp_path / "alone", "--steps", "20")
+    assert alone[0]["loss"] != rows[0]["loss"]
+    assert not list((tmp_path / "cache").glob("*.part.npy"))
 
 
 def test_encoder_and_perceptual_loss(pack: Path, weights: Path, tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
     python -m reducio_codec.train.packed PACK --start reducio_codec/weights/bundled/reducio-lite --out RUN --minutes 60
 
-The rate warms up, stays, and falls to nothing as the minutes run out, so a training is as long as it was planned to be.
+Several processes train together where ``torchrun --nproc-per-node N -m reducio_codec.train.packed ...`` starts them. The rate
+warms up, stays, and falls to nothing as the minutes run out, so a training is as long as it was planned to be.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from torch import Tensor
 
 from reducio_codec.errors import InputError
 from reducio_codec.models.lite.model import ReducioLite
+from reducio_codec.models.precision import resolve_dtype
 from reducio_codec.train.packed.batch_loss import BatchLoss, Weights
 from reducio_codec.train.packed.data import Sampler, batches, open_pack
 from reducio_codec.train.packed.parts import copy_decoder, load_weights, save_weights
 from reducio_codec.train.packed.perceptual import Lpips
+from reducio_codec.train.packed.processes import join
 
 _STATE = "state.pt"
 _LOG = "log.jsonl"
@@ -101,6 +104,9 @@ def chosen_parameters(model: ReducioLite, prefixes: Sequence[str]) -> tuple[list
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the training.")
 @click.option("--cache", type=click.Path(path_type=Path), default=None, help="Where decoded frames are kept.")
 @click.option("--decoder", "decoders", multiple=True, default=("attention", "add", "linear"), show_default=True)
+@click.option(
+    "--turns/--together", default=False, show_default=True, help="Train by one of the decoders a step, in turn."
+)
 @click.option("--train", "prefixes", multiple=True, default=("decoders", "trunk", "mend", "code"), show_default=True)
 @click.option("--minutes", default=60.0, show_default=True, help="Of steps, over all the times it is started.")
 @click.option("--steps", default=0, help="Stop after so many, whatever the minutes; 0: only they count.")
@@ -113,8 +119,14 @@ def chosen_parameters(model: ReducioLite, prefixes: Sequence[str]) -> tuple[list
 @click.option("--reconstruction", default="log-l2", show_default=True)
 @click.option("--lpips", type=click.Path(path_type=Path), default=None, help="Weights of the perceptual loss.")
 @click.option("--lpips-weight", default=1.0, show_default=True)
+@click.option(
+    "--bits-weight", default=0.02, show_default=True, help="Of the latent's bits a value, where the encoder learns."
+)
 @click.option("--lpips-frames", default=4, show_default=True, help="Frames of a batch that it looks at.")
-@click.option("--precision", type=click.Choice(["bf16", "fp32"]), default="bf16", show_default=True)
+@click.option(
+    "--precision", type=click.Choice(["auto", "bf16", "fp32"]), default="auto", show_default=True,
+    help="auto: bfloat16 where the device multiplies it natively. Elsewhere that takes five times as long as float32.",
+)  # fmt: skip
 @click.option("--channels-last/--no-channels-last", default=True, show_default=True)
 @click.option("--workers", default=1, show_default=True, help="Threads that make batches.")
 @click.option("--save-minutes", default=5.0, show_default=True)
@@ -132,6 +144,7 @@ def train(
     out: Path,
     cache: Path | None,
     decoders: Sequence[str],
+    turns: bool,
     prefixes: Sequence[str],
     minutes: float,
     steps: int,
@@ -145,6 +158,7 @@ def train(
     lpips: Path | None,
     lpips_weight: float,
     lpips_frames: int,
+    bits_weight: float,
     precision: str,
     channels_last: bool,
     workers: int,
@@ -152,7 +166,9 @@ def train(
     seed: int,
 ) -> None:
     out.mkdir(parents=True, exist_ok=True)
+    processes = join()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = resolve_dtype(precision, device=device)
     model, widths = load_weights(start, fresh=fresh)
     for copy in copies:
         source, _, target = copy.partition("=")
@@ -168,17 +184,20 @@ def train(
     if (out / _STATE).is_file():
         run.resume(out, device=device)
     weights = Weights(
-        reconstruction=reconstruction, perceptual=lpips_weight if lpips else 0.0, perceptual_frames=lpips_frames
+        reconstruction=reconstruction,
+        perceptual=lpips_weight if lpips else 0.0,
+        perceptual_frames=lpips_frames,
+        rate=bits_weight,
     )
     loss_of = BatchLoss(
         model,
         widths=widths,
-        decoders=decoders,
         encoder="encoder" in prefixes,
         weights=weights,
         perceptual=Lpips(lpips).to(device) if lpips else None,
         repeats=distinct is not None,
     ).to(device)
+    seed = processes.seed(seed)
     sampler = Sampler(open_pack(pack, cache=cache), seed=seed)
     made = batches(sampler, first=run.step, size=batch, side=side, workers=workers, distinct=distinct)
     saved = time.monotonic()
@@ -189,21 +208,26 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = now * group["scale"]
         generator = torch.Generator().manual_seed(seed * 1_000_003 + run.step)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            loss, parts = loss_of(next(made).to(device), generator=generator)
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+            used = (decoders[run.step % len(decoders)],) if turns else decoders
+            loss, parts = loss_of(next(made).to(device), decoders=used, generator=generator)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        processes.average([*fast, *slow])
         norm = torch.nn.utils.clip_grad_norm_([*fast, *slow], 1.0)
         if torch.isfinite(norm):  # one bad batch must not end a night's work
             optimizer.step()
         run.step += 1
         run.follow(decay=decay)
-        run.seconds += time.monotonic() - began
+        run.seconds = processes.longest(run.seconds + time.monotonic() - began)
+        if not processes.first:
+            continue
         _log(run, out, {"loss": loss.detach(), "norm": norm, **parts}, rate=now)
         if time.monotonic() - saved > 60 * save_minutes:
             run.save(out)
             saved = time.monotonic()
-    run.save(out)
+    if processes.first:
+        run.save(out)
 
 
 _LOG_STEPS = 20
@@ -213,7 +237,10 @@ def _log(run: Run, out: Path, values: dict[str, Tensor], *, rate: float) -> None
     """A line of means every so many steps."""
     run.unlogged.append({key: float(value) for key, value in values.items()})
     if run.step % _LOG_STEPS == 0:
-        means = {key: round(sum(row[key] for row in run.unlogged) / len(run.unlogged), 5) for key in values}
+        found: dict[str, list[float]] = {}
+        for key, value in (item for row in run.unlogged for item in row.items()):
+            found.setdefault(key, []).append(value)
+        means = {key: round(sum(of_key) / len(of_key), 5) for key, of_key in found.items()}
         line = {"step": run.step, "minutes": round(run.seconds / 60, 2), "rate": float(f"{rate:.3g}"), **means}
         with (out / _LOG).open("a") as file:
             file.write(json.dumps(line) + "\n")

@@ -35,14 +35,16 @@ class Weights:
 
 
 class BatchLoss(nn.Module):
-    """``forward(batch)``: the loss, and its parts for the log. Where batches ``repeat``, a frozen encoder sees each but once."""
+    """``forward(batch)``: the loss by these decoders, and its parts for the log.
+
+    Where batches ``repeat``, a frozen encoder sees each but once.
+    """
 
     def __init__(
         self,
         model: ReducioLite,
         *,
         widths: Tensor,
-        decoders: Sequence[str],
         encoder: bool,
         weights: Weights,
         perceptual: Lpips | None,
@@ -51,14 +53,16 @@ class BatchLoss(nn.Module):
         super().__init__()
         self.model = model
         self.register_buffer("widths", widths.reshape(-1, 1, 1, 1))
-        self._decoders, self._encoder, self._weights, self._perceptual = tuple(decoders), encoder, weights, perceptual
+        self._encoder, self._weights, self._perceptual = encoder, weights, perceptual
         self._latents: dict[int, Tensor] | None = {} if repeats and not encoder else None
 
-    def forward(self, batch: Batch, *, generator: torch.Generator) -> tuple[Tensor, Mapping[str, Tensor]]:
+    def forward(
+        self, batch: Batch, *, decoders: Sequence[str], generator: torch.Generator
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
         video, references = unpacked(batch)
         weights = self._weights
         clean = self._latent(batch.number, video, [item for item in references if not item.beside])
-        decoded = self.model.decode_by(self._decoders, self._disturbed(clean, generator), references)
+        decoded = self.model.decode_by(decoders, self._disturbed(clean, generator), references)
         parts: dict[str, Tensor] = {}
         total = clean.new_zeros((), dtype=torch.float32)
         looked = torch.randperm(len(video) * CLIP_LENGTH, generator=generator)[: weights.perceptual_frames]

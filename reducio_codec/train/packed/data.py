@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -42,7 +43,7 @@ def _open_scene(path: Path, *, cache: Path | None) -> Frames:
     if kept is None:
         return read_scene(path)
     if not kept.is_file():
-        part = kept.with_suffix(".part.npy")
+        part = kept.with_suffix(f".{os.getpid()}.part.npy")  # processes that train together open the same cache at once
         np.save(part, read_scene(path))
         part.rename(kept)
     mapped: Frames = np.load(kept, mmap_mode="r")

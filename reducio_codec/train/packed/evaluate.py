@@ -5,8 +5,8 @@
 
 The middle 256x256 pixels, clips of 16 frames one after another, PSNR pooled over the 15 frames that aren't the key frame,
 mean over clips. ``raw``: the key frame as it is, alone, and the latent as it is. ``coded``: AVIF quality 50, latent step 0.5,
-and the neighbours' key frames; ``by frame`` is PSNR along the clip then, ``outer`` the mean of its first and last two frames
-under that of the two on each side of the key frame.
+and the neighbours' key frames. Of the latter ``rate`` is about the bits of one of the latent's values, ``by frame`` PSNR along
+the clip, ``outer`` the mean of its first and last two frames under that of the two on each side of the key frame.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from torch import Tensor
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.models.contract import Reference
 from reducio_codec.models.lite.model import ReducioLite
+from reducio_codec.models.precision import fast_autocast
+from reducio_codec.train.losses import rate_loss
 from reducio_codec.train.packed.data import Frames, open_pack
 from reducio_codec.train.packed.parts import load_weights
 from reducio_codec.train.packed.perceptual import Lpips
@@ -95,11 +97,12 @@ def measure(
         key = Reference(picture=own.to(device), place=_KEY)
         latent = model.latent(model.encode(video, references=[key]).mode())
         if step is not None:
+            found["rate"] = float(rate_loss(latent, widths.to(device)[:, None, None, None]))
             units = step * widths.to(device)[:, None, None, None]
             latent = (latent / units).round() * units
         return model.decode_by(decoders, latent, [key, *beside])
 
-    with torch.autocast(device.type, dtype=torch.bfloat16):
+    with fast_autocast(device):
         raw = decode(video[:, :, _KEY], [], step=None)
         beside = [
             Reference(picture=_coded(picture).to(device), place=place, beside=True)
