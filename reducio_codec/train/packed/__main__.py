@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import torch
@@ -159,7 +159,7 @@ def train(
     lpips_weight: float,
     lpips_frames: int,
     bits_weight: float,
-    precision: str,
+    precision: Literal["auto", "bf16", "fp32"],
     channels_last: bool,
     workers: int,
     save_minutes: float,
