@@ -144,7 +144,7 @@ def _at_size(
     def decode(rdc: Path, decoder: str) -> None:
         with codec.open_file(rdc) as video:
             for clip in range(video.clips):
-                video.decode_clip(clip, decoder=decoder)
+                video.shown_clip(clip, decoder=decoder)
 
     pairs: dict[str, tuple[Callable[[], object], Sequence[str]]] = {}
     module, model = ("-m", "reducio_codec"), ("-f", "-m", config.model)

@@ -36,7 +36,7 @@ def main(video: Path, clip: int, out: Path) -> None:
         record = opened.record(clip)
         key = np.full_like(source, _PAPER)
         key[_KEY] = opened.keyframe(record)
-        rows = [source, key, *(opened.decode_clip(clip, decoder=name) for name in _DECODERS)]
+        rows = [source, key, *(opened.shown_clip(clip, decoder=name) for name in _DECODERS)]
     whole = np.concatenate([np.concatenate([row[frame] for frame in _FRAMES], 1) for row in rows], 0)
     picture = Image.fromarray(whole)
     picture = picture.resize((_WIDTH, round(picture.height * _WIDTH / picture.width)), Image.Resampling.LANCZOS)

@@ -64,7 +64,7 @@ class File:
             )  # fmt: skip
             size = path.stat().st_size
             with codec.open_file(path) as video:
-                clips = [video.decode_clip(index, decoder=decoder) for index in range(video.clips)]
+                clips = [video.shown_clip(index, decoder=decoder) for index in range(video.clips)]
                 records = [video.record(index) for index in range(video.clips)]
         keyframes = tuple(place for record in records for place in record.references)
         joins = tuple(record.start for record in records[1:])

@@ -40,7 +40,7 @@ def measure(codec: ReducioCodec, sample: Sample, lpips: Lpips, **options: Any) -
     report = codec.compress(list(sample.pixels), file, rate=sample.rate, **options)
     seconds = time.process_time() - began
     with codec.open_file(file) as video:
-        decoded = np.concatenate([video.decode_clip(index) for index in range(video.clips)])
+        decoded = np.concatenate([video.shown_clip(index) for index in range(video.clips)])
     return {
         "target_kbps": report.kbits_per_second,
         "target_psnr": psnr(sample.pixels, decoded),

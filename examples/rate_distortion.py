@@ -35,7 +35,7 @@ def ours(codec: ReducioCodec, path: Path, frames: np.ndarray, *, decoder: str | 
         file = io.BytesIO()
         report = codec.compress(path, file, keyframe_quality=quality, audio=False)
         with codec.open_file(io.BytesIO(file.getvalue())) as video:
-            decoded = np.concatenate([video.decode_clip(clip, decoder=decoder) for clip in range(video.clips)])
+            decoded = np.concatenate([video.shown_clip(clip, decoder=decoder) for clip in range(video.clips)])
         curve.append((report.kbits_per_second, psnr(frames, decoded)))
     return curve
 

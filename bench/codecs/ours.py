@@ -99,7 +99,7 @@ class File:
             )
             size = path.stat().st_size
             with self.codec.open_file(path) as video:
-                decoded = [video.decode_clip(index, decoder=self.decoder) for index in range(video.clips)]
+                decoded = [video.shown_clip(index, decoder=self.decoder) for index in range(video.clips)]
         parts = {"keyframes": report.keyframe_bytes, "latents": report.latent_bytes}
         return Coded(frames=np.concatenate(decoded), parts={**parts, "container": size - sum(parts.values())})
 

@@ -70,7 +70,7 @@ def decoded_clips(
             return
         record = video.record(index)
         try:
-            pictures = video.decode_clip(
+            pictures = video.shown_clip(
                 index, decoder=decoder, references=references, lost=damage.report if damage.conceal else None
             )
         except FormatError as error:

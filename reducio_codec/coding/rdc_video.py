@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reducio_codec.clips.joins import SHARES, changed, drawn
 from reducio_codec.clips.latent import Latent
 from reducio_codec.clips.references import Reference
 from reducio_codec.clips.spans import ClipSpan, plan_clips
@@ -43,8 +44,8 @@ class RdcVideo:
     closes the file.
 
     It is a sequence of frames: ``len(video)``, ``video[i]`` is a frame ``(H, W, 3)`` uint8, negative ``i`` counts from the
-    end, a slice ``(n, H, W, 3)``, and a loop gives frame after frame; all with the default decoder. The clip that was decoded
-    last is kept, so frames in order cost a clip's decoding once in 16.
+    end, a slice ``(n, H, W, 3)``, and a loop gives frame after frame; all with the default decoder, and as ``shown_clip`` has
+    them. The clips that were decoded last are kept, so frames in order cost a clip's decoding once in 16.
 
     Raises:
         FormatError: not an ``.rdc`` file, or its header is damaged. WeightsError: it needs another model.
@@ -62,7 +63,9 @@ class RdcVideo:
         self._engine = engine
         self._file = file
         self._closed = False
-        self._shown: tuple[int, Chosen, NDArray[np.uint8]] | None = None  # the clip decoded last, how, its frames
+        self._shown: tuple[int, Chosen, NDArray[np.uint8]] | None = None  # the clip shown last
+        self._ahead: tuple[int, Chosen, NDArray[np.uint8]] | None = None  # one decoded for its end alone, not shown yet
+        self._ends: dict[tuple[int, Chosen], NDArray[np.uint8]] = {}  # first and last frames of the last few
         self._reader = RdcReader(file)
         self.header = self._reader.header
         engine.check_reads(self.header)
@@ -144,11 +147,8 @@ class RdcVideo:
         return number % self.frames
 
     def _frame(self, number: int, decoder: str | None = None) -> NDArray[np.uint8]:
-        self._check_open()
-        clip, chosen = self.clip_at(number), self.choose_decoder(decoder)
-        if self._shown is None or self._shown[:2] != (clip, chosen):
-            self._shown = clip, chosen, self.decode_clip(clip, decoder=decoder)
-        frame: NDArray[np.uint8] = self._shown[2][number - self.record(clip).start]
+        clip = self.clip_at(number)
+        frame: NDArray[np.uint8] = self.shown_clip(clip, decoder=decoder)[number - self.record(clip).start]
         return frame
 
     def _check_open(self) -> None:
@@ -277,8 +277,8 @@ class RdcVideo:
         references: int | None = None,
         lost: Callable[[str], object] | None = None,
     ) -> NDArray[np.uint8]:
-        """Frames of clip ``index``: ``(n, H, W, 3)`` uint8. Reads this clip's records and, for a decoder of two references,
-        the key-frame records of the clips beside it.
+        """Frames of clip ``index`` by itself: ``(n, H, W, 3)`` uint8. Reads this clip's records and, for a decoder of two
+        references, the key-frame records of the clips beside it.
 
         Args:
             decoder, references: see :meth:`choose_decoder`.
@@ -294,6 +294,61 @@ class RdcVideo:
         if taken == 2 or not clip.references:
             beside = self._beside(index, lost)
         return decode_clip(self._engine.runner, clip, decoder=name, beside=beside)
+
+    def shown_clip(
+        self,
+        index: int,
+        *,
+        decoder: str | None = None,
+        references: int | None = None,
+        lost: Callable[[str], object] | None = None,
+    ) -> NDArray[np.uint8]:
+        """Frames of clip ``index`` as the video shows them: ``(n, H, W, 3)`` uint8, read-only. Its first and last two are drawn
+        towards the clips before and behind, see ``clips.joins``, where the file says that these are of the same scene; key
+        frames never change. It decodes those clips, too: in order that is each clip once. Arguments and errors as for
+        ``decode_clip``; a damaged clip beside it draws nothing.
+        """
+        self._check_open()
+        chosen = self.choose_decoder(decoder, references)
+        if self._shown is not None and self._shown[:2] == (index, chosen):
+            return self._shown[2]
+        frames, record = self._take(index, chosen, lost), self.record(index)
+        still = {number - record.start for number in record.references}
+        for other, end in ((index - 1, 0), (index + 1, -1)):
+            across = self._across(other, max(index, other), chosen, end=-1 - end)
+            if across is None:
+                continue
+            for distance in range(changed(len(frames))):
+                place = distance if end == 0 else len(frames) - 1 - distance
+                if place not in still:
+                    with stage("blending"):
+                        frames[place] = drawn(frames[place], across, share=SHARES[distance])
+        frames.flags.writeable = False
+        self._shown = index, chosen, frames
+        return frames
+
+    def _take(self, index: int, chosen: Chosen, lost: Callable[[str], object] | None) -> NDArray[np.uint8]:
+        """A clip by itself, to be changed by who takes it; its ends are noted."""
+        if self._ahead is not None and self._ahead[:2] == (index, chosen):
+            frames, self._ahead = self._ahead[2], None
+            return frames
+        frames = self.decode_clip(index, **chosen._asdict(), lost=lost)
+        self._ends[index, chosen] = frames[[0, -1]]
+        for old in list(self._ends)[:-3]:
+            del self._ends[old]
+        return frames
+
+    def _across(self, index: int, later: int, chosen: Chosen, *, end: int) -> NDArray[np.uint8] | None:
+        """The first (0) or last (-1) frame of a clip by itself; None of one that doesn't go on with the scene."""
+        if not 0 < later < self.clips or self.header.references == 1 or self._reader.cut(later):
+            return None
+        if (index, chosen) not in self._ends:
+            try:
+                self._ahead = index, chosen, self._take(index, chosen, None)
+            except FormatError:
+                return None
+        frame: NDArray[np.uint8] = self._ends[index, chosen][end]
+        return frame
 
     def _beside(self, index: int, lost: Callable[[str], object] | None) -> list[Reference]:
         """The pictures before and behind a clip, as far as they are intact."""

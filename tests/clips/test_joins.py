@@ -1,0 +1,96 @@
+"""Frames where clips meet: drawn towards one another, as far as a file says that the scene goes on."""
+
+from __future__ import annotations
+
+import io
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from reducio_codec.cli.roundtrip import EXAMPLE
+from reducio_codec.clips.joins import SHARES, changed, drawn
+from reducio_codec.codec import ReducioCodec
+from reducio_codec.io.video import read_clip
+from tests.helpers import moving_video
+
+CODEC = ReducioCodec.from_pretrained("reducio-lite")
+FLOWER = read_clip(EXAMPLE)
+
+
+def clip_at(height: int, width: int) -> np.ndarray:
+    """The middle of the example's frames."""
+    top, left = ((length - wanted) // 2 for length, wanted in zip(FLOWER.shape[1:3], (height, width), strict=True))
+    return FLOWER[:, top : top + height, left : left + width]
+
+
+def test_smooth_differences_are_shared_and_details_stay() -> None:
+    frame = np.ascontiguousarray(clip_at(128, 160)[3])
+    brighter = np.clip(frame.astype(int) + 8, 0, 255).astype(np.uint8)
+    assert np.array_equal(drawn(frame, frame, share=0.5), frame)
+    met, back = drawn(frame, brighter, share=0.5), drawn(brighter, frame, share=0.5)
+    assert (met.astype(int) - frame).mean() > 0 and (back.astype(int) - brighter).mean() < 0
+    assert np.abs(met.astype(int) - back).mean() < 0.5 * np.abs(brighter.astype(int) - frame).mean()
+    noise = np.random.default_rng(0).integers(-20, 21, frame.shape)
+    rough = np.clip(frame.astype(int) + noise, 0, 255).astype(np.uint8)
+    assert np.abs(drawn(frame, rough, share=0.5).astype(int) - frame).mean() < 0.1 * np.abs(noise).mean()
+
+
+def test_what_moved_is_compared_where_it_came_from() -> None:
+    picture = np.ascontiguousarray(clip_at(192, 256)[3])
+    one, other = picture[:, 16:240], picture[:, 8:232]
+    assert np.abs(drawn(one, other, share=0.5).astype(int) - one).mean() < 0.25 * np.abs(other.astype(int) - one).mean()
+
+
+def test_a_flash_stays_where_it_is() -> None:
+    dark, light = np.full((64, 96, 3), 20, np.uint8), np.full((64, 96, 3), 235, np.uint8)
+    assert drawn(dark, light, share=SHARES[0]).max() <= 20 + 13
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (33, 17), (130, 2)])
+def test_any_size(size: tuple[int, int]) -> None:
+    frame, other = np.full((*size, 3), 100, np.uint8), np.full((*size, 3), 110, np.uint8)
+    met = drawn(frame, other, share=0.5)
+    assert met.shape == frame.shape and met.dtype == np.uint8 and (met == 105).all()
+
+
+def test_short_clips_keep_their_ends_apart() -> None:
+    assert [changed(frames) for frames in (1, 2, 3, 4, 16)] == [0, 1, 1, 2, 2]
+
+
+def test_only_frames_beside_joins_within_a_scene_change() -> None:
+    flower = clip_at(64, 96)
+    video = np.concatenate([flower[:32], 255 - flower[:24]])  # a cut at frame 32
+    file = io.BytesIO()
+    CODEC.compress(list(video), file, rate=16, keyframes=1, keyframe_quality=30)
+    with CODEC.open_file(file) as opened:
+        starts = [opened.record(index).start for index in range(opened.clips)]
+        assert 32 in starts and len(starts) >= 4
+        alone = np.concatenate([opened.decode_clip(index) for index in range(opened.clips)])
+        shown = np.concatenate([opened.shown_clip(index) for index in range(opened.clips)])
+    differ = {number for number, (a, b) in enumerate(zip(alone, shown, strict=True)) if not np.array_equal(a, b)}
+    beside = {start + place for start in starts[1:] if start != 32 for place in (-2, -1, 0, 1)}
+    assert differ and differ <= beside
+    jump = [
+        [np.abs(frames[start] - frames[start - 1].astype(int)).mean() for start in (16,)] for frames in (alone, shown)
+    ]
+    assert jump[1] < jump[0]
+
+
+def test_in_order_each_clip_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.BytesIO()
+    CODEC.compress(list(moving_video(64, 64, 96)), file, rate=16, keyframes=1)
+    decoded: list[int] = []
+    with CODEC.open_file(file) as video:
+        real = video.decode_clip
+
+        def counted(index: int, **options: object) -> object:
+            decoded.append(index)
+            return real(index, **options)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(video, "decode_clip", counted)
+        frames = list(video)
+        assert decoded == [0, 1, 2, 3]
+        assert not video.shown_clip(3).flags.writeable
+    for first, second in pairwise(frames[:3]):
+        assert not np.shares_memory(first, second)
