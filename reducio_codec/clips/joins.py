@@ -25,6 +25,9 @@ SHARES = (0.5, 0.25)
 _SMALL = 4
 """Everything is worked out at a quarter of the size: what is smooth is all there, and it takes a sixteenth of the time."""
 
+_LINE = (1 / 6, 4 / 6, 1 / 6)
+"""What is smooth: such a mean over neighbours. With less of a mean pulses are weaker, and LPIPS worse than without all this."""
+
 _MOST = 0.2
 """Of the difference, on [-1, 1]: a flash or what comes into the picture isn't spread over the join."""
 
@@ -41,7 +44,9 @@ def drawn(frame: Frame, across: Frame, *, share: float) -> Frame:
     flow = estimate_flow(own[:, :, None], other)[:, 0]  # (1, 2, H/32, W/32), in pixels of these pictures
     flow = F.interpolate(flow, own.shape[-2:], mode="bilinear", align_corners=False)
     difference = F.pad(warp(other, flow) - own, (1, 1, 1, 1), mode="replicate")
-    smooth = F.avg_pool2d(difference, 3, 1).clamp_(-_MOST, _MOST) * share
+    line = own.new_tensor(_LINE)
+    kernel = (line[:, None] * line).expand(3, 1, 3, 3)
+    smooth = F.conv2d(difference, kernel, groups=3).clamp_(-_MOST, _MOST) * share
     size = _SMALL * smooth.shape[-2], _SMALL * smooth.shape[-1]
     more = F.interpolate(smooth, size, mode="bilinear", align_corners=False)[0] * 127.5  # (3, H, W), and a rim
     height, width = frame.shape[:2]

@@ -231,7 +231,8 @@ def decode_stream(
 
     A clip is decoded when it arrives; with ``references`` 2, those beside it included, it waits for the next one's: one clip
     more of latency, and of memory. Clips whose numbers follow each other are neighbours; next to a missing one, or at a cut, a
-    clip does without.
+    clip does without. Frames are those of clips by themselves: to draw them together where clips meet (``clips.joins``), as files
+    are shown, would take one clip more of latency.
     """
     previous: EncodedClip | None = None
     waiting: EncodedClip | None = None
