@@ -64,7 +64,7 @@ class RdcVideo:
         self._file = file
         self._closed = False
         self._shown: tuple[int, Chosen, NDArray[np.uint8]] | None = None  # the clip shown last
-        self._ahead: tuple[int, Chosen, NDArray[np.uint8]] | None = None  # one decoded for its end alone, not shown yet
+        self._ahead: tuple[int, Chosen, NDArray[np.uint8]] | None = None  # one decoded by itself, not shown yet
         self._ends: dict[tuple[int, Chosen], NDArray[np.uint8]] = {}  # first and last frames of the last few
         self._reader = RdcReader(file)
         self.header = self._reader.header
@@ -147,8 +147,15 @@ class RdcVideo:
         return number % self.frames
 
     def _frame(self, number: int, decoder: str | None = None) -> NDArray[np.uint8]:
-        clip = self.clip_at(number)
-        frame: NDArray[np.uint8] = self.shown_clip(clip, decoder=decoder)[number - self.record(clip).start]
+        clip, chosen = self.clip_at(number), self.choose_decoder(decoder)
+        record = self.record(clip)
+        place, end = number - record.start, changed(record.frames)
+        if end <= place < record.frames - end and (self._shown is None or self._shown[:2] != (clip, chosen)):
+            frames = self._take(clip, chosen, None)  # what lies between a clip's ends needs no clip beside it
+            self._ahead = clip, chosen, frames
+        else:
+            frames = self.shown_clip(clip, decoder=decoder)
+        frame: NDArray[np.uint8] = frames[place]
         return frame
 
     def _check_open(self) -> None:
@@ -315,14 +322,16 @@ class RdcVideo:
         frames, record = self._take(index, chosen, lost), self.record(index)
         still = {number - record.start for number in record.references}
         for other, end in ((index - 1, 0), (index + 1, -1)):
+            places = [distance if end == 0 else len(frames) - 1 - distance for distance in range(changed(len(frames)))]
+            if still.issuperset(places):
+                continue
             across = self._across(other, max(index, other), chosen, end=-1 - end)
             if across is None:
                 continue
-            for distance in range(changed(len(frames))):
-                place = distance if end == 0 else len(frames) - 1 - distance
+            for place, share in zip(places, SHARES, strict=False):
                 if place not in still:
                     with stage("blending"):
-                        frames[place] = drawn(frames[place], across, share=SHARES[distance])
+                        frames[place] = drawn(frames[place], across, share=share)
         frames.flags.writeable = False
         self._shown = index, chosen, frames
         return frames

@@ -92,5 +92,9 @@ def test_in_order_each_clip_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> 
         frames = list(video)
         assert decoded == [0, 1, 2, 3]
         assert not video.shown_clip(3).flags.writeable
+        decoded.clear()
+        assert np.array_equal(video[24], frames[24]) and np.array_equal(video[25], frames[25])
+        assert decoded == [1]  # between a clip's ends no clip beside it counts
+        assert np.array_equal(video[17], frames[17])
     for first, second in pairwise(frames[:3]):
         assert not np.shares_memory(first, second)
