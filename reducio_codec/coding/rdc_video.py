@@ -337,11 +337,12 @@ class RdcVideo:
         return frames
 
     def _take(self, index: int, chosen: Chosen, lost: Callable[[str], object] | None) -> NDArray[np.uint8]:
-        """A clip by itself, to be changed by who takes it; its ends are noted."""
+        """A clip by itself, to be changed by who takes it; its ends are then among those that are kept."""
         if self._ahead is not None and self._ahead[:2] == (index, chosen):
             frames, self._ahead = self._ahead[2], None
-            return frames
-        frames = self.decode_clip(index, **chosen._asdict(), lost=lost)
+        else:
+            frames = self.decode_clip(index, **chosen._asdict(), lost=lost)
+        self._ends.pop((index, chosen), None)  # to be the newest: others go first
         self._ends[index, chosen] = frames[[0, -1]]
         for old in list(self._ends)[:-3]:
             del self._ends[old]

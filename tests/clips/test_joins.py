@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 from itertools import pairwise
 
 import numpy as np
@@ -98,3 +99,27 @@ def test_in_order_each_clip_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> 
         assert np.array_equal(video[17], frames[17])
     for first, second in pairwise(frames[:3]):
         assert not np.shares_memory(first, second)
+
+
+def test_clips_in_any_order_are_those_in_order() -> None:
+    """Of seven clips the second goes on with the first and the last with the one before, so that some have neighbours."""
+    flower, inside = clip_at(64, 64)[:32], 7  # a frame between a clip's ends is read without the clips beside it
+    alone = flower[:16]
+    scenes = [255 - flower, alone, 255 - alone, alone, 255 - flower]
+    file = io.BytesIO()
+    CODEC.compress(list(np.concatenate(scenes)), file, rate=16, keyframes=1)
+    decoders = ("linear", "add")
+    with CODEC.open_file(file) as video:
+        assert [bool(video.clip(video.record(index)).cut) for index in range(1, 7)] == [False, *[True] * 4, False]
+        whole = {name: [video.shown_clip(index, decoder=name) for index in range(video.clips)] for name in decoders}
+    forgotten = [(0, "linear", False), *((index, "linear", False) for index in (2, 3, 4)), (0, "linear", False)]
+    draw = random.Random(0)
+    walks = [[(draw.randrange(7), draw.choice(decoders), draw.random() < 0.2) for _ in range(25)] for _ in range(4)]
+    for walk in (forgotten, *walks):
+        with CODEC.open_file(file) as video:
+            for index, name, only_inside in walk:
+                if only_inside:
+                    frame = video.get_frames_at([16 * index + inside], decoder=name).data[0]
+                    assert np.array_equal(frame, whole[name][index][inside]), walk
+                else:
+                    assert np.array_equal(video.shown_clip(index, decoder=name), whole[name][index]), walk

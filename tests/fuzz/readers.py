@@ -147,6 +147,8 @@ class Readers:
                 if rng.random() < 0.2:
                     tried(lambda: video.decode_clip(number, decoder="linear"))  # noqa: B023
                 tried(lambda: _check_frames(video, number, video.conceal_clip(number)[0]))  # noqa: B023
+            for number in rng.choices(list(numbers), k=4):  # in any order, as what is kept of other clips depends on it
+                tried(lambda: _check_frames(video, number, video.shown_clip(number, lost=_check_line)))  # noqa: B023
             tried(video.audio)
             for use in (
                 lambda: video[0],
