@@ -134,6 +134,9 @@ class TilingConfig(JsonConfig):
     """Pixels that neighbouring tiles share, a multiple of 32, at most half the tile."""
     tile_batch: int = 2
     """Tiles that run through the network together. More is no faster on a CPU, and takes its multiple of memory."""
+    tile_threads: int = 1
+    """On a CPU, batches of tiles (or clips of one tile) that are computed at once, each by its share of torch's threads, where
+    there are as many: for small networks, which are faster so. It takes its multiple of memory, too."""
     shrink: bool = False
     """Take smaller tiles where as many of them cover a side: less work, for models that no fixed size was trained into."""
 
@@ -145,8 +148,9 @@ class TilingConfig(JsonConfig):
                 f"tile_overlap is {self.tile_overlap}; it must be a multiple of {PIXEL_MULTIPLE} "
                 f"from 0 to {self.tile_size // 2} (half of tile_size {self.tile_size})"
             )
-        if self.tile_batch < 1:
-            raise InputError(f"tile_batch is {self.tile_batch}; it must be at least 1")
+        for name in ("tile_batch", "tile_threads"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,5 +39,9 @@ def table(watch: Stopwatch, *, frames: int) -> list[str]:
     for name, seconds in rows:
         lines.append(f"{name:<12}{seconds:>9.2f}{seconds / total:>8.0%}{1000 * seconds / frames:>12.1f}")
     beside = sum(watch.seconds.values()) > total
-    lines.append("writing and its colour run beside the rest" if beside else "the rest of the time is in no stage")
+    lines.append(
+        "tiles, and writing, run beside one another, and count for each"
+        if beside
+        else "the rest of the time is in no stage"
+    )
     return lines

@@ -10,12 +10,15 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from reducio_codec.clips.padding import padded_length, window
 from reducio_codec.clips.spans import ClipSpan
+from reducio_codec.clips.threads import in_threads
 from reducio_codec.clips.tiling import Piece, TilePlan, blend_tiles, plan_tiles
 from reducio_codec.config import CLIP_LENGTH, PIXEL_MULTIPLE, TilingConfig
 from reducio_codec.errors import InputError
@@ -23,6 +26,9 @@ from reducio_codec.io.pixels import to_bytes, to_unit
 from reducio_codec.io.stages import stage, timed
 from reducio_codec.models.contract import CodecModel, Reference
 from reducio_codec.models.posterior import Posterior
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class ClipRunner:
@@ -65,6 +71,7 @@ class ClipRunner:
                     f"{name} is {getattr(tiling, name)}; this model needs a multiple of {self.multiple} pixels"
                 )
         # users call encode and decode: compiling forward would change nothing
+        self._compiled = compile
         self._encode: Callable[..., Posterior] = torch.compile(model.encode) if compile else model.encode
         self._decode: Callable[..., Tensor] = torch.compile(model.decode) if compile else model.decode
 
@@ -169,27 +176,41 @@ class ClipRunner:
             del values, real  # not to be held while the next piece is made
 
     def _encoded_tiles(self, clip: Tensor, references: Sequence[Reference], *, plan: TilePlan) -> Iterator[Posterior]:
-        for places in self.batches(plan, batch=clip.shape[0]):
+        def encoded(places: list[tuple[int, int]]) -> list[Posterior]:
             video = self.cut(clip, places, plan=plan)  # (n*B, 3, 16, tile, tile)
             pictures = self.cut_references(references, places, plan=plan)
             with stage("network"), self._inference(), self.autocast():
                 found = self._encode(video, references=pictures)
-            for mean, logvar in zip(found.mean.chunk(len(places)), found.logvar.chunk(len(places)), strict=True):
-                yield Posterior(mean, logvar)
+            parts = zip(found.mean.chunk(len(places)), found.logvar.chunk(len(places)), strict=True)
+            return [Posterior(mean, logvar) for mean, logvar in parts]
+
+        for tiles in self.at_once(encoded, self.batches(plan, batch=clip.shape[0])):
+            yield from tiles
 
     def _decoded_tiles(
         self, latent: Tensor, references: Sequence[Reference], *, plan: TilePlan, decoder: str
     ) -> Iterator[Tensor]:
         latent_plan = plan.divided(self.ratio)
         used = self.model.decoder(decoder).select(references)
-        for places in self.batches(plan, batch=latent.shape[0]):
+
+        def decoded(places: list[tuple[int, int]]) -> list[Tensor]:
             corners = [(y // self.ratio, x // self.ratio) for y, x in places]
             motion = self.cut(latent, corners, plan=latent_plan)  # (n*B, z, t, tile h, tile w)
             pictures = self.cut_references(used, places, plan=plan)
             with stage("network"), self._inference(), self.autocast():
-                tiles = [*self._decode(motion, pictures, decoder=decoder).to(torch.float32).chunk(len(places))]
+                return [*self._decode(motion, pictures, decoder=decoder).to(torch.float32).chunk(len(places))]
+
+        for tiles in self.at_once(decoded, self.batches(plan, batch=latent.shape[0])):
             while tiles:
                 yield tiles.pop(0)  # not to be held while the next ones are made
+
+    def at_once(self, job: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+        """What ``job`` makes of each item, in order: ``tile_threads`` at once where threads can do that."""
+        alone = self.gradients or self._compiled or self.device.type != "cpu"
+        # who counts or records operations hears of those of its own thread alone
+        if alone or _get_current_dispatch_mode() is not None:
+            return map(job, items)
+        return in_threads(job, items, most=self.tiling.tile_threads)
 
     def cut_references(
         self, references: Sequence[Reference], places: list[tuple[int, int]], *, plan: TilePlan
@@ -204,12 +225,11 @@ class ClipRunner:
             for item in references
         ]
 
-    def batches(self, plan: TilePlan, *, batch: int) -> Iterator[list[tuple[int, int]]]:
+    def batches(self, plan: TilePlan, *, batch: int) -> list[list[tuple[int, int]]]:
         """Corners of the tiles that run together; ``tile_batch`` counts tiles of all videos of a batch."""
         windows = plan.windows
         together = max(1, self.tiling.tile_batch // batch)
-        for first in range(0, len(windows), together):
-            yield windows[first : first + together]
+        return [windows[first : first + together] for first in range(0, len(windows), together)]
 
     def cut(self, tensor: Tensor, places: list[tuple[int, int]], *, plan: TilePlan) -> Tensor:
         """The tiles at ``places`` along the batch axis, as floats where the model is: (n*B, ..., tile, tile)."""

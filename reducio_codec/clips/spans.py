@@ -108,13 +108,9 @@ def group_frames(frames: Iterable[Item]) -> Iterator[list[Item]]:
         yield group
 
 
-def batches_of_alike(
-    clips: Iterable[Item], *, looks: Callable[[Item], Hashable], together: int
-) -> Iterator[list[Item]]:
+def batches_of_alike(clips: Iterable[Item], *, looks: Callable[[Item], Hashable], together: int) -> list[list[Item]]:
     """Clips in batches of at most ``together`` for which ``looks`` says the same."""
     groups: dict[Hashable, list[Item]] = {}
     for clip in clips:
         groups.setdefault(looks(clip), []).append(clip)
-    for alike in groups.values():
-        for first in range(0, len(alike), together):
-            yield alike[first : first + together]
+    return [alike[first : first + together] for alike in groups.values() for first in range(0, len(alike), together)]

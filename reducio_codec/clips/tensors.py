@@ -62,7 +62,7 @@ def encode_videos(
             return clip
         return clip.keyframe.shape, clip.video.dtype, clip.video.device, clip.span.frames
 
-    for group in batches_of_alike(clips, looks=looks, together=together):
+    def encode(group: list[_ToEncode]) -> None:
         span = group[0].span
         pixels = _join([take_clip(clip.video, clip.span, dim=2) for clip in group])  # (n*B, 3, 16, H, W)
         own = Reference.of_frame(pixels, keyframe_index)
@@ -70,6 +70,9 @@ def encode_videos(
         for clip, latent, picture in zip(group, found.chunk(len(group)), own.picture.chunk(len(group)), strict=True):
             clip.latent.copy_(latent)
             clip.keyframe.copy_(to_unit(picture))
+
+    for _ in runner.at_once(encode, batches_of_alike(clips, looks=looks, together=together)):
+        pass
     return results
 
 
@@ -227,7 +230,7 @@ def _decode(
         pictures = tuple((item.place, item.beside, item.picture.dtype) for item in coded.references)
         return frames.shape, coded.latent.dtype, coded.latent.device, pictures
 
-    for group in batches_of_alike(clips, looks=looks, together=together):
+    def decode(group: list[tuple[_CodedClip, Tensor]]) -> None:
         coded, parts = [clip for clip, _ in group], [place(clip) for clip in group]
         latent = _join([clip.latent for clip in coded])  # (n*B, z, t, h, w)
         references = [
@@ -239,6 +242,9 @@ def _decode(
         if len(parts) > 1:
             for part, decoded in zip(parts, out.chunk(len(parts)), strict=True):
                 part.copy_(decoded)
+
+    for _ in runner.at_once(decode, batches_of_alike(clips, looks=looks, together=together)):
+        pass
     return results
 
 

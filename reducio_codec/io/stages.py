@@ -23,6 +23,12 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.seconds: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
+        self._adding = threading.Lock()
+
+    def add(self, stage: Stage, seconds: float) -> None:
+        """More seconds of a stage, from any thread."""
+        with self._adding:
+            self.seconds[stage] += seconds
 
     def __enter__(self) -> Stopwatch:
         self._began = time.perf_counter()
@@ -48,7 +54,7 @@ class _Running:
         """Add the time since the last call, or leave it out and begin anew where no stage is."""
         now = time.perf_counter()
         if self.stage is not None:
-            self.watch.seconds[self.stage] += now - self.since
+            self.watch.add(self.stage, now - self.since)
         self.since = now
 
 

@@ -36,7 +36,9 @@ class ReducioLite(CodecModel):
     the clip's gain, and the size of a motion is a gain.
     """
 
-    tiling: ClassVar[TilingConfig] = TilingConfig(tile_size=384, tile_overlap=32, tile_batch=1, shrink=True)
+    tiling: ClassVar[TilingConfig] = TilingConfig(
+        tile_size=384, tile_overlap=32, tile_batch=1, tile_threads=4, shrink=True
+    )
     """Nothing here was trained to one size, and larger tiles lose less of the motion that crosses a border. With an overlap of 64
     720p takes a fifth longer, for as many decibels (four videos: -0.8 to +0.4) and no fewer seams to be seen."""
 
