@@ -67,7 +67,7 @@ class ReducioCodec:
             model that has ``optimize_for_inference`` is changed by it, and can then be neither trained nor saved.
         tiling: how pictures larger than a tile are cut; by default the model's own way, or the paper's.
         tile_size, tile_overlap: replace those of ``tiling``. ``tile_size="auto"`` takes the largest tile, then the largest
-            batch of tiles, that ``memory_budget`` allows.
+            batch of tiles, then the most of those at once, that ``memory_budget`` allows.
         memory_budget: bytes for ``tile_size="auto"``; by default half of what is free now.
         compile: pass the model's ``encode`` and ``decode`` through ``torch.compile``: slow first calls, then faster.
     """

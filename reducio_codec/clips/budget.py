@@ -30,12 +30,12 @@ def choose_tiling(
     budget: int | None = None,
     peak_bytes_per_pixel: float,
 ) -> TilingConfig:
-    """Replace ``tile_size`` and ``tile_batch`` by the largest that fit.
+    """Replace ``tile_size``, ``tile_batch`` and ``tile_threads`` by the largest that fit.
 
-    A larger tile comes before a larger batch: it has fewer borders. The overlap stays.
+    A larger tile comes before a larger batch, and that before more of them at once: it has fewer borders. The overlap stays.
 
     Args:
-        tiling: its ``tile_overlap`` and (as the largest allowed) ``tile_batch`` are used.
+        tiling: its ``tile_overlap`` and (as the largest allowed) ``tile_batch`` and ``tile_threads`` are used.
         device: whose free memory counts if there is no budget.
         budget: bytes; by default half of what is free.
         peak_bytes_per_pixel: what the model needs (``CodecModel.peak_bytes_per_pixel``) for each pixel of each of the 16 frames.
@@ -57,7 +57,9 @@ def choose_tiling(
         )
     sizes = range(max(smallest, LARGEST_AUTO_TILE), smallest - 1, -PIXEL_MULTIPLE)
     size = next(size for size in sizes if cost(size) <= budget)
-    return replace(tiling, tile_size=size, tile_batch=max(1, min(tiling.tile_batch, budget // cost(size))))
+    batch = max(1, min(tiling.tile_batch, budget // cost(size)))
+    threads = max(1, min(tiling.tile_threads, budget // (batch * cost(size))))
+    return replace(tiling, tile_size=size, tile_batch=batch, tile_threads=threads)
 
 
 def resolve_tiling(

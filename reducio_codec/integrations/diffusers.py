@@ -8,7 +8,7 @@ the statistics of each channel in training (``reducio-lite``) or by a norm over 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -145,7 +145,7 @@ class AutoencoderKLReducio(ModelMixin, ConfigMixin, _AutoencoderMixin):
         stride = _square(tile_sample_stride_height, tile_sample_stride_width, name="tile_sample_stride")
         half = side // (2 * self._multiple) * self._multiple
         overlap = min(own.tile_overlap, half) if stride is None else side - stride
-        self.tiling = TilingConfig(tile_size=side, tile_overlap=overlap, tile_batch=own.tile_batch, shrink=own.shrink)
+        self.tiling = replace(own, tile_size=side, tile_overlap=overlap)
         self.use_tiling = True
 
     def disable_tiling(self) -> None:

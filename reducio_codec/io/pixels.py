@@ -17,4 +17,4 @@ def to_bytes(unit: Tensor) -> Tensor:
     """Floats in [-1, 1], beyond which they are clipped, to uint8; the exact inverse of :func:`to_unit`. Same shape."""
     if unit.dtype == torch.uint8:
         return unit
-    return unit.to(torch.float32).add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+    return unit.to(torch.float32).mul(127.5).add_(128).clamp_(0, 255).to(torch.uint8)  # cut off, 127.5 + 0.5 is rounded

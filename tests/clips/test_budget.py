@@ -24,6 +24,13 @@ def test_grows_with_the_budget() -> None:
     assert chosen(1 << 50) == (512, TilingConfig().tile_batch)
 
 
+@pytest.mark.parametrize(("times", "batch", "threads"), [(1, 1, 1), (2, 2, 1), (5, 2, 2), (100, 2, 4)])
+def test_as_many_at_once_as_it_holds(times: int, batch: int, threads: int) -> None:
+    tiling = TilingConfig(tile_batch=2, tile_threads=4)
+    found = choose_tiling(tiling, device=CPU, budget=times * 16 * 100 * 512 * 512, peak_bytes_per_pixel=100)
+    assert (found.tile_size, found.tile_batch, found.tile_threads) == (512, batch, threads)
+
+
 def test_too_small_a_budget_names_what_is_needed() -> None:
     with pytest.raises(InputError, match=r"1,000 bytes.*128 px.*needs 26,214,400"):
         chosen(1000)

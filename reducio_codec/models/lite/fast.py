@@ -11,6 +11,7 @@ from reducio_codec.models.lite.between import Between
 from reducio_codec.models.lite.blocks import (
     ResBlock,
     act,
+    add_conv,
     blocks_to_pixels,
     by_frames,
     conv,
@@ -57,9 +58,10 @@ class FastDecoder(nn.Module):
         def pixels(some: slice) -> Tensor:  # n of the frames: (n, 3, H, W)
             near, residual = plan.near[some], clue.residual[some]
             frames = moved_pictures(large, near, flow[some])
-            y = self.up_4(x[some]) + self.residual_4(residual)  # (n, C4, H/4, W/4)
-            y = y + self.moved_4(frames.to(y.dtype, copy=True)) + of_each(still, near)  # a copy: frames change
-            y = self.out_4(act(self.blocks_4(act(y))))  # (n, 48, H/4, W/4)
-            return frames.add_(blocks_to_pixels(y + spread(residual.to(y.dtype))))
+            y = add_conv(self.up_4(x[some]), self.residual_4, residual)  # (n, C4, H/4, W/4)
+            y = add_conv(y, self.moved_4, frames.to(y.dtype, copy=True))  # a copy: frames change
+            y = self.blocks_4(act(y + of_each(still, near)))
+            y = add_conv(spread(residual.to(y.dtype)), self.out_4, act(y))  # (n, 48, H/4, W/4)
+            return frames.add_(blocks_to_pixels(y))
 
         return by_frames(pixels, x, most=4, shown=plan.shown[0])
