@@ -154,7 +154,7 @@ class AlignedDecoder(nn.Module):
                 return frames
             return frames.index_copy_(0, own, second)
 
-        return by_frames(pixels, flow, most=8, shown=plan.shown[0])  # by 4 it takes 6% longer
+        return by_frames(pixels, flow, most=4, shown=plan.shown[0])  # by 8 it takes 2% less, and a tenth more memory
 
     def _from_near(self, some: _Some, pictures: Tensor, large: Tensor, content_4: Tensor) -> tuple[Tensor, Tensor]:
         """n frames (n, 3, H, W) float32 from their near references alone, and what is known of them (n, C4, H/4, W/4)."""
