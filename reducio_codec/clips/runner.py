@@ -205,12 +205,17 @@ class ClipRunner:
                 yield tiles.pop(0)  # not to be held while the next ones are made
 
     def at_once(self, job: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-        """What ``job`` makes of each item, in order: ``tile_threads`` at once where threads can do that."""
+        """What ``job`` makes of each item, in order, ``most_at_once`` of them at a time."""
+        return in_threads(job, items, most=self.most_at_once)
+
+    @property
+    def most_at_once(self) -> int:
+        """How many tiles, or clips of one tile, are computed at once here and now."""
         alone = self.gradients or self._compiled or self.device.type != "cpu"
         # who counts or records operations hears of those of its own thread alone
         if alone or _get_current_dispatch_mode() is not None:
-            return map(job, items)
-        return in_threads(job, items, most=self.tiling.tile_threads)
+            return 1
+        return min(self.tiling.tile_threads, torch.get_num_threads())
 
     def cut_references(
         self, references: Sequence[Reference], places: list[tuple[int, int]], *, plan: TilePlan

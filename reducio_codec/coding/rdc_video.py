@@ -6,7 +6,7 @@ import logging
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from functools import cached_property
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
@@ -33,6 +33,9 @@ from reducio_codec.rdc.reader import ClipRecord, RdcReader
 from reducio_codec.rdc.timing import clock_of_header, mean_rate
 
 logger = logging.getLogger(__name__)
+
+_ToDecode = tuple[EncodedClip, list[Reference]]
+"""A clip, and the pictures beside it."""
 
 _GREY = np.uint8(128)
 _MOST_GREY = 1 << 25
@@ -64,8 +67,9 @@ class RdcVideo:
         self._file = file
         self._closed = False
         self._shown: tuple[int, Chosen, NDArray[np.uint8]] | None = None  # the clip shown last
-        self._ahead: tuple[int, Chosen, NDArray[np.uint8]] | None = None  # one decoded by itself, not shown yet
+        self._ahead: dict[tuple[int, Chosen], NDArray[np.uint8]] = {}  # decoded by themselves, not shown yet
         self._ends: dict[tuple[int, Chosen], NDArray[np.uint8]] = {}  # first and last frames of the last few
+        self._order: tuple[int, Chosen | None, int] = (0, None, 0)  # which comes next, and how many came in order
         self._reader = RdcReader(file)
         self.header = self._reader.header
         engine.check_reads(self.header)
@@ -152,7 +156,7 @@ class RdcVideo:
         place, end = number - record.start, changed(record.frames)
         if end <= place < record.frames - end and (self._shown is None or self._shown[:2] != (clip, chosen)):
             frames = self._take(clip, chosen, None)  # what lies between a clip's ends needs no clip beside it
-            self._ahead = clip, chosen, frames
+            self._set_aside(clip, chosen, frames)
         else:
             frames = self.shown_clip(clip, decoder=decoder)
         frame: NDArray[np.uint8] = frames[place]
@@ -294,13 +298,18 @@ class RdcVideo:
         Raises:
             FormatError: the clip is damaged, or, without ``lost``, a key frame beside it that it would use.
         """
-        name, taken = self.choose_decoder(decoder, references)
+        chosen = self.choose_decoder(decoder, references)
+        return self._decode(chosen.decoder, self._to_decode(index, chosen, lost))
+
+    def _to_decode(self, index: int, chosen: Chosen, lost: Callable[[str], object] | None) -> _ToDecode:
         with stage("reading"):
             clip = self.clip(self.record(index))
-        beside = []
-        if taken == 2 or not clip.references:
-            beside = self._beside(index, lost)
-        return decode_clip(self._engine.runner, clip, decoder=name, beside=beside)
+        beside = self._beside(index, lost) if chosen.references == 2 or not clip.references else []
+        return clip, beside
+
+    def _decode(self, decoder: str, item: _ToDecode) -> NDArray[np.uint8]:
+        clip, beside = item
+        return decode_clip(self._engine.runner, clip, decoder=decoder, beside=beside)
 
     def shown_clip(
         self,
@@ -338,15 +347,42 @@ class RdcVideo:
 
     def _take(self, index: int, chosen: Chosen, lost: Callable[[str], object] | None) -> NDArray[np.uint8]:
         """A clip by itself, to be changed by who takes it; its ends are then among those that are kept."""
-        if self._ahead is not None and self._ahead[:2] == (index, chosen):
-            frames, self._ahead = self._ahead[2], None
-        else:
-            frames = self.decode_clip(index, **chosen._asdict(), lost=lost)
+        frames = self._ahead.pop((index, chosen), None)
+        if frames is None:
+            frames = self._decode_on(index, chosen, lost)
         self._ends.pop((index, chosen), None)  # to be the newest: others go first
         self._ends[index, chosen] = frames[[0, -1]]
         for old in list(self._ends)[:-3]:
             del self._ends[old]
         return frames
+
+    def _decode_on(self, index: int, chosen: Chosen, lost: Callable[[str], object] | None) -> NDArray[np.uint8]:
+        """A clip by itself. From the third in order on, where each is one tile, those behind it are decoded at the same time."""
+        runner = self._engine.runner
+        expected, last, before = self._order
+        in_order = before + 1 if (index, chosen) == (expected, last) else 0
+        together = runner.most_at_once if in_order >= 2 and self._of_one_tile else 1
+        items = [self._to_decode(index, chosen, lost)]
+        for number in range(index + 1, min(index + together, self.clips)):
+            try:
+                items.append(self._to_decode(number, chosen, None))
+            except FormatError:
+                break  # it is raised, or reported, when it is that one's turn
+        frames, *others = runner.at_once(partial(self._decode, chosen.decoder), items)
+        for number, other in enumerate(others, index + 1):
+            self._set_aside(number, chosen, other)
+        self._order = index + len(items), chosen, in_order
+        return frames
+
+    def _set_aside(self, index: int, chosen: Chosen, frames: NDArray[np.uint8]) -> None:
+        """A clip by itself is kept until it is shown; of those that never are, a few."""
+        self._ahead[index, chosen] = frames
+        for old in list(self._ahead)[: -self._engine.runner.most_at_once]:
+            del self._ahead[old]
+
+    @cached_property
+    def _of_one_tile(self) -> bool:
+        return len(self._engine.runner.plan(self.header.height, self.header.width).windows) == 1
 
     def _across(self, index: int, later: int, chosen: Chosen, *, end: int) -> NDArray[np.uint8] | None:
         """The first (0) or last (-1) frame of a clip by itself; None of one that doesn't go on with the scene."""
@@ -354,7 +390,7 @@ class RdcVideo:
             return None
         if (index, chosen) not in self._ends:
             try:
-                self._ahead = index, chosen, self._take(index, chosen, None)
+                self._set_aside(index, chosen, self._take(index, chosen, None))
             except FormatError:
                 return None
         frame: NDArray[np.uint8] = self._ends[index, chosen][end]

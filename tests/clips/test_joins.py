@@ -5,14 +5,21 @@ from __future__ import annotations
 import io
 import random
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from reducio_codec.cli.roundtrip import EXAMPLE
 from reducio_codec.clips.joins import SHARES, changed, drawn
+from reducio_codec.clips.runner import ClipRunner
+from reducio_codec.clips.streams import EncodedClip
 from reducio_codec.codec import ReducioCodec
+from reducio_codec.coding import rdc_video
+from reducio_codec.errors import FormatError
 from reducio_codec.io.video import read_clip
+from reducio_codec.rdc.reader import ClipRecord
 from tests.helpers import moving_video
 
 CODEC = ReducioCodec.from_pretrained("reducio-lite")
@@ -78,31 +85,59 @@ def test_only_frames_beside_joins_within_a_scene_change() -> None:
     assert jump[1] < jump[0]
 
 
-def test_in_order_each_clip_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_in_order_each_clip_is_decoded_once(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(threads)
     file = io.BytesIO()
-    CODEC.compress(list(moving_video(64, 64, 96)), file, rate=16, keyframes=1)
+    CODEC.compress(list(moving_video(96, 64, 96)), file, rate=16, keyframes=1)
     decoded: list[int] = []
     with CODEC.open_file(file) as video:
-        real = video.decode_clip
+        real = rdc_video.decode_clip
 
-        def counted(index: int, **options: object) -> object:
-            decoded.append(index)
-            return real(index, **options)  # type: ignore[arg-type]
+        def counted(runner: ClipRunner, clip: EncodedClip, **options: Any) -> object:
+            decoded.append(clip.index)
+            return real(runner, clip, **options)
 
-        monkeypatch.setattr(video, "decode_clip", counted)
+        monkeypatch.setattr(rdc_video, "decode_clip", counted)
         frames = list(video)
-        assert decoded == [0, 1, 2, 3]
-        assert not video.shown_clip(3).flags.writeable
+        assert sorted(decoded) == [0, 1, 2, 3, 4, 5] and decoded[:2] == [0, 1]  # several at once end in any order
+        assert not video.shown_clip(5).flags.writeable
         decoded.clear()
         assert np.array_equal(video[24], frames[24]) and np.array_equal(video[25], frames[25])
         assert decoded == [1]  # between a clip's ends no clip beside it counts
         assert np.array_equal(video[17], frames[17])
+        assert decoded == [1, 0, 2]  # and at its ends those beside it alone
     for first, second in pairwise(frames[:3]):
         assert not np.shares_memory(first, second)
 
 
-def test_clips_in_any_order_are_those_in_order() -> None:
+def test_damage_ahead_is_raised_in_its_turn() -> None:
+    torch.set_num_threads(4)
+    file = io.BytesIO()
+    CODEC.compress(list(moving_video(96, 64, 96)), file, rate=16, keyframes=1)
+    with CODEC.open_file(file) as video:
+        whole = [video.shown_clip(index) for index in range(video.clips)]
+    with CODEC.open_file(file) as video, pytest.MonkeyPatch.context() as patch:
+        real = video.clip
+
+        def damaged(record: ClipRecord) -> EncodedClip:
+            if record.index == 4:
+                raise FormatError("damaged")
+            return real(record)
+
+        patch.setattr(video, "clip", damaged)
+        for index in (0, 1, 2):
+            assert np.array_equal(video.shown_clip(index), whole[index])
+        assert np.array_equal(video.shown_clip(3)[:14], whole[3][:14])  # its end has nothing to be drawn to
+        with pytest.raises(FormatError, match="damaged"):
+            video.shown_clip(4)
+        assert np.array_equal(video.shown_clip(5)[2:], whole[5][2:])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_clips_in_any_order_are_those_in_order(threads: int) -> None:
     """Of seven clips the second goes on with the first and the last with the one before, so that some have neighbours."""
+    torch.set_num_threads(threads)
     flower, inside = clip_at(64, 64)[:32], 7  # a frame between a clip's ends is read without the clips beside it
     alone = flower[:16]
     scenes = [255 - flower, alone, 255 - alone, alone, 255 - flower]
@@ -115,7 +150,8 @@ def test_clips_in_any_order_are_those_in_order() -> None:
     forgotten = [(0, "linear", False), *((index, "linear", False) for index in (2, 3, 4)), (0, "linear", False)]
     draw = random.Random(0)
     walks = [[(draw.randrange(7), draw.choice(decoders), draw.random() < 0.2) for _ in range(25)] for _ in range(4)]
-    for walk in (forgotten, *walks):
+    in_order = [(index, "linear", False) for index in (*range(6), 2, 3, 4, 5, 6)]
+    for walk in (forgotten, in_order, *walks):
         with CODEC.open_file(file) as video:
             for index, name, only_inside in walk:
                 if only_inside:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from reducio_codec.codec import ReducioCodec
+from reducio_codec.coding import rdc_video
 from reducio_codec.coding.rdc_video import RdcVideo
 from reducio_codec.errors import FormatError, InputError, ReducioError
 from reducio_codec.io import audio, files
@@ -51,9 +52,9 @@ def test_frames_by_number(data: bytes) -> None:
 
 def test_a_clip_is_decoded_once_for_its_frames(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[int] = []
-    real = RdcVideo.decode_clip
+    real = rdc_video.decode_clip
     monkeypatch.setattr(
-        RdcVideo, "decode_clip", lambda self, index, **more: decoded.append(index) or real(self, index, **more)
+        rdc_video, "decode_clip", lambda runner, clip, **more: decoded.append(clip.index) or real(runner, clip, **more)
     )
     with CODEC.open_file(io.BytesIO(data)) as video:
         for _ in video:
