@@ -7,6 +7,8 @@ both of them half, so that they agree, and those behind them a quarter. Details 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,8 +18,8 @@ from torch import Tensor
 from reducio_codec.io.pixels import to_unit
 from reducio_codec.models.motion import estimate_flow, halved, warp
 
-Frame = NDArray[np.uint8]
-"""(H, W, 3)."""
+Frames = NDArray[np.uint8]
+"""(n, H, W, 3)."""
 
 SHARES = (0.5, 0.25)
 """Of the difference, taken over by the frames next to a join and by those behind them."""
@@ -38,25 +40,28 @@ def changed(frames: int) -> int:
 
 
 @torch.inference_mode()
-def drawn(frame: Frame, across: Frame, *, share: float) -> Frame:
-    """A frame drawn towards one on the other side of a join; both (H, W, 3) uint8."""
-    own, other = (_small(picture) for picture in (frame, across))  # (1, 3, H/4, W/4)
-    flow = estimate_flow(own[:, :, None], other)[:, 0]  # (1, 2, H/32, W/32), in pixels of these pictures
+def drawn(frames: Frames, across: NDArray[np.uint8], *, shares: Sequence[float]) -> Frames:
+    """Frames (n, H, W, 3) uint8 drawn towards one on the other side of a join, (H, W, 3), each by its share of the difference."""
+    own, other = _small(frames), _small(across[None])  # (n, 3, H/4, W/4), (1, 3, H/4, W/4)
+    flow = estimate_flow(own.transpose(0, 1)[None], other)[0]  # (n, 2, H/32, W/32), in pixels of these pictures
     flow = F.interpolate(flow, own.shape[-2:], mode="bilinear", align_corners=False)
-    difference = F.pad(warp(other, flow) - own, (1, 1, 1, 1), mode="replicate")
+    difference = F.pad(warp(other.expand_as(own), flow) - own, (1, 1, 1, 1), mode="replicate")
     line = own.new_tensor(_LINE)
     kernel = (line[:, None] * line).expand(3, 1, 3, 3)
-    smooth = F.conv2d(difference, kernel, groups=3).clamp_(-_MOST, _MOST) * share
+    smooth = F.conv2d(difference, kernel, groups=3).clamp_(-_MOST, _MOST)
     size = _SMALL * smooth.shape[-2], _SMALL * smooth.shape[-1]
-    more = F.interpolate(smooth, size, mode="bilinear", align_corners=False)[0] * 127.5  # (3, H, W), and a rim
-    height, width = frame.shape[:2]
-    picture = torch.from_numpy(frame).permute(2, 0, 1) + more[:, :height, :width]
-    result: Frame = picture.round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    height, width = frames.shape[1:3]
+    result = np.empty_like(frames)
+    for number, share in enumerate(shares):  # one by one: large pictures in floats are few
+        part = smooth[number, None] * (127.5 * share)
+        more = F.interpolate(part, size, mode="bilinear", align_corners=False)[0]  # (3, H, W), and a rim
+        picture = torch.from_numpy(frames[number]).permute(2, 0, 1) + more[:, :height, :width]
+        torch.from_numpy(result[number]).permute(2, 0, 1).copy_(picture.round_().clamp_(0, 255))
     return result
 
 
-def _small(frame: Frame) -> Tensor:
-    """(1, 3, H/4, W/4) float32 in [-1, 1], both sides rounded up to multiples of 32, as the search for motion takes them."""
-    picture = to_unit(torch.from_numpy(frame).permute(2, 0, 1)[None])  # (1, 3, H, W)
-    bottom, right = (-length % (32 * _SMALL) for length in frame.shape[:2])
-    return halved(halved(F.pad(picture, (0, right, 0, bottom), mode="replicate")))
+def _small(frames: Frames) -> Tensor:
+    """(n, 3, H/4, W/4) float32 in [-1, 1], both sides rounded up to multiples of 32, as the search for motion takes them."""
+    pictures = to_unit(torch.from_numpy(frames).permute(0, 3, 1, 2))  # (n, 3, H, W)
+    bottom, right = (-length % (32 * _SMALL) for length in frames.shape[1:3])
+    return halved(halved(F.pad(pictures, (0, right, 0, bottom), mode="replicate")))

@@ -331,16 +331,15 @@ class RdcVideo:
         frames, record = self._take(index, chosen, lost), self.record(index)
         still = {number - record.start for number in record.references}
         for other, end in ((index - 1, 0), (index + 1, -1)):
-            places = [distance if end == 0 else len(frames) - 1 - distance for distance in range(changed(len(frames)))]
-            if still.issuperset(places):
+            beside = [distance if end == 0 else len(frames) - 1 - distance for distance in range(changed(len(frames)))]
+            moving = [(place, share) for place, share in zip(beside, SHARES, strict=False) if place not in still]
+            if not moving:
                 continue
             across = self._across(other, max(index, other), chosen, end=-1 - end)
-            if across is None:
-                continue
-            for place, share in zip(places, SHARES, strict=False):
-                if place not in still:
-                    with stage("blending"):
-                        frames[place] = drawn(frames[place], across, share=share)
+            if across is not None:
+                places, shares = map(list, zip(*moving, strict=True))
+                with stage("blending"):
+                    frames[places] = drawn(frames[places], across, shares=shares)
         frames.flags.writeable = False
         self._shown = index, chosen, frames
         return frames

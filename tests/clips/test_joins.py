@@ -26,6 +26,12 @@ CODEC = ReducioCodec.from_pretrained("reducio-lite")
 FLOWER = read_clip(EXAMPLE)
 
 
+def one(frame: np.ndarray, across: np.ndarray, *, share: float) -> np.ndarray:
+    """A frame drawn by itself."""
+    (found,) = drawn(frame[None], across, shares=[share])
+    return found
+
+
 def clip_at(height: int, width: int) -> np.ndarray:
     """The middle of the example's frames."""
     top, left = ((length - wanted) // 2 for length, wanted in zip(FLOWER.shape[1:3], (height, width), strict=True))
@@ -35,31 +41,38 @@ def clip_at(height: int, width: int) -> np.ndarray:
 def test_smooth_differences_are_shared_and_details_stay() -> None:
     frame = np.ascontiguousarray(clip_at(128, 160)[3])
     brighter = np.clip(frame.astype(int) + 8, 0, 255).astype(np.uint8)
-    assert np.array_equal(drawn(frame, frame, share=0.5), frame)
-    met, back = drawn(frame, brighter, share=0.5), drawn(brighter, frame, share=0.5)
+    assert np.array_equal(one(frame, frame, share=0.5), frame)
+    met, back = one(frame, brighter, share=0.5), one(brighter, frame, share=0.5)
     assert (met.astype(int) - frame).mean() > 0 and (back.astype(int) - brighter).mean() < 0
     assert np.abs(met.astype(int) - back).mean() < 0.6 * np.abs(brighter.astype(int) - frame).mean()
     noise = np.random.default_rng(0).integers(-20, 21, frame.shape)
     rough = np.clip(frame.astype(int) + noise, 0, 255).astype(np.uint8)
-    assert np.abs(drawn(frame, rough, share=0.5).astype(int) - frame).mean() < 0.1 * np.abs(noise).mean()
+    assert np.abs(one(frame, rough, share=0.5).astype(int) - frame).mean() < 0.1 * np.abs(noise).mean()
 
 
 def test_what_moved_is_compared_where_it_came_from() -> None:
     picture = np.ascontiguousarray(clip_at(192, 256)[3])
-    one, other = picture[:, 16:240], picture[:, 8:232]
-    assert np.abs(drawn(one, other, share=0.5).astype(int) - one).mean() < 0.25 * np.abs(other.astype(int) - one).mean()
+    own, other = picture[:, 16:240], picture[:, 8:232]
+    assert np.abs(one(own, other, share=0.5).astype(int) - own).mean() < 0.25 * np.abs(other.astype(int) - own).mean()
 
 
 def test_a_flash_stays_where_it_is() -> None:
     dark, light = np.full((64, 96, 3), 20, np.uint8), np.full((64, 96, 3), 235, np.uint8)
-    assert drawn(dark, light, share=SHARES[0]).max() <= 20 + 13
+    assert one(dark, light, share=SHARES[0]).max() <= 20 + 13
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (33, 17), (130, 2)])
 def test_any_size(size: tuple[int, int]) -> None:
     frame, other = np.full((*size, 3), 100, np.uint8), np.full((*size, 3), 110, np.uint8)
-    met = drawn(frame, other, share=0.5)
+    met = one(frame, other, share=0.5)
     assert met.shape == frame.shape and met.dtype == np.uint8 and (met == 105).all()
+
+
+def test_several_are_what_each_is_by_itself() -> None:
+    frames = np.ascontiguousarray(clip_at(96, 160)[:3])
+    both = drawn(frames[:2], frames[2], shares=SHARES)
+    for frame, found, share in zip(frames, both, SHARES, strict=False):
+        assert np.abs(found.astype(int) - one(frame, frames[2], share=share)).max() <= 1
 
 
 def test_short_clips_keep_their_ends_apart() -> None:
