@@ -212,8 +212,12 @@ class LatentCoder:
     def _contexts(self, group: Group, *, step: float) -> Iterator[tuple[Whole, int, int]]:
         width = self.channel_step(group.table[0], step)
         scales = self._scales[group.table][classes(self._weights[group.table], group.sums)]
-        for scale in np.unique(scales):
-            yield np.flatnonzero(scales == scale), LADDER[scale], width
+        order = np.argsort(scales, kind="stable")  # places of one scale lie side by side, in ascending order
+        counts = np.bincount(scales)
+        end = 0
+        for scale in np.flatnonzero(counts).tolist():
+            start, end = end, end + int(counts[scale])
+            yield order[start:end], LADDER[scale], width
 
     def _models(self, group: Group, *, step: float) -> Iterator[tuple[Whole, Any, int]]:
         for places, scale, width in self._contexts(group, step=step):
