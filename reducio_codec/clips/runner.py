@@ -7,7 +7,7 @@ compute the same numbers.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TypeVar
@@ -204,8 +204,8 @@ class ClipRunner:
             while tiles:
                 yield tiles.pop(0)  # not to be held while the next ones are made
 
-    def at_once(self, job: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-        """What ``job`` makes of each item, in order, ``most_at_once`` of them at a time."""
+    def at_once(self, job: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
+        """What ``job`` makes of each item, in order, ``most_at_once`` of them at a time, see ``in_threads``."""
         return in_threads(job, items, most=self.most_at_once)
 
     @property

@@ -7,10 +7,12 @@ thread between them. Two pieces at once, each on a thread of its own, take two t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from itertools import islice
+from operator import length_hint
+from threading import Event, Semaphore
 from typing import TypeVar
 
 import torch
@@ -21,28 +23,40 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_threads(job: Callable[[Item], Result], items: Sequence[Item], *, most: int) -> Iterator[Result]:
+def in_threads(job: Callable[[Item], Result], items: Iterable[Item], *, most: int) -> Generator[Result]:
     """What ``job`` makes of each item, in order: up to ``most`` of them at once, or as many as torch has threads.
 
-    Of torch's modes, which are each thread's own, those of gradients and inference are the caller's in a job; others, such as
-    autocast, aren't. What a job raises is raised when it is its turn. When the iterator ends or is given up, nothing runs on.
+    Items are taken by the caller's thread, each when there is a thread for it. Of torch's modes, which are each thread's own,
+    those of gradients and inference are the caller's in a job; others, such as autocast, aren't. What a job raises is raised
+    when it is its turn. When the generator ends or is closed, nothing runs on.
     """
     threads = torch.get_num_threads()
-    workers = min(most, threads, len(items))
+    workers = min(most, threads, length_hint(items, most))
     if workers < 2:
         yield from map(job, items)
         return
     grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    counted, go = Semaphore(0), Event()
+
+    def begin() -> None:
+        torch.set_num_threads(threads // workers)
+        torch.get_num_threads()  # a thread that hasn't asked yet would take the number that is set last
+        counted.release()
+        go.wait()  # so that a thread begins for each of the first jobs
 
     def run(item: Item) -> Result:
         with torch.inference_mode(inference), torch.set_grad_enabled(grad):
             return job(item)
 
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,))
+    pool = ThreadPoolExecutor(workers, initializer=begin)
     try:
         # a stopwatch runs on there
         started: Iterator[Future[Result]] = (pool.submit(copy_context().run, run, item) for item in items)
         waiting = deque(islice(started, workers))
+        for _ in waiting:
+            counted.acquire()
+        torch.set_num_threads(threads)  # the number that was set last is that of all threads that begin from now on
+        go.set()
         while waiting:
             with stage("waiting"):
                 result = waiting.popleft().result()
@@ -50,5 +64,5 @@ def in_threads(job: Callable[[Item], Result], items: Sequence[Item], *, most: in
             yield result
             del result  # not to be held while the next one is made
     finally:
+        go.set()
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # for threads that begin later: the last to set a number sets it for them

@@ -46,12 +46,34 @@ def test_results_come_in_order_and_as_many_run_as_are_allowed() -> None:
 
 
 def test_threads_that_begin_later_have_as_many_as_before() -> None:
-    list(in_threads(lambda item: item, range(4), most=4))
     seen: list[int] = []
-    thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
-    thread.start()
-    thread.join()
-    assert seen == [4]
+    for _ in in_threads(lambda item: item, range(4), most=4):
+        thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+    assert seen == [4] * 4 and torch.get_num_threads() == 4
+
+
+def test_items_are_taken_when_there_is_a_thread_for_them() -> None:
+    taken: list[int] = []
+
+    def items(count: int) -> Iterator[int]:
+        for item in range(count):
+            taken.append(item)
+            yield item
+
+    ahead = [max(taken) - found for found in in_threads(lambda item: item, items(10), most=3)]
+    assert max(ahead) == 3 and taken == list(range(10))
+    assert list(in_threads(lambda item: item, items(1), most=3)) == [0]
+    assert list(in_threads(lambda item: item, items(0), most=3)) == []
+
+    def broken() -> Iterator[int]:
+        yield 0
+        raise InputError("no more")
+
+    with pytest.raises(InputError, match="no more"):
+        list(in_threads(lambda item: item, broken(), most=3))
+    assert torch.get_num_threads() == 4
 
 
 def test_an_error_comes_in_its_turn_and_ends_all() -> None:
@@ -83,7 +105,7 @@ def test_given_up_nothing_runs_any_more() -> None:
     before = threading.active_count()
     found = in_threads(job, range(100), most=4)
     next(found)
-    found.close()  # type: ignore[attr-defined]
+    found.close()
     assert threading.active_count() == before and len(done) < 12
     assert torch.get_num_threads() == 4
 
