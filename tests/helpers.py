@@ -7,9 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
+from reducio_codec.clips.runner import ClipRunner
+from reducio_codec.clips.streams import EncodedClip
+from reducio_codec.coding import rdc_video
 from reducio_codec.models.contract import CodecModel, Decoder, Reference
 from reducio_codec.models.posterior import Posterior
 
@@ -143,3 +147,16 @@ def moving_frames(frames: int, height: int, width: int, *, seed: int = 0) -> Ite
 def moving_video(frames: int, height: int, width: int, *, seed: int = 0) -> np.ndarray:
     """The same as one ``(T, H, W, 3)`` array."""
     return np.stack(list(moving_frames(frames, height, width, seed=seed)))
+
+
+def decoded_clips(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by the number of each clip that an open file decodes from now on."""
+    decoded: list[int] = []
+    real = rdc_video.decode_clip
+
+    def noted(runner: ClipRunner, clip: EncodedClip, **options: Any) -> object:
+        decoded.append(clip.index)
+        return real(runner, clip, **options)
+
+    monkeypatch.setattr(rdc_video, "decode_clip", noted)
+    return decoded

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import random
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +12,12 @@ import torch
 
 from reducio_codec.cli.roundtrip import EXAMPLE
 from reducio_codec.clips.joins import SHARES, changed, drawn
-from reducio_codec.clips.runner import ClipRunner
 from reducio_codec.clips.streams import EncodedClip
 from reducio_codec.codec import ReducioCodec
-from reducio_codec.coding import rdc_video
 from reducio_codec.errors import FormatError
 from reducio_codec.io.video import read_clip
 from reducio_codec.rdc.reader import ClipRecord
-from tests.helpers import moving_video
+from tests.helpers import decoded_clips, moving_video
 
 CODEC = ReducioCodec.from_pretrained("reducio-lite")
 FLOWER = read_clip(EXAMPLE)
@@ -108,15 +105,8 @@ def test_in_order_each_clip_is_decoded_once(threads: int, monkeypatch: pytest.Mo
     torch.set_num_threads(threads)
     file = io.BytesIO()
     CODEC.compress(list(moving_video(96, 64, 96)), file, rate=16, keyframes=1)
-    decoded: list[int] = []
+    decoded = decoded_clips(monkeypatch)
     with CODEC.open_file(file) as video:
-        real = rdc_video.decode_clip
-
-        def counted(runner: ClipRunner, clip: EncodedClip, **options: Any) -> object:
-            decoded.append(clip.index)
-            return real(runner, clip, **options)
-
-        monkeypatch.setattr(rdc_video, "decode_clip", counted)
         frames = list(video)
         assert sorted(decoded) == [0, 1, 2, 3, 4, 5] and decoded[:2] == [0, 1]  # several at once end in any order
         assert not video.shown_clip(5).flags.writeable

@@ -17,7 +17,7 @@ from reducio_codec.coding.rdc_video import RdcVideo
 from reducio_codec.errors import FormatError, InputError
 from reducio_codec.rdc.layers.times import Times
 from tests.fuzz.records import Pieces
-from tests.helpers import TinyModel, moving_video
+from tests.helpers import TinyModel, decoded_clips, moving_video
 from tests.test_files import damaged
 
 CODEC = ReducioCodec(TinyModel())
@@ -36,11 +36,7 @@ def data() -> bytes:
 
 
 def test_frames_by_number_in_any_order(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded: list[int] = []
-    real = RdcVideo.decode_clip
-    monkeypatch.setattr(
-        RdcVideo, "decode_clip", lambda self, index, **more: decoded.append(index) or real(self, index, **more)
-    )
+    decoded = decoded_clips(monkeypatch)
     numbers = [20, 3, -1, 20, 16, 0, 15]
     with CODEC.open_file(io.BytesIO(data)) as video:
         whole = video[:]

@@ -14,13 +14,12 @@ import numpy as np
 import pytest
 
 from reducio_codec.codec import ReducioCodec
-from reducio_codec.coding import rdc_video
 from reducio_codec.coding.rdc_video import RdcVideo
 from reducio_codec.errors import FormatError, InputError, ReducioError
 from reducio_codec.io import audio, files
 from reducio_codec.rdc.reader import RdcReader
 from reducio_codec.rdc.writer import RdcWriter
-from tests.helpers import TinyModel, moving_video
+from tests.helpers import TinyModel, decoded_clips, moving_video
 from tests.io.test_audio import film
 
 CODEC = ReducioCodec(TinyModel())
@@ -51,11 +50,7 @@ def test_frames_by_number(data: bytes) -> None:
 
 
 def test_a_clip_is_decoded_once_for_its_frames(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded: list[int] = []
-    real = rdc_video.decode_clip
-    monkeypatch.setattr(
-        rdc_video, "decode_clip", lambda runner, clip, **more: decoded.append(clip.index) or real(runner, clip, **more)
-    )
+    decoded = decoded_clips(monkeypatch)
     with CODEC.open_file(io.BytesIO(data)) as video:
         for _ in video:
             pass
