@@ -7,7 +7,7 @@ import inspect
 import math
 import textwrap
 from collections.abc import Collection, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
@@ -151,6 +151,11 @@ class TilingConfig(JsonConfig):
         for name in ("tile_batch", "tile_threads"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+    def of_size(self, tile_size: int) -> TilingConfig:
+        """The same with tiles of another size, whose overlap is no larger than a quarter of them or 64, nor than half of them."""
+        most = min(max(64, tile_size // 4), tile_size // 2) // PIXEL_MULTIPLE * PIXEL_MULTIPLE
+        return replace(self, tile_size=tile_size, tile_overlap=min(self.tile_overlap, most))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,8 @@ from reducio_codec.errors import InputError
 from reducio_codec.io.memory import free_memory
 
 LARGEST_AUTO_TILE = 512
-"""Tiles much larger than the 256 px of the training show a grid with models whose statistics depend on the tile."""
+"""Tiles much larger than the 256 px of the training show a grid with models whose statistics depend on the tile. Those of a model
+whose own tiles are larger may be as large as they."""
 
 _UNKNOWN_MEMORY = 2 << 30
 
@@ -29,13 +30,15 @@ def choose_tiling(
     device: torch.device,
     budget: int | None = None,
     peak_bytes_per_pixel: float,
+    tile_overlap: int | None = None,
 ) -> TilingConfig:
     """Replace ``tile_size``, ``tile_batch`` and ``tile_threads`` by the largest that fit.
 
-    A larger tile comes before a larger batch, and that before more of them at once: it has fewer borders. The overlap stays.
+    A larger tile comes before a larger batch, and that before more of them at once: it has fewer borders.
 
     Args:
-        tiling: its ``tile_overlap`` and (as the largest allowed) ``tile_batch`` and ``tile_threads`` are used.
+        tiling: nothing gets larger than what it has, but for tiles, which may have 512 px.
+        tile_overlap: pixels; by default that of ``tiling``, or what goes with smaller tiles.
         device: whose free memory counts if there is no budget.
         budget: bytes; by default half of what is free.
         peak_bytes_per_pixel: what the model needs (``CodecModel.peak_bytes_per_pixel``) for each pixel of each of the 16 frames.
@@ -45,21 +48,29 @@ def choose_tiling(
     """
     if budget is None:
         budget = available_memory(device) // 2
-    smallest = max(2 * PIXEL_MULTIPLE, 2 * tiling.tile_overlap)
 
     def cost(side: int) -> int:
         return int(CLIP_LENGTH * side * side * peak_bytes_per_pixel)
 
+    smallest = max(2 * PIXEL_MULTIPLE, 2 * (tile_overlap or 0))
     if cost(smallest) > budget:
+        twice = "" if tile_overlap is None else ", twice the overlap"
         raise InputError(
-            f"memory budget is {budget:,} bytes; the smallest tile ({smallest} px, twice the overlap) "
-            f"needs {cost(smallest):,}. Give a larger budget or a smaller tile_overlap"
+            f"memory budget is {budget:,} bytes; the smallest tile ({smallest} px{twice}) needs {cost(smallest):,}. "
+            f"Give a larger budget{'' if tile_overlap is None else ' or a smaller tile_overlap'}"
         )
-    sizes = range(max(smallest, LARGEST_AUTO_TILE), smallest - 1, -PIXEL_MULTIPLE)
+    sizes = range(max(smallest, LARGEST_AUTO_TILE, tiling.tile_size), smallest - 1, -PIXEL_MULTIPLE)
     size = next(size for size in sizes if cost(size) <= budget)
     batch = max(1, min(tiling.tile_batch, budget // cost(size)))
     threads = max(1, min(tiling.tile_threads, budget // (batch * cost(size))))
-    return replace(tiling, tile_size=size, tile_batch=batch, tile_threads=threads)
+    found = _resized(tiling, size, tile_overlap)
+    return replace(found, tile_batch=batch, tile_threads=threads)
+
+
+def _resized(tiling: TilingConfig, tile_size: int, tile_overlap: int | None) -> TilingConfig:
+    if tile_overlap is None:
+        return tiling.of_size(tile_size)
+    return replace(tiling, tile_size=tile_size, tile_overlap=tile_overlap)
 
 
 def resolve_tiling(
@@ -71,15 +82,20 @@ def resolve_tiling(
     device: torch.device,
     peak_bytes_per_pixel: float,
 ) -> TilingConfig:
-    """``tiling`` with another size or overlap, each None to keep it. ``tile_size="auto"``: see :func:`choose_tiling`."""
-    overlap = tiling.tile_overlap if tile_overlap is None else tile_overlap
+    """``tiling`` with another size or overlap, each None to keep it, or the overlap that goes with that size.
+    ``tile_size="auto"``: see :func:`choose_tiling`."""
     if tile_size == "auto":
-        tiling = replace(tiling, tile_size=max(tiling.tile_size, 2 * overlap), tile_overlap=overlap)
-        return choose_tiling(tiling, device=device, budget=memory_budget, peak_bytes_per_pixel=peak_bytes_per_pixel)
+        return choose_tiling(
+            tiling,
+            device=device,
+            budget=memory_budget,
+            peak_bytes_per_pixel=peak_bytes_per_pixel,
+            tile_overlap=tile_overlap,
+        )
     if memory_budget is not None:
         raise InputError(f"memory_budget is {memory_budget}, which only tile_size='auto' uses")
     if tile_size is None:
-        return replace(tiling, tile_overlap=overlap)
+        return tiling if tile_overlap is None else replace(tiling, tile_overlap=tile_overlap)
     if isinstance(tile_size, bool) or not isinstance(tile_size, int):
         raise InputError(f"tile_size is {tile_size!r}; allowed: 'auto' or a multiple of {PIXEL_MULTIPLE}")
-    return replace(tiling, tile_size=tile_size, tile_overlap=overlap)
+    return _resized(tiling, tile_size, tile_overlap)

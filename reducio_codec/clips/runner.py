@@ -18,14 +18,18 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from reducio_codec.clips.padding import padded_length, window
 from reducio_codec.clips.spans import ClipSpan
-from reducio_codec.clips.threads import in_threads
 from reducio_codec.clips.tiling import Piece, TilePlan, blend_tiles, plan_tiles
 from reducio_codec.config import CLIP_LENGTH, PIXEL_MULTIPLE, TilingConfig
 from reducio_codec.errors import InputError
 from reducio_codec.io.pixels import to_bytes, to_unit
 from reducio_codec.io.stages import stage, timed
+from reducio_codec.io.threads import in_threads
 from reducio_codec.models.contract import CodecModel, Reference
 from reducio_codec.models.posterior import Posterior
+
+_LARGEST_AT_ONCE = 512 * 512
+"""Pixels of a tile: larger ones, and clips of one, are computed after one another, each by all threads. They lose less of the
+time then, and at once they would take their multiple of memory."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -85,14 +89,15 @@ class ClipRunner:
         """Latent height and width for a picture of ``height x width`` pixels."""
         return tuple(padded_length(side, multiple=self.multiple) // self.ratio for side in (height, width))  # type: ignore[return-value]
 
-    def plan(self, height: int, width: int) -> TilePlan:
-        """Tiles of a picture of ``height x width`` pixels, after padding."""
+    def plan(self, height: int, width: int, *, tiling: TilingConfig | None = None) -> TilePlan:
+        """Tiles of a picture of ``height x width`` pixels, after padding; by another ``tiling`` than the runner's if given."""
+        tiling = tiling or self.tiling
         return plan_tiles(
             padded_length(height, multiple=self.multiple),
             padded_length(width, multiple=self.multiple),
-            tile_size=self.tiling.tile_size,
-            tile_overlap=self.tiling.tile_overlap,
-            shrink=self.multiple if self.tiling.shrink else None,
+            tile_size=tiling.tile_size,
+            tile_overlap=tiling.tile_overlap,
+            shrink=self.multiple if tiling.shrink else None,
         )
 
     def posterior(self, clip: Tensor, *, references: Sequence[Reference]) -> Posterior:
@@ -145,10 +150,7 @@ class ClipRunner:
             Pieces ``(B, 3, 16, rows, columns)`` float32, not clipped, which cover H x W.
         """
         height, width = size
-        for item in references:
-            if tuple(item.picture.shape[-2:]) != (height, width):
-                found = "x".join(map(str, item.picture.shape[:-3:-1]))
-                raise InputError(f"a reference is {found}, its clip {width}x{height}; they must have one size")
+        self._check_sizes(references, height, width)
         plan = self.plan(height, width)
         tiles = self._decoded_tiles(latent, references, plan=plan, decoder=decoder)
         for top, left, values in blend_tiles(tiles, plan):
@@ -164,6 +166,9 @@ class ClipRunner:
         Tiles are blended and rounded where the model is; what is copied to ``out`` is the finished pixels, once.
         """
         size = (out.shape[-2], out.shape[-1])
+        if len(self.plan(*size).windows) == 1 and not self.gradients and not self._compiled:
+            self._decode_whole(latent, references, decoder=decoder, span=span, out=out)
+            return
         pieces = self.decode_pieces(latent, references, decoder=decoder, size=size)
         for top, left, values in timed(pieces, "blending"):
             with stage("blending"):
@@ -175,16 +180,47 @@ class ClipRunner:
                         Piece(top, left, to_bytes(real[:, :, number])).place(out[:, :, number])
             del values, real  # not to be held while the next piece is made
 
+    def _decode_whole(
+        self, latent: Tensor, references: Sequence[Reference], *, decoder: str, span: ClipSpan, out: Tensor
+    ) -> None:
+        """``decode`` of a picture that is one tile: no clip of floats is made where the model needs none."""
+        height, width = out.shape[-2:]
+        self._check_sizes(references, height, width)
+        plan = self.plan(height, width)
+        kept = range(CLIP_LENGTH)[span.keep]
+
+        def put(frames: slice, pixels: Tensor) -> None:
+            with stage("blending"):
+                for number, picture in zip(range(len(latent) * CLIP_LENGTH)[frames], pixels, strict=True):
+                    clip, frame = divmod(number, CLIP_LENGTH)
+                    if frame in kept:
+                        real = picture[:, :height, :width]
+                        out[clip, :, frame - kept.start] = (
+                            to_bytes(real) if out.dtype == torch.uint8 else real.clamp(-1, 1)
+                        )
+
+        motion = self.cut(latent, [(0, 0)], plan=plan.divided(self.ratio))
+        used = self.cut_references(self.model.decoder(decoder).select(references), [(0, 0)], plan=plan)
+        with stage("network"), self._inference(), self.autocast():
+            self.model.decode_each(motion, used, decoder=decoder, put=put)
+
+    @staticmethod
+    def _check_sizes(references: Sequence[Reference], height: int, width: int) -> None:
+        for item in references:
+            if tuple(item.picture.shape[-2:]) != (height, width):
+                found = "x".join(map(str, item.picture.shape[:-3:-1]))
+                raise InputError(f"a reference is {found}, its clip {width}x{height}; they must have one size")
+
     def _encoded_tiles(self, clip: Tensor, references: Sequence[Reference], *, plan: TilePlan) -> Iterator[Posterior]:
         def encoded(places: list[tuple[int, int]]) -> list[Posterior]:
-            video = self.cut(clip, places, plan=plan)  # (n*B, 3, 16, tile, tile)
+            video = self.cut(clip, places, plan=plan, floats=not self.model.takes_bytes)  # (n*B, 3, 16, tile, tile)
             pictures = self.cut_references(references, places, plan=plan)
             with stage("network"), self._inference(), self.autocast():
                 found = self._encode(video, references=pictures)
             parts = zip(found.mean.chunk(len(places)), found.logvar.chunk(len(places)), strict=True)
             return [Posterior(mean, logvar) for mean, logvar in parts]
 
-        for tiles in self.at_once(encoded, self.batches(plan, batch=clip.shape[0])):
+        for tiles in self._tiles_at_once(encoded, plan=plan, batch=clip.shape[0]):
             yield from tiles
 
     def _decoded_tiles(
@@ -200,20 +236,34 @@ class ClipRunner:
             with stage("network"), self._inference(), self.autocast():
                 return [*self._decode(motion, pictures, decoder=decoder).to(torch.float32).chunk(len(places))]
 
-        for tiles in self.at_once(decoded, self.batches(plan, batch=latent.shape[0])):
+        for tiles in self._tiles_at_once(decoded, plan=plan, batch=latent.shape[0]):
             while tiles:
                 yield tiles.pop(0)  # not to be held while the next ones are made
 
-    def at_once(self, job: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
-        """What ``job`` makes of each item, in order, ``most_at_once`` of them at a time, see ``in_threads``."""
-        return in_threads(job, items, most=self.most_at_once)
+    def _tiles_at_once(
+        self, job: Callable[[list[tuple[int, int]]], Result], *, plan: TilePlan, batch: int
+    ) -> Generator[Result]:
+        return in_threads(job, self.batches(plan, batch=batch), most=self._most_at_once(plan))
 
-    @property
-    def most_at_once(self) -> int:
-        """How many tiles, or clips of one tile, are computed at once here and now."""
+    def clips_at_once(
+        self, job: Callable[[Item], Result], items: Iterable[Item], *, sizes: Iterable[tuple[int, int]]
+    ) -> Generator[Result]:
+        """What ``job`` makes of each item, in order, several of them at a time where all are small clips, see ``in_threads``.
+
+        Args:
+            sizes: height and width of all of them.
+        """
+        return in_threads(job, items, most=min((self.most_clips_at_once(*size) for size in sizes), default=1))
+
+    def most_clips_at_once(self, height: int, width: int) -> int:
+        """How many clips of that size are computed at once here and now."""
+        plan = self.plan(height, width)
+        return self._most_at_once(plan) if len(plan.windows) == 1 else 1
+
+    def _most_at_once(self, plan: TilePlan) -> int:
         alone = self.gradients or self._compiled or self.device.type != "cpu"
         # who counts or records operations hears of those of its own thread alone
-        if alone or _get_current_dispatch_mode() is not None:
+        if alone or _get_current_dispatch_mode() is not None or plan.rows.tile * plan.columns.tile > _LARGEST_AT_ONCE:
             return 1
         return min(self.tiling.tile_threads, torch.get_num_threads())
 
@@ -236,12 +286,15 @@ class ClipRunner:
         together = max(1, self.tiling.tile_batch // batch)
         return [windows[first : first + together] for first in range(0, len(windows), together)]
 
-    def cut(self, tensor: Tensor, places: list[tuple[int, int]], *, plan: TilePlan) -> Tensor:
-        """The tiles at ``places`` along the batch axis, as floats where the model is: (n*B, ..., tile, tile)."""
+    def cut(self, tensor: Tensor, places: list[tuple[int, int]], *, plan: TilePlan, floats: bool = True) -> Tensor:
+        """The tiles at ``places`` along the batch axis where the model is: (n*B, ..., tile, tile). Bytes stay as they are unless
+        they are wanted as ``floats``."""
         tiles = [
-            to_unit(window(tensor, top=y, left=x, height=plan.rows.tile, width=plan.columns.tile).to(self.device))
+            window(tensor, top=y, left=x, height=plan.rows.tile, width=plan.columns.tile).to(self.device)
             for y, x in places
         ]
+        if floats:
+            tiles = [to_unit(tile) for tile in tiles]
         # one memory layout, whatever the input had: else the same video as bytes and as floats takes other kernels
         return torch.cat(tiles).contiguous()
 

@@ -71,7 +71,9 @@ def encode_videos(
             clip.latent.copy_(latent)
             clip.keyframe.copy_(to_unit(picture))
 
-    for _ in runner.at_once(encode, batches_of_alike(clips, looks=looks, together=together)):
+    sizes = {(clip.keyframe.shape[-2], clip.keyframe.shape[-1]) for clip in clips}
+    groups = batches_of_alike(clips, looks=looks, together=together)
+    for _ in runner.clips_at_once(encode, groups, sizes=sizes):
         pass
     return results
 
@@ -243,7 +245,8 @@ def _decode(
             for part, decoded in zip(parts, out.chunk(len(parts)), strict=True):
                 part.copy_(decoded)
 
-    for _ in runner.at_once(decode, batches_of_alike(clips, looks=looks, together=together)):
+    groups = batches_of_alike(clips, looks=looks, together=together)
+    for _ in runner.clips_at_once(decode, groups, sizes={video.size for video in videos}):
         pass
     return results
 

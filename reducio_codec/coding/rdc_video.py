@@ -360,14 +360,15 @@ class RdcVideo:
         runner = self._engine.runner
         expected, last, before = self._order
         in_order = before + 1 if (index, chosen) == (expected, last) else 0
-        together = runner.most_at_once if in_order >= 2 and self._of_one_tile else 1
+        size = self.header.height, self.header.width
+        together = runner.most_clips_at_once(*size) if in_order >= 2 else 1
         items = [self._to_decode(index, chosen, lost)]
         for number in range(index + 1, min(index + together, self.clips)):
             try:
                 items.append(self._to_decode(number, chosen, None))
             except FormatError:
                 break  # it is raised, or reported, when it is that one's turn
-        frames, *others = runner.at_once(partial(self._decode, chosen.decoder), items)
+        frames, *others = runner.clips_at_once(partial(self._decode, chosen.decoder), items, sizes=[size])
         for number, other in enumerate(others, index + 1):
             self._set_aside(number, chosen, other)
         self._order = index + len(items), chosen, in_order
@@ -376,12 +377,8 @@ class RdcVideo:
     def _set_aside(self, index: int, chosen: Chosen, frames: NDArray[np.uint8]) -> None:
         """A clip by itself is kept until it is shown; of those that never are, a few."""
         self._ahead[index, chosen] = frames
-        for old in list(self._ahead)[: -self._engine.runner.most_at_once]:
+        for old in list(self._ahead)[: -self._engine.runner.most_clips_at_once(self.header.height, self.header.width)]:
             del self._ahead[old]
-
-    @cached_property
-    def _of_one_tile(self) -> bool:
-        return len(self._engine.runner.plan(self.header.height, self.header.width).windows) == 1
 
     def _across(self, index: int, later: int, chosen: Chosen, *, end: int) -> NDArray[np.uint8] | None:
         """The first (0) or last (-1) frame of a clip by itself; None of one that doesn't go on with the scene."""

@@ -137,15 +137,14 @@ class AutoencoderKLReducio(ModelMixin, ConfigMixin, _AutoencoderMixin):
             tile_sample_min_height, tile_sample_min_width: side of a tile in pixels, a multiple of 32; tiles are square. By
                 default the model's own.
             tile_sample_stride_height, tile_sample_stride_width: from one tile to the next: the side less what tiles share. By
-                default they share what the model's own tiles do, at most half of one.
+                default they share what goes with their size, see ``TilingConfig.of_size``.
         """
         own = self.model.tiling
         given = _square(tile_sample_min_height, tile_sample_min_width, name="tile_sample_min")
         side = own.tile_size if given is None else given
         stride = _square(tile_sample_stride_height, tile_sample_stride_width, name="tile_sample_stride")
-        half = side // (2 * self._multiple) * self._multiple
-        overlap = min(own.tile_overlap, half) if stride is None else side - stride
-        self.tiling = replace(own, tile_size=side, tile_overlap=overlap)
+        tiling = own.of_size(side)
+        self.tiling = tiling if stride is None else replace(own, tile_size=side, tile_overlap=side - stride)
         self.use_tiling = True
 
     def disable_tiling(self) -> None:

@@ -7,7 +7,7 @@ A new decoder is a ``Decoder`` in ``describe`` and a branch in ``decode`` of its
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
@@ -193,6 +193,9 @@ class CodecModel(nn.Module, ABC):
     """Memory that it needs at its peak, per pixel of each of the 16 frames of a tile. The paper's decoder holds four tensors
     of 256 channels in float32 there: 4 GiB for 16x256x256 pixels, that is 4096 bytes for each of a million pixels."""
 
+    takes_bytes: ClassVar[bool] = False
+    """Whether ``encode`` also takes a video of uint8, so that nobody need make floats of the whole of it."""
+
     config: ModelConfig
     optimized_dtype: torch.dtype | None = None
     """What ``optimize_for_inference`` has changed it for; it has no gradients then and can't be saved."""
@@ -284,6 +287,24 @@ class CodecModel(nn.Module, ABC):
         Raises:
             InputError: references or shapes that the decoder doesn't take.
         """
+
+    def decode_each(
+        self,
+        latent: Tensor,
+        references: Sequence[Reference],
+        *,
+        decoder: str | None = None,
+        put: Callable[[slice, Tensor], object],
+    ) -> None:
+        """``decode`` for who needs no clip as a whole: frames are given away as they are made, each once.
+
+        Args:
+            latent, references, decoder: as for ``decode``; errors likewise.
+            put: takes some of the B*16 frames, which run through the batch, (n, 3, H, W) float, not clipped. It may be called
+                in any order and by several threads at once, and keeps nothing of what it is given.
+        """
+        clip = self.decode(latent, references, decoder=decoder)
+        put(slice(0, len(clip) * CLIP_LENGTH), clip.transpose(1, 2).flatten(0, 1))
 
     @property
     def optimizable(self) -> bool:

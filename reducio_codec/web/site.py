@@ -134,9 +134,13 @@ def _check_video(file: BinaryIO, info: ModelInfo, *, name: str) -> tuple[bytes, 
     return file.read(), damage
 
 
+_TILE = 512
+"""Pixels: a browser computes all frames of a tile together, so that whole pictures would take more memory than it has."""
+
+
 def _facts(model: ReducioLite, info: ModelInfo, *, decoders: Sequence[str]) -> dict[str, Any]:
     """What the page has to know of a model beside its graphs."""
-    config, tiling = model.config, model.tiling
+    config, tiling = model.config, model.tiling.of_size(_TILE)
     flow = model.code.flow_out.weight.detach()  # (slots * z, frames of a slot * 2, 2, 2)
     motion = {"mean": model.latent_mean, "std": model.latent_std, "weights": flow.flatten()}
     return {

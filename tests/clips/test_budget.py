@@ -32,8 +32,23 @@ def test_as_many_at_once_as_it_holds(times: int, batch: int, threads: int) -> No
 
 
 def test_too_small_a_budget_names_what_is_needed() -> None:
-    with pytest.raises(InputError, match=r"1,000 bytes.*128 px.*needs 26,214,400"):
+    with pytest.raises(InputError, match=r"1,000 bytes.*64 px\) needs 6,553,600. Give a larger budget$"):
         chosen(1000)
+    with pytest.raises(InputError, match=r"128 px, twice the overlap\) needs 26,214,400.*smaller tile_overlap"):
+        choose_tiling(TilingConfig(), device=CPU, budget=1 << 24, peak_bytes_per_pixel=100, tile_overlap=64)
+
+
+def test_tiles_of_another_size_have_the_overlap_that_goes_with_it() -> None:
+    tiling = TilingConfig(tile_size=1920, tile_overlap=128)
+    found = {size: tiling.of_size(size).tile_overlap for size in (4096, 512, 384, 256, 128, 96, 64, 32)}
+    assert found == {4096: 128, 512: 128, 384: 96, 256: 64, 128: 64, 96: 32, 64: 32, 32: 0}
+    assert TilingConfig(tile_size=256, tile_overlap=32).of_size(512).tile_overlap == 32
+    budget = 16 * 100 * 256 * 256
+    found = choose_tiling(tiling, device=CPU, budget=budget, peak_bytes_per_pixel=100)
+    assert (found.tile_size, found.tile_overlap) == (256, 64)
+    assert choose_tiling(tiling, device=CPU, budget=1 << 50, peak_bytes_per_pixel=100) == tiling
+    found = choose_tiling(tiling, device=CPU, budget=budget, peak_bytes_per_pixel=100, tile_overlap=128)
+    assert (found.tile_size, found.tile_overlap) == (256, 128)
 
 
 def test_default_budget_is_half_of_what_is_free() -> None:

@@ -160,6 +160,36 @@ def test_one_covering_tile_is_the_bare_model_and_two_are_joined(model: str, deco
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("threads", [1, 3])
+@every_decoder
+def test_frames_are_given_away_each_once(model: str, decoder: str, threads: int) -> None:
+    network, video = built(model), clip(64, 96, batch=2)
+    latent, given = latent_of(network, video), references(network.decoder(decoder), video)
+    expected = network.decode(latent, given, decoder=decoder)
+    found, times = torch.zeros(32, 3, 64, 96), [0] * 32
+
+    def put(frames: slice, pixels: Tensor) -> None:
+        for number in range(32)[frames]:
+            times[number] += 1
+        found[frames] = pixels
+
+    torch.set_num_threads(threads)
+    try:
+        network.decode_each(latent, given, decoder=decoder, put=put)
+        with pytest.raises(InputError, match="nothing of it"):
+            network.decode_each(latent, given, decoder=decoder, put=refused)
+    finally:
+        torch.set_num_threads(1)
+    assert times == [1] * 32
+    found = found.unflatten(0, (2, 16)).transpose(1, 2)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def refused(frames: slice, pixels: Tensor) -> None:
+    raise InputError(f"nothing of it: {pixels[frames].shape}")
+
+
+@torch.no_grad()
 @every_decoder
 def test_references(model: str, decoder: str) -> None:
     """None, one, two, many; at places that exist and that don't."""

@@ -19,8 +19,9 @@ from reducio_codec.io.pixels import to_unit
 from reducio_codec.io.video import read_clip
 from reducio_codec.models.contract import Reference
 from reducio_codec.models.factory import build_model
-from reducio_codec.models.lite import blocks, decoders, fast
-from reducio_codec.models.lite.blocks import blocks_to_pixels, by_frames, pixels_to_blocks, upsample
+from reducio_codec.models.lite import blocks, decoders, encoder, frames
+from reducio_codec.models.lite.blocks import blocks_to_pixels, pixels_to_blocks, upsample
+from reducio_codec.models.lite.frames import by_frames
 from reducio_codec.models.lite.linear_code import spread
 from reducio_codec.models.lite.local_attention import LocalAttention
 from reducio_codec.models.lite.model import ReducioLite
@@ -366,10 +367,38 @@ def test_how_many_pictures_are_made_at_a_time_makes_no_difference(
     given = references(moving_clip(), (2, 9) if decoder == "linear" else (2, 9, 20))
     latent = torch.randn(1, 16, 4, 2, 3, generator=torch.Generator().manual_seed(0))
     few = model.decode(latent, given, decoder=decoder)
-    for module in (decoders, fast):
+    for module in (decoders, frames):
         monkeypatch.setattr(module, "by_frames", lambda part, x, **_: part(slice(None)))
     # which kernels convolve may depend on the number, and so the last bits
     torch.testing.assert_close(few, model.decode(latent, given, decoder=decoder), atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("places", [(7,), (2, 9)])
+def test_an_encoder_looks_at_a_few_frames_at_a_time(
+    places: tuple[int, ...], threads: int, model: ReducioLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shaken(model)
+    video = torch.cat((moving_clip(), moving_clip(shift=3))).mul(127.5).add(128).clamp(0, 255).byte()
+    pictures = to_unit(video)
+    monkeypatch.setattr(encoder, "at_a_time", lambda *_: 32)  # all of both clips
+    whole = model.encode(pictures, references=references(pictures, places)).mean
+    monkeypatch.setattr(encoder, "at_a_time", lambda *_: 6)
+    torch.set_num_threads(threads)
+    try:
+        few = model.encode(pictures, references=references(pictures, places)).mean
+        of_bytes = model.encode(video, references=references(pictures, places)).mean
+    finally:
+        torch.set_num_threads(1)
+    assert torch.equal(few, of_bytes)
+    torch.testing.assert_close(few, whole, atol=1e-4, rtol=0)
+
+
+def test_larger_pictures_are_fewer_at_a_time() -> None:
+    assert [frames.at_a_time(*size) for size in ((32, 32), (256, 256), (512, 512), (736, 1280), (4096, 4096))] == [
+        *(4, 4, 2, 1, 1)
+    ]
 
 
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-6), (torch.bfloat16, 0.02)])

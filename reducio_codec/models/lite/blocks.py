@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Collection
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -51,36 +49,6 @@ def runs_now(x: Tensor) -> bool:
     """Whether a CPU computes with ``x`` at once, and nothing is learned or recorded: then values may decide what is computed."""
     recorded = torch.compiler.is_compiling() or _is_tracing() or type(x) not in (Tensor, nn.Parameter)
     return x.device.type == "cpu" and not torch.is_grad_enabled() and not recorded
-
-
-def by_frames(part: Callable[[slice], Tensor], x: Tensor, *, most: int, shown: Tensor) -> Tensor:
-    """What ``part`` makes of the frames of ``x`` (N, ...), each by itself: (N, ...). Where it ``runs_now`` of ``most`` at a time,
-    so that memory holds the steps between for those alone, and zero in place of those that are ``shown`` (M,) and so needn't be
-    made; elsewhere of all at once, ``slice(None)``."""
-    if not runs_now(x):
-        return part(slice(None))
-    left_out = shown.tolist()
-    pieces = _pieces(len(x), left_out, most)
-    if not pieces or (not left_out and len(pieces) == 1):
-        return part(slice(None))
-    first, *rest = pieces
-    made = part(first)
-    whole = made.new_empty((len(x), *made.shape[1:]))
-    whole[left_out] = 0
-    whole[first] = made
-    del made
-    for some in rest:
-        whole[some] = part(some)
-    return whole
-
-
-def _pieces(count: int, left_out: Collection[int], most: int) -> list[slice]:
-    """The numbers up to ``count`` without those, in runs of ``most`` or fewer."""
-    found: list[slice] = []
-    ends = [-1, *sorted(left_out), count]
-    for before, after in pairwise(ends):
-        found.extend(slice(first, min(first + most, after)) for first in range(before + 1, after, most))
-    return found
 
 
 def channels_last(x: Tensor) -> Tensor:

@@ -13,19 +13,19 @@ from reducio_codec.models.lite.blocks import (
     act,
     add_conv,
     blocks_to_pixels,
-    by_frames,
     conv,
     conv_act,
     joined,
     of_each,
     zero_conv,
 )
+from reducio_codec.models.lite.frames import FrameDecoder, FrameMaker
 from reducio_codec.models.lite.linear_code import Clue, moved_pictures, spread
 from reducio_codec.models.lite.plan import Plan
 from reducio_codec.models.motion import FLOW_STRIDE, doubled
 
 
-class FastDecoder(nn.Module):
+class FastDecoder(FrameDecoder):
     """A frame from its near reference alone. Untrained it is the hand-made code, as for the others."""
 
     def __init__(self, config: LiteConfig) -> None:
@@ -40,14 +40,10 @@ class FastDecoder(nn.Module):
         self.blocks_4 = nn.Sequential(ResBlock(c4), ResBlock(c4))
         self.out_4 = zero_conv(c4, 48, kernel=1)
 
-    def forward(self, features: Tensor, clue: Clue, pictures: Tensor, *, plan: Plan, between: Between | None) -> Tensor:
-        """Frames (B*16, 3, H, W) float32.
-
-        Args:
-            features: (B*16, C16, H/16, W/16), the latent unfolded to frames by the trunk that all share.
-            pictures: (B*R, 3, H, W) in [-1, 1], the references.
-            between: of no use here; the call is the same for all.
-        """
+    def prepare(
+        self, features: Tensor, clue: Clue, pictures: Tensor, *, plan: Plan, between: Between | None
+    ) -> FrameMaker:
+        """See ``FrameDecoder``; ``between`` is of no use here."""
         pictures, flow = pictures.float(), clue.flow
         x = conv_act(self.in_16, joined(features, F.pixel_unshuffle(flow / FLOW_STRIDE, 2)))  # (B*16, C, H/16, W/16)
         x = self.blocks_16(x)
@@ -64,4 +60,4 @@ class FastDecoder(nn.Module):
             y = add_conv(spread(residual.to(y.dtype)), self.out_4, act(y))  # (n, 48, H/4, W/4)
             return frames.add_(blocks_to_pixels(y))
 
-        return by_frames(pixels, x, most=4, shown=plan.shown[0])
+        return pixels

@@ -27,8 +27,8 @@ def in_threads(job: Callable[[Item], Result], items: Iterable[Item], *, most: in
     """What ``job`` makes of each item, in order: up to ``most`` of them at once, or as many as torch has threads.
 
     Items are taken by the caller's thread, each when there is a thread for it. Of torch's modes, which are each thread's own,
-    those of gradients and inference are the caller's in a job; others, such as autocast, aren't. What a job raises is raised
-    when it is its turn. When the generator ends or is closed, nothing runs on.
+    gradients, inference and the CPU's autocast are the caller's in a job; others aren't. What a job raises is raised when it is
+    its turn. When the generator ends or is closed, nothing runs on.
     """
     threads = torch.get_num_threads()
     workers = min(most, threads, length_hint(items, most))
@@ -36,6 +36,7 @@ def in_threads(job: Callable[[Item], Result], items: Iterable[Item], *, most: in
         yield from map(job, items)
         return
     grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    casts, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
     counted, go = Semaphore(0), Event()
 
     def begin() -> None:
@@ -45,7 +46,7 @@ def in_threads(job: Callable[[Item], Result], items: Iterable[Item], *, most: in
         go.wait()  # so that a thread begins for each of the first jobs
 
     def run(item: Item) -> Result:
-        with torch.inference_mode(inference), torch.set_grad_enabled(grad):
+        with torch.inference_mode(inference), torch.set_grad_enabled(grad), torch.autocast("cpu", dtype, enabled=casts):
             return job(item)
 
     pool = ThreadPoolExecutor(workers, initializer=begin)

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from reducio_codec.clips.threads import in_threads
 from reducio_codec.codec import ReducioCodec
 from reducio_codec.config import TilingConfig
 from reducio_codec.errors import InputError
 from reducio_codec.io.stages import Stopwatch, stage
+from reducio_codec.io.threads import in_threads
 from tests.helpers import moving_video
 
 
