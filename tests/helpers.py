@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from reducio_codec.clips.runner import ClipRunner
 from reducio_codec.clips.streams import EncodedClip
-from reducio_codec.coding import rdc_video
+from reducio_codec.coding import rdc_clips
 from reducio_codec.models.contract import CodecModel, Decoder, Reference
 from reducio_codec.models.posterior import Posterior
 
@@ -158,5 +158,5 @@ def decoded_clips(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         decoded.append(clip.index)
         return real(runner, clip, **options)
 
-    monkeypatch.setattr(rdc_video, "decode_clip", noted)
+    monkeypatch.setattr(rdc_clips, "decode_clip", noted)
     return decoded

@@ -28,6 +28,8 @@ _FALL = 0.3
 _MOMENTUM = 0.6
 _FLAT = 0.05
 """Size of gradient, for a change of one quantiser step, below which there is nothing to gain."""
+_LARGEST = 512
+"""Pixels of a tile: gradients keep all steps of all its frames, about 2 kB a pixel of each."""
 _FLOOR = 1e-4
 """Mean squared error on [-1, 1] (46 dB) below which a clip is good enough."""
 
@@ -108,7 +110,8 @@ def _error_gradient(
     The latent's alone: the model may be one that somebody trains.
     """
     height, width = clip.shape[-2:]
-    plan = runner.plan(height, width)
+    tiling = runner.tiling
+    plan = runner.plan(height, width, tiling=tiling.of_size(min(_LARGEST, tiling.tile_size)))
     latent_plan = plan.divided(runner.ratio)
     weights = [
         (row[:, None] * column).to(runner.device) for row in plan.rows.weights() for column in plan.columns.weights()

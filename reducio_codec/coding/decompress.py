@@ -17,7 +17,8 @@ from reducio_codec.coding.beside import Beside
 from reducio_codec.coding.compress import Progress
 from reducio_codec.coding.engine import Engine
 from reducio_codec.coding.open_rdc import open_rdc
-from reducio_codec.coding.rdc_video import RdcVideo, as_whole
+from reducio_codec.coding.rdc_clips import as_whole
+from reducio_codec.coding.rdc_video import RdcVideo
 from reducio_codec.coding.report import DecompressReport
 from reducio_codec.config import CLIP_LENGTH, check_choice
 from reducio_codec.errors import FormatError, InputError, VideoError

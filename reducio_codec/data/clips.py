@@ -20,7 +20,8 @@ from torch.utils.data import Dataset, Sampler
 from reducio_codec.clips.spans import own_keyframe
 from reducio_codec.clips.streams import join_clips
 from reducio_codec.codec import ReducioCodec
-from reducio_codec.coding.rdc_video import RdcVideo, as_whole
+from reducio_codec.coding.rdc_clips import as_whole
+from reducio_codec.coding.rdc_video import RdcVideo
 from reducio_codec.config import CLIP_LENGTH, check_choice, check_whole
 from reducio_codec.data.folder import ON_ERROR, OnError, RdcFile, find_files
 from reducio_codec.data.stream import Stream

@@ -157,24 +157,32 @@ class ResBlock(nn.Module):
         with torch.no_grad():
             self.conv2.weight *= 0.1  # a deep stack starts near the identity
 
-    def forward(self, x: Tensor) -> Tensor:  # (N, C, h, w), N = batch * 16 when temporal
+    def forward(self, x: Tensor, some: slice = slice(None)) -> Tensor:
+        """Of the frames (N, C, h, w), N = batch * 16 when temporal, what becomes of ``some``: (n, C, h, w)."""
         if idle(self.conv2):
-            return x
+            return x[some]
         if self.checkpointing and torch.is_grad_enabled():
-            recomputed: Tensor = checkpoint(self._forward, x, use_reentrant=False)
+            recomputed: Tensor = checkpoint(self._forward, x, some, use_reentrant=False)
             return recomputed
-        return self._forward(x)
+        return self._forward(x, some)
 
-    def _forward(self, x: Tensor) -> Tensor:
-        y = _shift_in_time(x, self.shift) if self.shift else x
-        return add_conv(x, self.conv2, conv_act(self.conv1, y))
+    def _forward(self, x: Tensor, some: slice) -> Tensor:
+        y = _shift_in_time(x, self.shift, some) if self.shift else x[some]
+        return add_conv(x[some], self.conv2, conv_act(self.conv1, y))
 
 
-def _shift_in_time(x: Tensor, shift: int) -> Tensor:
-    y = x.unflatten(0, (-1, CLIP_LENGTH))  # (B, T, C, h, w)
-    before = F.pad(y[:, :-1, :shift], (0, 0, 0, 0, 0, 0, 1, 0))
-    after = F.pad(y[:, 1:, shift : 2 * shift], (0, 0, 0, 0, 0, 0, 0, 1))
-    return channels_last(torch.cat((before, after, y[:, :, 2 * shift :]), 2).flatten(0, 1))
+def _shift_in_time(x: Tensor, shift: int, some: slice) -> Tensor:
+    if some != slice(None):
+        numbers = range(len(x))[some]
+        y = x[some].clone()
+        for place, number in enumerate(numbers):
+            y[place, :shift] = x[number - 1, :shift] if number % CLIP_LENGTH else 0
+            y[place, shift : 2 * shift] = x[number + 1, shift : 2 * shift] if (number + 1) % CLIP_LENGTH else 0
+        return y
+    clips = x.unflatten(0, (-1, CLIP_LENGTH))  # (B, T, C, h, w)
+    before = F.pad(clips[:, :-1, :shift], (0, 0, 0, 0, 0, 0, 1, 0))
+    after = F.pad(clips[:, 1:, shift : 2 * shift], (0, 0, 0, 0, 0, 0, 0, 1))
+    return channels_last(torch.cat((before, after, clips[:, :, 2 * shift :]), 2).flatten(0, 1))
 
 
 class KeyframePyramid(nn.Module):

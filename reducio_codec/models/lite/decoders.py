@@ -10,6 +10,7 @@ the one that the flow names.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -137,7 +138,9 @@ class AlignedDecoder(FrameDecoder):
             return act(x)
 
         most = at_a_time(*pictures.shape[-2:])
-        features_8 = self.blocks_8(by_frames(fused, features, most=most))
+        features_8 = by_frames(fused, features, most=most)
+        for block in self.blocks_8:
+            features_8 = by_frames(partial(block, features_8), features_8, most=most)
         flow = clue.flow + self.flow_8(features_8).float()
         large = doubled(pictures)  # (B*R, 3, 2H, 2W)
 
