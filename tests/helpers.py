@@ -152,7 +152,7 @@ def moving_video(frames: int, height: int, width: int, *, seed: int = 0) -> np.n
 def decoded_clips(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by the number of each clip that an open file decodes from now on."""
     decoded: list[int] = []
-    real = rdc_video.decode_clip
+    real = rdc_clips.decode_clip
 
     def noted(runner: ClipRunner, clip: EncodedClip, **options: Any) -> object:
         decoded.append(clip.index)

@@ -157,22 +157,23 @@ class ResBlock(nn.Module):
         with torch.no_grad():
             self.conv2.weight *= 0.1  # a deep stack starts near the identity
 
-    def forward(self, x: Tensor, some: slice = slice(None)) -> Tensor:
-        """Of the frames (N, C, h, w), N = batch * 16 when temporal, what becomes of ``some``: (n, C, h, w)."""
+    def forward(self, x: Tensor, some: slice | None = None) -> Tensor:
+        """(N, C, h, w), N = batch * 16 when temporal, to the same, or of ``some`` frames alone (n, C, h, w)."""
         if idle(self.conv2):
-            return x[some]
+            return x if some is None else x[some]
         if self.checkpointing and torch.is_grad_enabled():
             recomputed: Tensor = checkpoint(self._forward, x, some, use_reentrant=False)
             return recomputed
         return self._forward(x, some)
 
-    def _forward(self, x: Tensor, some: slice) -> Tensor:
-        y = _shift_in_time(x, self.shift, some) if self.shift else x[some]
-        return add_conv(x[some], self.conv2, conv_act(self.conv1, y))
+    def _forward(self, x: Tensor, some: slice | None) -> Tensor:
+        own = x if some is None else x[some]
+        y = _shift_in_time(x, self.shift, some) if self.shift else own
+        return add_conv(own, self.conv2, conv_act(self.conv1, y))
 
 
-def _shift_in_time(x: Tensor, shift: int, some: slice) -> Tensor:
-    if some != slice(None):
+def _shift_in_time(x: Tensor, shift: int, some: slice | None) -> Tensor:
+    if some is not None and some != slice(None):
         numbers = range(len(x))[some]
         y = x[some].clone()
         for place, number in enumerate(numbers):
