@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 
 import pytest
@@ -343,19 +344,19 @@ def test_pictures_are_made_a_few_at_a_time_where_nothing_learns_and_references_n
         return 2 * x[frames]
 
     for shown in (none, some):
-        assert torch.equal(by_frames(part, x, most=4, shown=shown), 2 * x) and asked == [slice(None)]
+        assert torch.equal(by_frames(part, x, size=(8, 8), most=4, shown=shown), 2 * x) and asked == [slice(None)]
         asked.clear()
     with torch.no_grad():
-        assert torch.equal(by_frames(part, x, most=18, shown=none), 2 * x) and asked == [slice(None)]
+        assert torch.equal(by_frames(part, x, size=(8, 8), most=18, shown=none), 2 * x) and asked == [slice(None)]
         asked.clear()
-        assert torch.equal(by_frames(part, x, most=4, shown=none), 2 * x)
+        assert torch.equal(by_frames(part, x, size=(8, 8), most=4, shown=none), 2 * x)
         assert asked == [slice(0, 4), slice(4, 8), slice(8, 12), slice(12, 16), slice(16, 18)]
         asked.clear()
-        made = by_frames(part, x, most=4, shown=some)
+        made = by_frames(part, x, size=(8, 8), most=4, shown=some)
         assert asked == [slice(0, 3), slice(5, 9), slice(9, 13), slice(13, 17)]
         assert not made[some].any() and torch.equal(made, (2 * x).index_fill(0, some, 0))
         asked.clear()
-        assert torch.equal(by_frames(part, x, most=4, shown=torch.arange(18)), 2 * x)  # nobody asks for it
+        assert torch.equal(by_frames(part, x, size=(8, 8), most=4, shown=torch.arange(18)), 2 * x)  # nobody asks for it
 
 
 @torch.no_grad()
@@ -371,6 +372,32 @@ def test_how_many_pictures_are_made_at_a_time_makes_no_difference(
         monkeypatch.setattr(module, "by_frames", lambda part, x, **_: part(slice(None)))
     # which kernels convolve may depend on the number, and so the last bits
     torch.testing.assert_close(few, model.decode(latent, given, decoder=decoder), atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("decoder", WITH_REFERENCES)
+def test_large_pictures_are_made_by_several_threads_as_by_one(
+    decoder: str, model: ReducioLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shaken(model)
+    video = torch.cat((moving_clip(), moving_clip(shift=3)))
+    given = references(video, (2, 9) if decoder == "linear" else (2, 9, 20))
+    expected = model.decode(model.encode(video).mean, given, decoder=decoder)
+    monkeypatch.setattr(frames, "_SIDE", 40)  # these are large, and three frames of maps together
+    workers: set[int] = set()
+
+    def noted(of: slice, pixels: Tensor) -> None:
+        workers.add(threading.get_ident())
+        found[of] = pixels
+
+    found = torch.zeros(32, 3, *video.shape[-2:])
+    torch.set_num_threads(3)
+    try:
+        model.decode_each(model.encode(video).mean, given, decoder=decoder, put=noted)
+    finally:
+        torch.set_num_threads(1)
+    assert len(workers) > 1
+    torch.testing.assert_close(found.unflatten(0, (2, 16)).transpose(1, 2), expected, atol=1e-3, rtol=0)
 
 
 @torch.no_grad()
@@ -396,9 +423,9 @@ def test_an_encoder_looks_at_a_few_frames_at_a_time(
 
 
 def test_larger_pictures_are_fewer_at_a_time() -> None:
-    assert [frames.at_a_time(*size) for size in ((32, 32), (256, 256), (512, 512), (736, 1280), (4096, 4096))] == [
-        *(4, 4, 2, 1, 1)
-    ]
+    sizes = [(32, 32), (256, 256), (512, 512), (736, 1280), (4096, 4096)]
+    assert [frames.at_a_time(size, frames.PICTURES) for size in sizes] == [4, 4, 2, 1, 1]
+    assert [frames.at_a_time(size, frames.MAPS) for size in sizes] == [16, 16, 9, 2, 1]
 
 
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-6), (torch.bfloat16, 0.02)])

@@ -35,7 +35,7 @@ from reducio_codec.models.lite.blocks import (
     upsample,
     zero_conv,
 )
-from reducio_codec.models.lite.frames import FrameDecoder, FrameMaker, at_a_time, by_frames
+from reducio_codec.models.lite.frames import MAPS, FrameDecoder, FrameMaker, by_frames, size_of
 from reducio_codec.models.lite.linear_code import Clue, moved_pictures, spread, warp_features
 from reducio_codec.models.lite.local_attention import LocalAttention
 from reducio_codec.models.lite.plan import Plan
@@ -137,10 +137,10 @@ class AlignedDecoder(FrameDecoder):
                 x = self.around_8(x, moved_8)
             return act(x)
 
-        most = at_a_time(*pictures.shape[-2:])
-        features_8 = by_frames(fused, features, most=most)
+        size = size_of(pictures)
+        features_8 = by_frames(fused, features, size=size, most=MAPS)
         for block in self.blocks_8:
-            features_8 = by_frames(partial(block, features_8), features_8, most=most)
+            features_8 = by_frames(partial(block, features_8), features_8, size=size, most=MAPS)
         flow = clue.flow + self.flow_8(features_8).float()
         large = doubled(pictures)  # (B*R, 3, 2H, 2W)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reducio_codec.config import CLIP_LENGTH, LiteConfig
 from reducio_codec.io.pixels import to_unit
 from reducio_codec.models.lite.blocks import SLOTS, ResBlock, act, conv, runs_now, unfold_slots, upsample, zero_conv
-from reducio_codec.models.lite.frames import at_a_time, at_once, runs
+from reducio_codec.models.lite.frames import MAPS, at_a_time, at_once, runs, size_of
 from reducio_codec.models.motion import estimate_flow, halved, warp
 from reducio_codec.models.precision import exact, in_float32
 
@@ -85,7 +85,7 @@ class MotionEncoder(nn.Module):
             x = act(self.down_16(x))  # (B*n, C8, H/16, W/16)
             return residual.unflatten(0, (-1, len(numbers))), x.unflatten(0, (-1, len(numbers)))
 
-        parts = [*at_once(seen, _times(video), like=video)]
+        parts = [*at_once(seen, _times(video), size=size_of(video), like=video)]
         residual, x = (_joined(values) for values in zip(*parts, strict=True))
         residual = rearrange(residual, "b t c h w -> b (t c) h w")
         x = self.block_16(x.flatten(0, 1))  # (B*16, C8, H/16, W/16)
@@ -116,7 +116,7 @@ def _flow_to_near(video: Tensor, pictures: Tensor, near: Sequence[int]) -> Tenso
         return estimate_flow(clip, pictures[:, number], far=True)  # (B, n, 2, H/8, W/8)
 
     flows = [torch.empty(0)] * len(near)
-    for (_, frames), found in zip(jobs, at_once(search, jobs, like=video), strict=True):
+    for (_, frames), found in zip(jobs, at_once(search, jobs, size=size_of(video), like=video), strict=True):
         for frame, flow in zip(frames, found.unbind(1), strict=True):
             flows[frame] = flow
     return torch.stack(flows, 1)
@@ -126,7 +126,7 @@ def _times(video: Tensor, *, count: int = CLIP_LENGTH) -> list[slice]:
     """``count`` frames of each clip of a batch (B, 3, 16, H, W), as many together as are computed together."""
     if not runs_now(video):
         return [slice(None)]
-    return runs(count, most=max(1, at_a_time(*video.shape[-2:]) // len(video)))
+    return runs(count, most=max(1, at_a_time(size_of(video), MAPS) // len(video)))
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

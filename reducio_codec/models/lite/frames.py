@@ -23,14 +23,21 @@ FrameMaker = Callable[[slice], Tensor]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_MOST = 4
-"""Frames; by 8 small ones take 2% less time, and a tenth more memory."""
+PICTURES = 4
+"""How many frames are made together up to ``_SIDE``; by 8 small ones take 2% less time, and a tenth more memory."""
 
-_PIXELS = _MOST * 384 * 384
-"""Of those frames together."""
+MAPS = 16
+"""Likewise of what is an eighth of their size, or is looked at and let go."""
+
+_SIDE = 384
+"""Pixels of a side: of larger pictures fewer are computed together. Smaller ones take longer on several threads than on one after
+the other, which wait for Python by turns."""
 
 _THREADS = 4
 """Each holds the steps of its own frames."""
+
+Size = tuple[int, int]
+"""Height and width of pictures in pixels."""
 
 
 class FrameDecoder(nn.Module):
@@ -51,19 +58,24 @@ class FrameDecoder(nn.Module):
     def forward(self, features: Tensor, clue: Clue, pictures: Tensor, *, plan: Plan, between: Between | None) -> Tensor:
         """Frames (B*16, 3, H, W) float32, those that are ``plan.shown`` left out; arguments as for ``prepare``."""
         pixels = self.prepare(features, clue, pictures, plan=plan, between=between)
-        most = at_a_time(*pictures.shape[-2:])
-        return by_frames(pixels, features, most=most, shown=plan.shown[0])
+        return by_frames(pixels, features, size=size_of(pictures), most=PICTURES, shown=plan.shown[0])
 
 
-def at_a_time(height: int, width: int) -> int:
-    """How many frames of that many pixels are computed together."""
-    return max(1, min(_MOST, _PIXELS // (height * width)))
+def size_of(pictures: Tensor) -> Size:
+    """Of (..., H, W)."""
+    return pictures.shape[-2], pictures.shape[-1]
 
 
-def at_once(job: Callable[[Item], Result], items: Sequence[Item], *, like: Tensor) -> Iterator[Result]:
-    """What ``job`` makes of each item, in order; where it ``runs_now`` of tensors ``like`` that, several of them at once."""
+def at_a_time(size: Size, most: int) -> int:
+    """How many frames are computed together, ``most`` of small ones."""
+    return max(1, min(most, most * _SIDE * _SIDE // (size[0] * size[1])))
+
+
+def at_once(job: Callable[[Item], Result], items: Sequence[Item], *, size: Size, like: Tensor) -> Iterator[Result]:
+    """What ``job`` makes of each item, in order; of large pictures several of them at once, where it ``runs_now`` of tensors
+    ``like`` that."""
     # who counts or records operations hears of those of its own thread alone
-    alone = not runs_now(like) or _get_current_dispatch_mode() is not None
+    alone = not runs_now(like) or _get_current_dispatch_mode() is not None or size[0] * size[1] <= _SIDE * _SIDE
 
     def noted(item: Item) -> Result:
         with stage("network"):
@@ -72,17 +84,20 @@ def at_once(job: Callable[[Item], Result], items: Sequence[Item], *, like: Tenso
     return in_threads(noted, items, most=1 if alone else _THREADS)
 
 
-def by_frames(part: Callable[[slice], Tensor], x: Tensor, *, most: int, shown: Tensor | None = None) -> Tensor:
-    """What ``part`` makes of the frames of ``x`` (N, ...), each by itself: (N, ...). Where it ``runs_now`` of ``most`` at a time,
-    and zero in place of those that are ``shown`` (M,) and so needn't be made; elsewhere of all at once, ``slice(None)``."""
+def by_frames(
+    part: Callable[[slice], Tensor], x: Tensor, *, size: Size, most: int, shown: Tensor | None = None
+) -> Tensor:
+    """What ``part`` makes of the frames of ``x`` (N, ...), each by itself: (N, ...). Where it ``runs_now`` of a few at a time,
+    ``most`` of small ones, and zero in place of those that are ``shown`` (M,) and so needn't be made; elsewhere of all together,
+    ``slice(None)``."""
     if not runs_now(x):
         return part(slice(None))
     left_out = [] if shown is None else shown.tolist()
-    pieces = runs(len(x), most=most, without=left_out)
+    pieces = runs(len(x), most=at_a_time(size, most), without=left_out)
     if not pieces or (not left_out and len(pieces) == 1):
         return part(slice(None))
     whole: Tensor | None = None
-    for some, made in zip(pieces, at_once(part, pieces, like=x), strict=True):
+    for some, made in zip(pieces, at_once(part, pieces, size=size, like=x), strict=True):
         if whole is None:
             whole = _room(made, len(x))
             whole[left_out] = 0

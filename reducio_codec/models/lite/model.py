@@ -19,7 +19,7 @@ from reducio_codec.models.lite.blocks import SLOTS, LatentTrunk, runs_now
 from reducio_codec.models.lite.decoders import EFFORTS, AlignedDecoder, LatentOnlyDecoder
 from reducio_codec.models.lite.encoder import MotionEncoder
 from reducio_codec.models.lite.fast import FastDecoder
-from reducio_codec.models.lite.frames import FrameDecoder, at_a_time, at_once, runs
+from reducio_codec.models.lite.frames import PICTURES, FrameDecoder, at_a_time, at_once, runs, size_of
 from reducio_codec.models.lite.linear_code import Clue, LinearCode
 from reducio_codec.models.lite.mend import Mend
 from reducio_codec.models.lite.plan import Plan, nearest, plan_references
@@ -148,8 +148,9 @@ class ReducioLite(CodecModel):
         shown = plan.shown.T.tolist()
         for frame, which in shown:
             put(slice(frame, frame + 1), shared.mended[which, None])
-        pieces = runs(len(plan.near), most=at_a_time(*pictures.shape[-2:]), without=[frame for frame, _ in shown])
-        for _ in at_once(lambda some: put(some, pixels(some)), pieces, like=latent):
+        size = size_of(pictures)
+        pieces = runs(len(plan.near), most=at_a_time(size, PICTURES), without=[frame for frame, _ in shown])
+        for _ in at_once(lambda some: put(some, pixels(some)), pieces, size=size, like=latent):
             pass
 
     def decode_by(self, decoders: Sequence[str], latent: Tensor, references: Sequence[Reference]) -> dict[str, Tensor]:
