@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self, Unpack, cast
 
@@ -108,7 +109,7 @@ class ReducioCodec:
             tile_overlap=tile_overlap,
             memory_budget=memory_budget,
             device=self.device,
-            peak_bytes_per_pixel=model.peak_bytes_per_pixel,
+            peak_bytes=partial(model.peak_bytes, device=self.device),
         )
         autocast = _prepared(model, self.dtype)
         self.runner = ClipRunner(model, device=self.device, dtype=autocast, tiling=self.tiling, compile=compile)

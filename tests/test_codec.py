@@ -249,6 +249,11 @@ def test_automatic_tile_size() -> None:
     codec = ReducioCodec(model, tile_size="auto", memory_budget=16 * 100 * 128 * 128)
     assert (codec.tiling.tile_size, codec.tiling.tile_batch) == (128, 1)
     assert ReducioCodec(model, tile_size=512).tiling.tile_size == 512
+    lite = [
+        ReducioCodec.from_pretrained("reducio-lite", tile_size="auto", memory_budget=budget).tiling.tile_size
+        for budget in (1 << 26, 1 << 30, 1 << 33)
+    ]
+    assert 64 < lite[0] < 512 < lite[1] < lite[2] == 1920
     with pytest.raises(InputError, match="memory_budget is 5"):
         ReducioCodec(model, memory_budget=5)
     with pytest.raises(InputError, match="tile_size is 'big'"):

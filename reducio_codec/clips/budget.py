@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
 import torch
 
-from reducio_codec.config import CLIP_LENGTH, PIXEL_MULTIPLE, TilingConfig
+from reducio_codec.config import PIXEL_MULTIPLE, TilingConfig
 from reducio_codec.errors import InputError
 from reducio_codec.io.memory import free_memory
 
@@ -29,7 +30,7 @@ def choose_tiling(
     *,
     device: torch.device,
     budget: int | None = None,
-    peak_bytes_per_pixel: float,
+    peak_bytes: Callable[[int], int],
     tile_overlap: int | None = None,
 ) -> TilingConfig:
     """Replace ``tile_size``, ``tile_batch`` and ``tile_threads`` by the largest that fit.
@@ -41,7 +42,7 @@ def choose_tiling(
         tile_overlap: pixels; by default that of ``tiling``, or what goes with smaller tiles.
         device: whose free memory counts if there is no budget.
         budget: bytes; by default half of what is free.
-        peak_bytes_per_pixel: what the model needs (``CodecModel.peak_bytes_per_pixel``) for each pixel of each of the 16 frames.
+        peak_bytes: what a tile of that size takes, ``CodecModel.peak_bytes`` for one.
 
     Raises:
         InputError: the budget doesn't hold the smallest tile.
@@ -49,20 +50,17 @@ def choose_tiling(
     if budget is None:
         budget = available_memory(device) // 2
 
-    def cost(side: int) -> int:
-        return int(CLIP_LENGTH * side * side * peak_bytes_per_pixel)
-
     smallest = max(2 * PIXEL_MULTIPLE, 2 * (tile_overlap or 0))
-    if cost(smallest) > budget:
+    if peak_bytes(smallest) > budget:
         twice = "" if tile_overlap is None else ", twice the overlap"
         raise InputError(
-            f"memory budget is {budget:,} bytes; the smallest tile ({smallest} px{twice}) needs {cost(smallest):,}. "
+            f"memory budget is {budget:,} bytes; the smallest tile ({smallest} px{twice}) needs {peak_bytes(smallest):,}. "
             f"Give a larger budget{'' if tile_overlap is None else ' or a smaller tile_overlap'}"
         )
     sizes = range(max(smallest, LARGEST_AUTO_TILE, tiling.tile_size), smallest - 1, -PIXEL_MULTIPLE)
-    size = next(size for size in sizes if cost(size) <= budget)
-    batch = max(1, min(tiling.tile_batch, budget // cost(size)))
-    threads = max(1, min(tiling.tile_threads, budget // (batch * cost(size))))
+    size = next(size for size in sizes if peak_bytes(size) <= budget)
+    batch = max(1, min(tiling.tile_batch, budget // peak_bytes(size)))
+    threads = max(1, min(tiling.tile_threads, budget // (batch * peak_bytes(size))))
     found = _resized(tiling, size, tile_overlap)
     return replace(found, tile_batch=batch, tile_threads=threads)
 
@@ -80,7 +78,7 @@ def resolve_tiling(
     tile_overlap: int | None = None,
     memory_budget: int | None,
     device: torch.device,
-    peak_bytes_per_pixel: float,
+    peak_bytes: Callable[[int], int],
 ) -> TilingConfig:
     """``tiling`` with another size or overlap, each None to keep it, or the overlap that goes with that size.
     ``tile_size="auto"``: see :func:`choose_tiling`."""
@@ -89,7 +87,7 @@ def resolve_tiling(
             tiling,
             device=device,
             budget=memory_budget,
-            peak_bytes_per_pixel=peak_bytes_per_pixel,
+            peak_bytes=peak_bytes,
             tile_overlap=tile_overlap,
         )
     if memory_budget is not None:

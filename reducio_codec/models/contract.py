@@ -253,6 +253,10 @@ class CodecModel(nn.Module, ABC):
             if hasattr(module, "checkpointing"):
                 setattr(module, "checkpointing", value)  # noqa: B010  nn.Module's annotations know no such attribute
 
+    def peak_bytes(self, tile_size: int, *, device: torch.device) -> int:
+        """Memory that a tile of 16 frames takes at its peak there, beside the model."""
+        return CLIP_LENGTH * tile_size * tile_size * self.peak_bytes_per_pixel
+
     # ------------------------------------------------------------------ what it does
 
     @abstractmethod

@@ -10,8 +10,12 @@ from reducio_codec.errors import InputError
 CPU = torch.device("cpu")
 
 
+def by_pixel(side: int) -> int:
+    return 16 * 100 * side * side
+
+
 def chosen(budget: int) -> tuple[int, int]:
-    tiling = choose_tiling(TilingConfig(), device=CPU, budget=budget, peak_bytes_per_pixel=100)
+    tiling = choose_tiling(TilingConfig(), device=CPU, budget=budget, peak_bytes=by_pixel)
     return tiling.tile_size, tiling.tile_batch
 
 
@@ -27,7 +31,7 @@ def test_grows_with_the_budget() -> None:
 @pytest.mark.parametrize(("times", "batch", "threads"), [(1, 1, 1), (2, 2, 1), (5, 2, 2), (100, 2, 4)])
 def test_as_many_at_once_as_it_holds(times: int, batch: int, threads: int) -> None:
     tiling = TilingConfig(tile_batch=2, tile_threads=4)
-    found = choose_tiling(tiling, device=CPU, budget=times * 16 * 100 * 512 * 512, peak_bytes_per_pixel=100)
+    found = choose_tiling(tiling, device=CPU, budget=times * 16 * 100 * 512 * 512, peak_bytes=by_pixel)
     assert (found.tile_size, found.tile_batch, found.tile_threads) == (512, batch, threads)
 
 
@@ -35,7 +39,7 @@ def test_too_small_a_budget_names_what_is_needed() -> None:
     with pytest.raises(InputError, match=r"1,000 bytes.*64 px\) needs 6,553,600. Give a larger budget$"):
         chosen(1000)
     with pytest.raises(InputError, match=r"128 px, twice the overlap\) needs 26,214,400.*smaller tile_overlap"):
-        choose_tiling(TilingConfig(), device=CPU, budget=1 << 24, peak_bytes_per_pixel=100, tile_overlap=64)
+        choose_tiling(TilingConfig(), device=CPU, budget=1 << 24, peak_bytes=by_pixel, tile_overlap=64)
 
 
 def test_tiles_of_another_size_have_the_overlap_that_goes_with_it() -> None:
@@ -44,13 +48,13 @@ def test_tiles_of_another_size_have_the_overlap_that_goes_with_it() -> None:
     assert found == {4096: 128, 512: 128, 384: 96, 256: 64, 128: 64, 96: 32, 64: 32, 32: 0}
     assert TilingConfig(tile_size=256, tile_overlap=32).of_size(512).tile_overlap == 32
     budget = 16 * 100 * 256 * 256
-    found = choose_tiling(tiling, device=CPU, budget=budget, peak_bytes_per_pixel=100)
+    found = choose_tiling(tiling, device=CPU, budget=budget, peak_bytes=by_pixel)
     assert (found.tile_size, found.tile_overlap) == (256, 64)
-    assert choose_tiling(tiling, device=CPU, budget=1 << 50, peak_bytes_per_pixel=100) == tiling
-    found = choose_tiling(tiling, device=CPU, budget=budget, peak_bytes_per_pixel=100, tile_overlap=128)
+    assert choose_tiling(tiling, device=CPU, budget=1 << 50, peak_bytes=by_pixel) == tiling
+    found = choose_tiling(tiling, device=CPU, budget=budget, peak_bytes=by_pixel, tile_overlap=128)
     assert (found.tile_size, found.tile_overlap) == (256, 128)
 
 
 def test_default_budget_is_half_of_what_is_free() -> None:
     assert available_memory(CPU) > 1 << 24
-    assert choose_tiling(TilingConfig(), device=CPU, peak_bytes_per_pixel=1e-3).tile_size == 512
+    assert choose_tiling(TilingConfig(), device=CPU, peak_bytes=lambda side: side).tile_size == 512

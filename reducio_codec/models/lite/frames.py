@@ -71,11 +71,20 @@ def at_a_time(size: Size, most: int) -> int:
     return max(1, min(most, most * _SIDE * _SIDE // (size[0] * size[1])))
 
 
+def frames_made_at_once(size: Size) -> int:
+    """How many are, by all threads together."""
+    return at_a_time(size, PICTURES) * (1 if _small(size) else min(_THREADS, torch.get_num_threads()))
+
+
+def _small(size: Size) -> bool:
+    return size[0] * size[1] <= _SIDE * _SIDE
+
+
 def at_once(job: Callable[[Item], Result], items: Sequence[Item], *, size: Size, like: Tensor) -> Iterator[Result]:
     """What ``job`` makes of each item, in order; of large pictures several of them at once, where it ``runs_now`` of tensors
     ``like`` that."""
     # who counts or records operations hears of those of its own thread alone
-    alone = not runs_now(like) or _get_current_dispatch_mode() is not None or size[0] * size[1] <= _SIDE * _SIDE
+    alone = not runs_now(like) or _get_current_dispatch_mode() is not None or _small(size)
 
     def noted(item: Item) -> Result:
         with stage("network"):
