@@ -28,6 +28,8 @@ from bench.speed.generation_table import words as generation_words
 from bench.speed.sweep_table import axis_table
 from bench.speed.sweep_table import words as sweep_words
 from bench.speed.sweeps import PROTOCOL as SWEEPS
+from bench.tile_sizes import PROTOCOL as TILES
+from bench.tile_sizes import tile_table, tile_words
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.errors import InputError
 
@@ -70,6 +72,8 @@ def summary(path: Path) -> tuple[str, list[Rows]]:
             return commands_words(data), [commands_table(data)]
         if data.get("protocol") == CUTS:
             return cuts_words(data), [cuts_table(data)]
+        if data.get("protocol") == TILES:
+            return tile_words(data), [tile_table(data)]
         if data.get("protocol") == TRIALS:
             return _trials_words(data), [trials(data)]
         if "protocol" not in data and "joins" in data:
@@ -80,7 +84,9 @@ def summary(path: Path) -> tuple[str, list[Rows]]:
             return generated_words(data), [generated_table(data)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is damaged: {type(error).__name__} {error}") from error
-    known = ", ".join(("speed/1", SWEEPS, GENERATION, SPARSE, ROUNDTRIPS, BOUNDS, OVER_TIME, COMMANDS, CUTS, TRIALS))
+    known = ", ".join(
+        ("speed/1", SWEEPS, GENERATION, SPARSE, ROUNDTRIPS, BOUNDS, OVER_TIME, COMMANDS, CUTS, TILES, TRIALS)
+    )
     known += ", or quality by an evaluate of train or generate"
     raise InputError(f"{path} is of protocol {data.get('protocol')}; known here: {known}")
 
