@@ -200,7 +200,8 @@ class ClipRunner:
                         )
 
         motion = self.cut(latent, [(0, 0)], plan=plan.divided(self.ratio))
-        used = self.cut_references(self.model.decoder(decoder).select(references), [(0, 0)], plan=plan)
+        selected = self.model.decoder(decoder).select(references)
+        used = self.cut_references(selected, [(0, 0)], plan=plan, floats=not self.model.takes_bytes)
         with stage("network"), self._inference(), self.autocast():
             self.model.decode_each(motion, used, decoder=decoder, put=put)
 
@@ -268,13 +269,18 @@ class ClipRunner:
         return min(self.tiling.tile_threads, torch.get_num_threads())
 
     def cut_references(
-        self, references: Sequence[Reference], places: list[tuple[int, int]], *, plan: TilePlan
+        self,
+        references: Sequence[Reference],
+        places: list[tuple[int, int]],
+        *,
+        plan: TilePlan,
+        floats: bool = True,
     ) -> list[Reference]:
         """Their tiles at ``places``, as ``cut`` makes them."""
         return [
             replace(
                 item,
-                picture=self.cut(item.picture, places, plan=plan),  # (n*B, 3, tile, tile)
+                picture=self.cut(item.picture, places, plan=plan, floats=floats),  # (n*B, 3, tile, tile)
                 present=None if item.present is None else item.present * len(places),
             )
             for item in references

@@ -194,7 +194,8 @@ class CodecModel(nn.Module, ABC):
     of 256 channels in float32 there: 4 GiB for 16x256x256 pixels, that is 4096 bytes for each of a million pixels."""
 
     takes_bytes: ClassVar[bool] = False
-    """Whether ``encode`` also takes a video of uint8, so that nobody need make floats of the whole of it."""
+    """Whether ``encode`` takes a video of uint8 as well, and ``decode`` and ``decode_each`` such pictures: it makes floats of a
+    few at a time."""
 
     config: ModelConfig
     optimized_dtype: torch.dtype | None = None
@@ -356,7 +357,8 @@ class CodecModel(nn.Module, ABC):
     def check_pictures(self, references: Sequence[Reference], shape: tuple[int, ...]) -> None:
         """Refuse references whose pictures don't have that shape (B, 3, H, W)."""
         for item in references:
-            if not item.picture.is_floating_point() or tuple(item.picture.shape) != shape:
+            allowed = item.picture.is_floating_point() or (self.takes_bytes and item.picture.dtype == torch.uint8)
+            if not allowed or tuple(item.picture.shape) != shape:
                 raise InputError(
                     f"a reference is {item.picture.dtype} {tuple(item.picture.shape)}; it must be floating point, {shape}"
                 )

@@ -36,11 +36,11 @@ from reducio_codec.models.lite.blocks import (
     zero_conv,
 )
 from reducio_codec.models.lite.frames import MAPS, FrameDecoder, FrameMaker, by_frames, size_of
-from reducio_codec.models.lite.linear_code import Clue, moved_pictures, spread, warp_features
+from reducio_codec.models.lite.linear_code import Clue, doubled_pictures, moved_pictures, spread, warp_features
 from reducio_codec.models.lite.local_attention import LocalAttention
 from reducio_codec.models.lite.plan import Plan
 from reducio_codec.models.lite.second import SecondReference
-from reducio_codec.models.motion import doubled, warp
+from reducio_codec.models.motion import warp
 
 
 class LatentOnlyDecoder(nn.Module):
@@ -142,7 +142,7 @@ class AlignedDecoder(FrameDecoder):
         for block in self.blocks_8:
             features_8 = by_frames(partial(block, features_8), features_8, size=size, most=MAPS)
         flow = clue.flow + self.flow_8(features_8).float()
-        large = doubled(pictures)  # (B*R, 3, 2H, 2W)
+        large = doubled_pictures(pictures)  # (B*R, 3, 2H, 2W)
 
         def pixels(some: slice) -> Tensor:  # n of the frames: (n, 3, H, W)
             found = _Some(plan.near[some], flow[some], features_8[some], clue.residual[some])

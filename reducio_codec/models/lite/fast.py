@@ -20,9 +20,9 @@ from reducio_codec.models.lite.blocks import (
     zero_conv,
 )
 from reducio_codec.models.lite.frames import FrameDecoder, FrameMaker
-from reducio_codec.models.lite.linear_code import Clue, moved_pictures, spread
+from reducio_codec.models.lite.linear_code import Clue, doubled_pictures, moved_pictures, spread
 from reducio_codec.models.lite.plan import Plan
-from reducio_codec.models.motion import FLOW_STRIDE, doubled
+from reducio_codec.models.motion import FLOW_STRIDE
 
 
 class FastDecoder(FrameDecoder):
@@ -49,7 +49,7 @@ class FastDecoder(FrameDecoder):
         x = self.blocks_16(x)
         flow = flow + F.pixel_shuffle(self.flow_16(x).float(), 2)  # (B*16, 2, H/8, W/8)
         still = self.still_4(pictures)  # (B*R, C4, H/4, W/4)
-        large = doubled(pictures)  # (B*R, 3, 2H, 2W)
+        large = doubled_pictures(pictures)  # (B*R, 3, 2H, 2W)
 
         def pixels(some: slice) -> Tensor:  # n of the frames: (n, 3, H, W)
             near, residual = plan.near[some], clue.residual[some]

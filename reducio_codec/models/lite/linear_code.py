@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from reducio_codec.config import CLIP_LENGTH
 from reducio_codec.models.lite.blocks import SLOTS, channels_last, fold_slots, runs_now, upsample
-from reducio_codec.models.motion import move, warp
+from reducio_codec.models.motion import doubled, move, warp
 from reducio_codec.models.precision import exact, in_float32
 
 
@@ -49,13 +49,24 @@ def warp_features(features: Tensor, flow: Tensor) -> Tensor:
     return warp(features.float(), flow).to(features.dtype)
 
 
-def moved_pictures(doubled: Tensor, which: Tensor, flow: Tensor) -> Tensor:
+def doubled_pictures(pictures: Tensor) -> Tensor:
+    """``doubled``, one picture after the other where it ``runs_now``: its steps take three times the memory of the result."""
+    if not runs_now(pictures) or len(pictures) == 1:
+        return doubled(pictures)
+    height, width = pictures.shape[-2:]
+    whole = pictures.new_empty((len(pictures), 3, 2 * height, 2 * width))
+    for place, picture in zip(whole, pictures.split(1), strict=True):
+        place.copy_(doubled(picture)[0])
+    return whole
+
+
+def moved_pictures(large: Tensor, which: Tensor, flow: Tensor) -> Tensor:
     """``which`` (N,) of the pictures (B*R, 3, 2H, 2W), ``doubled``, moved by flow (N, 2, H/8, W/8): (N, 3, H, W) float32."""
-    if not runs_now(doubled):
-        return move(doubled[which], flow)
+    if not runs_now(large):
+        return move(large[which], flow)
     numbers, counts = which.unique_consecutive(return_counts=True)
     moved = [  # one picture after the other: so none is copied
-        move(doubled[number].expand(len(own), -1, -1, -1), own)
+        move(large[number].expand(len(own), -1, -1, -1), own)
         for number, own in zip(numbers.tolist(), flow.split(counts.tolist()), strict=True)
     ]
     return moved[0] if len(moved) == 1 else torch.cat(moved)

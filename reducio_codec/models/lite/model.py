@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from reducio_codec.config import CLIP_LENGTH, LiteConfig, TilingConfig
 from reducio_codec.errors import InputError
+from reducio_codec.io.pixels import to_unit
 from reducio_codec.models.contract import Allowed, CodecModel, Decoder, Reference, Training
 from reducio_codec.models.lite.between import Between, motion_between
 from reducio_codec.models.lite.blocks import SLOTS, LatentTrunk, runs_now
@@ -125,7 +126,7 @@ class ReducioLite(CodecModel):
         self.check_pictures(references, (video.shape[0], 3, *video.shape[3:]))
         near = [nearest(places, frame, beside=beside) or 0 for frame in range(CLIP_LENGTH)]
         std = self._per_channel(self.latent_std)
-        pictures = torch.stack([item.picture for item in references], 1)
+        pictures = torch.stack([to_unit(item.picture) for item in references], 1)
         motion, learned = self.encoder(video, pictures, near=near, shown=shown)
         mean = motion + std * learned
         return Posterior(mean, torch.log(0.01 * std.square()).expand_as(mean))
@@ -249,7 +250,7 @@ def _planned(latent: Tensor, references: Sequence[Reference]) -> tuple[Plan, Ten
         present=[[item.present is None or item.present[clip] for item in references] for clip in range(len(latent))],
         device=latent.device,
     )
-    return plan, torch.stack([item.picture for item in references], 1).flatten(0, 1)
+    return plan, torch.stack([to_unit(item.picture) for item in references], 1).flatten(0, 1)
 
 
 def _as_video(frames: Tensor) -> Tensor:
