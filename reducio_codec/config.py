@@ -135,8 +135,8 @@ class TilingConfig(JsonConfig):
     tile_batch: int = 2
     """Tiles that run through the network together. More is no faster on a CPU, and takes its multiple of memory."""
     tile_threads: int = 1
-    """On a CPU, batches of tiles (or clips of one tile) that are computed at once, each by its share of torch's threads, where
-    there are as many: for small networks, which are faster so. It takes its multiple of memory, too."""
+    """On a CPU, batches of tiles of up to 512 x 512 (or clips of one such tile) that are computed at once, each by its share of
+    torch's threads, where there are as many: for small networks, which are faster so. It takes its multiple of memory, too."""
     shrink: bool = False
     """Take smaller tiles where as many of them cover a side: less work, for models that no fixed size was trained into."""
 
@@ -153,9 +153,12 @@ class TilingConfig(JsonConfig):
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
     def of_size(self, tile_size: int) -> TilingConfig:
-        """The same with tiles of another size, whose overlap is no larger than a quarter of them or 64, nor than half of them."""
-        most = min(max(64, tile_size // 4), tile_size // 2) // PIXEL_MULTIPLE * PIXEL_MULTIPLE
-        return replace(self, tile_size=tile_size, tile_overlap=min(self.tile_overlap, most))
+        """The same with tiles of another size, whose overlap is no larger than half of them."""
+        return replace(
+            self,
+            tile_size=tile_size,
+            tile_overlap=min(self.tile_overlap, tile_size // 2 // PIXEL_MULTIPLE * PIXEL_MULTIPLE),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -137,7 +137,7 @@ class AutoencoderKLReducio(ModelMixin, ConfigMixin, _AutoencoderMixin):
             tile_sample_min_height, tile_sample_min_width: side of a tile in pixels, a multiple of 32; tiles are square. By
                 default the model's own.
             tile_sample_stride_height, tile_sample_stride_width: from one tile to the next: the side less what tiles share. By
-                default they share what goes with their size, see ``TilingConfig.of_size``.
+                default they share what the model's own tiles do, at most half of one.
         """
         own = self.model.tiling
         given = _square(tile_sample_min_height, tile_sample_min_width, name="tile_sample_min")
