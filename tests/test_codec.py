@@ -243,6 +243,12 @@ def test_tile_must_fit_the_models_grid() -> None:
         ReducioCodec(TinyModel(Config()), tiling=TilingConfig(tile_size=128, tile_overlap=32))
 
 
+def test_pictures_up_to_1080p_are_whole_and_four_tiles_cover_4k() -> None:
+    runner = ReducioCodec.from_pretrained("reducio-lite").runner
+    sizes = [(16, 16), (720, 1280), (1080, 1920), (1920, 1080), (2160, 3840)]
+    assert [len(runner.plan(*size).windows) for size in sizes] == [1, 1, 1, 1, 4]
+
+
 def test_automatic_tile_size() -> None:
     model = TinyModel()
     model.peak_bytes_per_pixel = 100
@@ -253,7 +259,7 @@ def test_automatic_tile_size() -> None:
         ReducioCodec.from_pretrained("reducio-lite", tile_size="auto", memory_budget=budget).tiling.tile_size
         for budget in (1 << 26, 1 << 30, 1 << 33)
     ]
-    assert 64 < lite[0] < 512 < lite[1] < lite[2] == 1920
+    assert 64 < lite[0] < 512 < lite[1] < lite[2] == 1952
     with pytest.raises(InputError, match="memory_budget is 5"):
         ReducioCodec(model, memory_budget=5)
     with pytest.raises(InputError, match="tile_size is 'big'"):

@@ -59,7 +59,7 @@ def codec_options(function: Function) -> Function:
             metavar="PIXELS|auto",
             callback=_tile_size,
             help="Side of the tiles that larger pictures are cut into, a multiple of 32 pixels; auto fits free memory.  "
-            "[default: the model's, 256 or 1920]",
+            "[default: the model's, 256 or 1952]",
         ),
         click.option(
             "--tile-overlap",

@@ -313,7 +313,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("enable_tiling", {"tile_sample_min_height": 64, "tile_sample_min_width": 96}, "tiles are square"),
     ("enable_tiling", {"tile_sample_min_height": 100}, "tile_size is 100"),
     ("enable_tiling", {"tile_sample_min_width": 0}, "tile_size is 0"),
-    ("enable_tiling", {"tile_sample_stride_width": 0}, "tile_overlap is 1920"),
+    ("enable_tiling", {"tile_sample_stride_width": 0}, "tile_overlap is 1952"),
 ]  # fmt: skip
 
 
