@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -147,6 +148,16 @@ def moving_frames(frames: int, height: int, width: int, *, seed: int = 0) -> Ite
 def moving_video(frames: int, height: int, width: int, *, seed: int = 0) -> np.ndarray:
     """The same as one ``(T, H, W, 3)`` array."""
     return np.stack(list(moving_frames(frames, height, width, seed=seed)))
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """So many in the block; tests have one otherwise."""
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(1)
 
 
 def decoded_clips(monkeypatch: pytest.MonkeyPatch) -> list[int]:

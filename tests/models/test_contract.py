@@ -18,6 +18,7 @@ from reducio_codec.errors import InputError
 from reducio_codec.models.contract import CodecModel, Decoder, Reference
 from reducio_codec.models.export import Decode
 from reducio_codec.models.factory import CONFIGS, build_model, describe_decoder, training_of
+from tests.helpers import torch_threads
 
 LITE = ("attention", "sharp", "add", "linear", "none")
 PAPER = ("attention", "add", "linear", "none")
@@ -173,13 +174,10 @@ def test_frames_are_given_away_each_once(model: str, decoder: str, threads: int)
             times[number] += 1
         found[frames] = pixels
 
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         network.decode_each(latent, given, decoder=decoder, put=put)
         with pytest.raises(InputError, match="nothing of it"):
             network.decode_each(latent, given, decoder=decoder, put=refused)
-    finally:
-        torch.set_num_threads(1)
     assert times == [1] * 32
     found = found.unflatten(0, (2, 16)).transpose(1, 2)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)

@@ -28,7 +28,7 @@ from reducio_codec.models.lite.local_attention import LocalAttention
 from reducio_codec.models.lite.model import ReducioLite
 from reducio_codec.models.lite.plan import plan_references
 from reducio_codec.models.motion import estimate_flow
-from tests.helpers import decode
+from tests.helpers import decode, torch_threads
 
 WIDTHS = {"channels_4": 8, "channels_8": 8, "channels_16": 4, "channels_32": 16}
 TINY = LiteConfig(**WIDTHS, decoders=("attention", "add", "linear", "none", "sharp"))
@@ -383,7 +383,7 @@ def test_large_pictures_are_made_by_several_threads_as_by_one(
     video = torch.cat((moving_clip(), moving_clip(shift=3)))
     given = references(video, (2, 9) if decoder == "linear" else (2, 9, 20))
     expected = model.decode(model.encode(video).mean, given, decoder=decoder)
-    monkeypatch.setattr(frames, "_SIDE", 40)  # these are large, and three frames of maps together
+    monkeypatch.setattr(frames, "_SIDE", 36)  # these are large, and some threes of frames belong to both clips
     workers: set[int] = set()
 
     def noted(of: slice, pixels: Tensor) -> None:
@@ -391,11 +391,8 @@ def test_large_pictures_are_made_by_several_threads_as_by_one(
         found[of] = pixels
 
     found = torch.zeros(32, 3, *video.shape[-2:])
-    torch.set_num_threads(3)
-    try:
+    with torch_threads(3):
         model.decode_each(model.encode(video).mean, given, decoder=decoder, put=noted)
-    finally:
-        torch.set_num_threads(1)
     assert len(workers) > 1
     torch.testing.assert_close(found.unflatten(0, (2, 16)).transpose(1, 2), expected, atol=1e-3, rtol=0)
 
@@ -412,12 +409,9 @@ def test_an_encoder_looks_at_a_few_frames_at_a_time(
     monkeypatch.setattr(encoder, "at_a_time", lambda *_: 32)  # all of both clips
     whole = model.encode(pictures, references=references(pictures, places)).mean
     monkeypatch.setattr(encoder, "at_a_time", lambda *_: 6)
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         few = model.encode(pictures, references=references(pictures, places)).mean
         of_bytes = model.encode(video, references=references(pictures, places)).mean
-    finally:
-        torch.set_num_threads(1)
     assert torch.equal(few, of_bytes)
     torch.testing.assert_close(few, whole, atol=1e-4, rtol=0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import pairwise
 from typing import TypeVar
@@ -40,9 +41,10 @@ Size = tuple[int, int]
 """Height and width of pictures in pixels."""
 
 
-class FrameDecoder(nn.Module):
+class FrameDecoder(nn.Module, ABC):
     """A decoder that makes each frame by itself, once it has prepared what they share."""
 
+    @abstractmethod
     def prepare(
         self, features: Tensor, clue: Clue, pictures: Tensor, *, plan: Plan, between: Between | None
     ) -> FrameMaker:
@@ -53,7 +55,6 @@ class FrameDecoder(nn.Module):
             pictures: (B*R, 3, H, W) in [-1, 1], the references.
             between: the motion between references; None where no frame lies between two.
         """
-        raise NotImplementedError
 
     def forward(self, features: Tensor, clue: Clue, pictures: Tensor, *, plan: Plan, between: Between | None) -> Tensor:
         """Frames (B*16, 3, H, W) float32, those that are ``plan.shown`` left out; arguments as for ``prepare``."""
